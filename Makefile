@@ -1,0 +1,40 @@
+# Two commands do all the set-up on a machine with Python, pip and make: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint docs notebooks constraints clean
+
+demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
+	$(BIN)/parimg demo demo
+
+test: $(VENV)/installed  ## the whole test suite, on real clusters
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed  ## style, types, dead code, layers, spelling of names
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/vulture
+	$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/installed  ## docs/_build/html; warnings are errors
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+notebooks: $(VENV)/installed  ## run the notebooks in place
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+constraints:  ## pin what a new environment gets today
+	rm -rf $(VENV).pins && $(PYTHON) -m venv $(VENV).pins
+	$(VENV).pins/bin/pip install --quiet --disable-pip-version-check '.[dev,notebooks,docs,dashboard,remote]'
+	$(VENV).pins/bin/pip freeze --exclude parimg > constraints.txt
+	rm -rf $(VENV).pins
+
+clean:
+	rm -rf $(VENV) demo docs/_build
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebooks]'
+	touch $@

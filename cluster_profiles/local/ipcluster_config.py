@@ -1,0 +1,15 @@
+"""Engines on this machine, found by connect(profile="local")."""
+
+from parimg.engine import thread_environment
+
+c = get_config()
+
+c.Cluster.controller_launcher_class = "local"
+c.Cluster.engine_launcher_class = "local"
+
+# The connection information is handed to engines as soon as the controller has it; nothing needs to be waited for.
+c.Cluster.delay = 0.0
+c.LocalEngineSetLauncher.delay = 0.0
+
+# Parallelism comes from engines; a second thread in each only makes them compete for the same cores.
+c.LocalEngineSetLauncher.environment = thread_environment()

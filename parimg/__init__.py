@@ -1,0 +1,54 @@
+"""Image kernels over very many images on an IPython Parallel cluster.
+
+The public names, loaded when first used, so that ``import parimg`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from parimg.controller import Controller, connect, start
+    from parimg.job import Job, open_job
+    from parimg.record import Record
+    from parimg.tasks.function import Function
+    from parimg.tasks.match_sift import MatchSIFT
+    from parimg.tasks.task import Task
+
+_HOMES = {
+    "Controller": "parimg.controller",
+    "Function": "parimg.tasks.function",
+    "Job": "parimg.job",
+    "MatchSIFT": "parimg.tasks.match_sift",
+    "Record": "parimg.record",
+    "Task": "parimg.tasks.task",
+    "connect": "parimg.controller",
+    "open_job": "parimg.job",
+    "start": "parimg.controller",
+}
+
+__all__ = [
+    "Controller",
+    "Function",
+    "Job",
+    "MatchSIFT",
+    "Record",
+    "Task",
+    "connect",
+    "open_job",
+    "start",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'parimg' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

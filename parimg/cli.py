@@ -1,0 +1,393 @@
+"""The command line: ``parimg match``, ``resume``, ``status``, ``jobs``, ``doctor``, ``profiles``, ``demo``.
+
+A thin layer: each command parses, calls the library, and prints. Exit code 0: all went well; 1: the job or the
+cluster failed; 2: something was typed wrong; 3: the job is done, but some images failed; 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from parimg import __version__
+from parimg.errors import ParimgError
+
+if TYPE_CHECKING:
+    from parimg.controller import Controller
+    from parimg.job import Job
+    from parimg.record import Record
+
+EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
+_SHOWN = 20  # rows of a table on the screen
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Run image kernels over very many images on an IPython Parallel cluster.",
+)
+profiles_app = typer.Typer(no_args_is_help=True, help="Cluster profiles for `ipcluster start --profile=NAME`.")
+app.add_typer(profiles_app, name="profiles")
+
+
+class CrossCheckOption(str, Enum):
+    """Choices of --cross-check."""
+
+    mutual = "mutual"
+    one_way = "one-way"
+    none = "none"
+
+
+Engines = Annotated[
+    int | None, typer.Option("-n", "--engines", min=1, help="Engines of an own cluster; default: one per core.")
+]
+Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
+ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the table: .parquet or .csv.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"parimg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def match(
+    reference: Annotated[str, typer.Argument(help="Reference image, or its descriptors as .npy.")],
+    images: Annotated[list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")] = None,
+    output: Output = None,
+    n_features: Annotated[int, typer.Option(min=0, help="Strongest features kept in an image; 0: all.")] = 5000,
+    cross_check: Annotated[
+        CrossCheckOption, typer.Option(help="Rule that makes a match.")
+    ] = CrossCheckOption.mutual,
+    max_ratio: Annotated[float | None, typer.Option(help="Lowe's ratio test: best below this x second.")] = None,
+    contrast_threshold: Annotated[float, typer.Option(help="Larger: fewer features.")] = 0.04,
+    mask: Annotated[Path | None, typer.Option(help="Image whose nonzero pixels say where to look.")] = None,
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+) -> None:
+    """Match every image's SIFT features against those of a REFERENCE."""
+    _check_output(output)
+    from parimg.tasks.match_sift import MatchSIFT
+
+    task = MatchSIFT(
+        reference=reference,
+        n_features=n_features,
+        cross_check=None if cross_check is CrossCheckOption.none else cross_check.value,  # type: ignore[arg-type]
+        max_ratio=max_ratio,
+        contrast_threshold=contrast_threshold,
+        mask=mask,
+    )
+    source = images[0] if len(images) == 1 else images
+    _check_source(task, source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        _follow(running, output, sort_by="matches")
+
+
+@app.command()
+def resume(
+    directory: Annotated[Path, typer.Argument(help="The job's directory.")],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed images again.")] = False,
+    output: Output = None,
+) -> None:
+    """Run what a job did not record before it was interrupted."""
+    _check_output(output)
+    from parimg.job import open_job
+
+    open_job(directory)  # its errors come before a cluster is started
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.resume(directory, retry="failed" if retry_failed else None)
+        _follow(running, output)
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(help="The job's directory.")],
+    output: Output = None,
+) -> None:
+    """Tell how a job stands, also while another process runs it; with -o, export its table."""
+    _check_output(output)
+    from parimg.job import open_job
+
+    job = open_job(directory)
+    _print_summary(job)
+    if job.state in {"interrupted", "aborted", "failed"}:
+        print(f"to go on: {job.resume_command}")
+    _export(job, output)
+    _exit_by_failures(job)
+
+
+@app.command()
+def jobs() -> None:
+    """List the jobs that were given no directory of their own."""
+    from rich.table import Table
+
+    from parimg.controller import jobs_folder
+    from parimg.job import open_job
+
+    folder = jobs_folder()
+    table = Table("job", "task", "state", "images", "failed", "seconds", title=folder, title_justify="left")
+    for name in sorted(os.listdir(folder), reverse=True) if os.path.isdir(folder) else []:
+        try:
+            job = open_job(os.path.join(folder, name))
+            counts = job.counts
+            done = f"{counts['done']}/{'?' if counts['total'] is None else counts['total']}"
+            table.add_row(name, job.name, job.state, done, str(counts["failed"]), f"{job.wall_time:.1f}")
+        except (ParimgError, TypeError) as error:  # a directory of a client that was killed while it made the job
+            table.add_row(name, "", "unreadable", "", "", "", style="dim")
+            del error
+    _console().print(table if table.row_count else f"no jobs in {folder}")
+
+
+@app.command()
+def doctor(engines: Engines = None, profile: Profile = None, cluster_id: ClusterId = "") -> None:
+    """Check a cluster: engines, versions, threads, memory, and where the time of a round trip goes."""
+    import platform
+    import time
+
+    import ipyparallel
+    from rich.table import Table
+
+    begin = time.perf_counter()
+    with _controller(engines, profile, cluster_id) as controller:
+        ready = time.perf_counter() - begin
+        found = controller.inspect()
+        table = Table("engine", "host", "pid", "Python", "parimg", "threads", "memory free", "memory used", "round trip")
+        for engine_id, about in found.items():
+            threads = ", ".join(f"{name} {count}" for name, count in about["threads"].items())
+            table.add_row(
+                str(engine_id), about["host"], str(about["pid"]), about["python"], about["parimg"], threads,
+                f"{about['memory_available'] / 2**30:.1f} GiB", f"{about['memory_used'] / 2**20:.0f} MiB",
+                f"{about['round_trip'] * 1e3:.1f} ms",
+            )  # fmt: skip
+        print(
+            f"parimg {__version__}, Python {platform.python_version()}, ipyparallel {ipyparallel.__version__}; "
+            f"cluster ready after {ready:.1f} s; {len(found)} of {len(controller)} engines answer"
+        )
+        _console().print(table)
+        for what, seconds in controller.time_round_trip().items():
+            print(f"{what:<48}{seconds * 1e3:9.2f} ms")
+        too_many = [engine_id for engine_id, about in found.items() if max(about["threads"].values(), default=1) > 1]
+        if too_many:
+            print(f"engines {too_many} use more than one thread each")
+        if len(found) < len(controller) or too_many:
+            raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the views are written.")] = Path("parimg-demo"),
+    engines: Engines = None,
+) -> None:
+    """Match 48 views of known photographs, one of them damaged, and check the matches."""
+    from parimg import demo as demonstration
+    from parimg.tasks.match_sift import MatchSIFT
+
+    reference, views = demonstration.make_views(str(folder))
+    task = MatchSIFT(reference, return_pairs=True, return_keypoints=True)
+    by_name = {os.path.basename(view.path): view for view in views}
+    print(f"48 views of photographs in {folder / 'views'}, reference {reference}")
+    with _controller(engines, None, "") as controller:
+        job = controller.submit(task, os.path.join(folder, "views"))
+        with _progress(job):
+            job.wait()
+    from rich.table import Table
+
+    table = Table("view", "photograph", "features", "matches", "confirmed by the known homography", "reason")
+    for record in job.in_order():
+        name = os.path.basename(record.key)
+        view = by_name[name]
+        if not record.ok:
+            table.add_row(name, view.photograph, "", "", "", f"{record.error}: {record.message}", style="red")
+            continue
+        share = ""
+        if view.photograph == demonstration.REFERENCE:
+            confirmed = demonstration.confirmed_share(
+                record["pairs"], task.reference_features.keypoints, record["keypoints"], view.homography
+            )
+            share = f"{confirmed:6.1%}"
+        table.add_row(name, view.photograph, str(record["features"]), str(record["matches"]), share, "")
+    _console().print(table)
+    _print_summary(job)
+    print(f"the job lies in   {job.directory}")
+    print(f"export it by      parimg status {job.directory} -o matches.parquet")
+    print(f"go on with it by  {job.resume_command} --retry-failed")
+
+
+@profiles_app.command("list")
+def list_profiles() -> None:
+    """List the profiles that come with parimg."""
+    from parimg.profiles import available
+
+    for name, description in available().items():
+        print(f"{name:<12}{description}")
+
+
+@profiles_app.command("install")
+def install_profile(
+    name: str,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
+) -> None:
+    """Copy a profile to the IPython directory."""
+    from parimg.profiles import install
+
+    print(f"installed in {install(name, overwrite=overwrite)}")
+    print(f"start it by  ipcluster start --profile={name} -n 4")
+    print(f'use it by    parimg.connect(profile="{name}"), or parimg match ... --profile {name}')
+
+
+def main() -> None:
+    """Run the command line, with errors as messages and exit codes."""
+    try:
+        app()
+    except ParimgError as error:
+        print(f"parimg: {error}", file=sys.stderr)
+        from parimg.errors import ClusterError, JobError, ProfileNotFoundError, SourceError, TaskError
+
+        usage = isinstance(error, SourceError | TaskError | JobError | ProfileNotFoundError)
+        failed = isinstance(error, ClusterError) and not isinstance(error, ProfileNotFoundError)
+        sys.exit(EXIT_USAGE if usage and not failed else EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+# -- parts of several commands --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
+    if engines is not None and (profile is not None or cluster_id):
+        raise typer.BadParameter("-n starts an own cluster, --profile and --cluster-id use a running one: give one")
+    from parimg.controller import connect, start
+
+    with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
+        yield controller
+
+
+def _check_output(output: Path | None) -> None:
+    if output is None:
+        return
+    if output.suffix not in {".parquet", ".csv"}:
+        raise typer.BadParameter(f"-o must end in .parquet or .csv (got {str(output)!r})")
+    if not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"-o {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
+
+
+def _check_source(task: Any, source: object, column: str | None) -> None:
+    """Tell mistakes before the seconds that a cluster takes to start; `submit` checks them again."""
+    from parimg.sources import as_source
+
+    as_source(source, column=column)
+    task.resolve()
+
+
+def _progress(job: Job) -> contextlib.AbstractContextManager[None]:
+    from parimg.diagnostics.progress import show_progress
+
+    return show_progress(job)
+
+
+def _follow(job: Job, output: Path | None, sort_by: str | None = None) -> None:
+    """Show a job until it ends, then its table and what failed."""
+    with _progress(job):
+        job.wait()
+    _print_records(job, sort_by)
+    _print_summary(job)
+    _export(job, output)
+    print(f"job: {job.directory}")
+    _exit_by_failures(job)
+
+
+def _print_records(job: Job, sort_by: str | None) -> None:
+    import heapq
+
+    from rich.table import Table
+
+    good = (record for record in job.in_order() if record.ok)
+    if sort_by is not None:
+        shown = heapq.nlargest(_SHOWN, good, key=lambda record: record[sort_by])
+    else:
+        shown = [record for _, record in zip(range(_SHOWN), good, strict=False)]
+    if not shown:
+        return
+    names = list(shown[0].columns)
+    table = Table("image", *names, title=f"{sort_by}, most first" if sort_by else None, title_justify="left")
+    for record in shown:
+        table.add_row(record.key, *(_cell(record.columns.get(name)) for name in names))
+    if (job.counts["ok"] or 0) > len(shown):
+        table.caption = f"{len(shown)} of {job.counts['ok']} images"
+    _console().print(table)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_summary(job: Job) -> None:
+    counts = job.counts
+    of = "" if counts["total"] is None else f" of {counts['total']}"
+    seconds = job.wall_time
+    print(
+        f"{job.name}, {job.state}: {counts['done']}{of} images, {counts['failed']} failed, {seconds:.1f} s "
+        f"({job.serial_time:.1f} s on engines)"
+    )
+    if counts["failed"]:
+        from itertools import islice
+
+        for record in islice(job.iter_failures(), _SHOWN):
+            print(f"  {record.key}: {_reason(record)}")
+        if counts["failed"] > _SHOWN:
+            print(f"  ... and {counts['failed'] - _SHOWN} more")
+
+
+def _reason(record: Record) -> str:
+    return f"{record.error}: {record.message}"
+
+
+def _export(job: Job, output: Path | None) -> None:
+    if output is None:
+        return
+    (job.to_parquet if output.suffix == ".parquet" else job.to_csv)(output)
+    print(f"table: {output}")
+
+
+def _exit_by_failures(job: Job) -> None:
+    if job.counts["failed"]:
+        raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # Into a file or pipe, a table is as wide as it needs to be.
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+if __name__ == "__main__":
+    main()

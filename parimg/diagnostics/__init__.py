@@ -1,0 +1,1 @@
+"""What watches a job: they listen to `parimg.events`, the job knows none of them."""

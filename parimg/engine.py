@@ -1,0 +1,239 @@
+"""All that runs on an engine: the chunk loop with its guards, and the engine's set-up.
+
+The dispatcher calls `run_chunk` through ipyparallel. A chunk is one bytes object, its answer another, so that
+ipyparallel neither looks into them nor copies them. Whatever goes wrong with one image becomes that image's
+row; `run_chunk` itself raises only if the engine cannot work at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import pickle
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from parimg import __version__, shared
+from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.record import Row, encode_values
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from parimg.tasks.task import Task
+
+_TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
+_MESSAGE_LIMIT = 2_000
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]
+"""Position, key, uri, and the array of an image that comes with its pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The images sent to an engine in one message, and what to do with them."""
+
+    version: str
+    refs: tuple[shared.SharedRef, ...]
+    """The task, then the arrays it refers to."""
+    folder: str
+    """The job's folder of shared objects, for hosts that see it."""
+    max_pixels: int
+    images: list[ChunkImage]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An engine's answer: rows, or the shared objects it lacks, in which case it ran nothing."""
+
+    host: str
+    pid: int
+    rows: list[Row]
+    missing: list[str]
+    seconds: float
+
+
+def thread_environment() -> dict[str, str]:
+    """Environment variables that hold libraries to one thread from when they are loaded."""
+    return dict.fromkeys(_THREAD_VARIABLES, "1")
+
+
+def run_chunk(chunk_bytes: bytes) -> bytes:
+    """Run a task on the images of a chunk.
+
+    Parameters
+    ----------
+    chunk_bytes : bytes
+        A pickled `Chunk`.
+
+    Returns
+    -------
+    bytes
+        A pickled `Reply`.
+
+    Raises
+    ------
+    EngineVersionError
+        If client and engine have different versions of parimg.
+    TaskError
+        If the task cannot be loaded or prepared here.
+    """
+    begin = time.perf_counter()
+    chunk: Chunk = pickle.loads(chunk_bytes)
+    if chunk.version != __version__:
+        raise EngineVersionError(f"the client has parimg {chunk.version}, an engine on {_host()} {__version__}")
+    prepare_engine()
+    missing = shared.missing(chunk.refs, chunk.folder)
+    rows = [] if missing else _run(_prepared(chunk.refs[0], chunk.folder), chunk)
+    reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
+    return pickle.dumps(reply, protocol=5)
+
+
+def prepare_engine() -> None:
+    """Hold OpenCV, BLAS and numba to one thread on this engine, whoever started it; quick when repeated."""
+    loaded = _heavy_libraries()
+    if loaded != _state.limited:
+        os.environ.update(thread_environment())
+        if cv2 := sys.modules.get("cv2"):
+            cv2.setNumThreads(1)
+        if numba := sys.modules.get("numba"):
+            numba.set_num_threads(1)
+        import threadpoolctl
+
+        threadpoolctl.threadpool_limits(1)
+        _state.limited = loaded
+
+
+def receive_shared(digest: str, data: bytes) -> None:
+    """Keep a shared object for the engines of this host."""
+    shared.receive(digest, data)
+
+
+def inspect_engine() -> dict[str, object]:
+    """What `parimg doctor` tells of an engine."""
+    import platform
+
+    threads: dict[str, int] = {}
+    with contextlib.suppress(ImportError):
+        import cv2
+
+        threads["opencv"] = cv2.getNumThreads()
+    with contextlib.suppress(ImportError):
+        import numba
+
+        threads["numba"] = numba.get_num_threads()
+    import psutil
+    import threadpoolctl
+
+    threads |= {pool["internal_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    memory = psutil.virtual_memory()
+    return {
+        "host": _host(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "parimg": __version__,
+        "threads": threads,
+        "memory_available": memory.available,
+        "memory_used": psutil.Process().memory_info().rss,
+    }
+
+
+class _State:
+    """What this engine process remembers between chunks."""
+
+    limited: frozenset[str] | None = None
+    """The thread-pool libraries that were loaded when threads were last limited."""
+
+
+_state = _State()
+
+
+def _heavy_libraries() -> frozenset[str]:
+    return frozenset(sys.modules.keys() & {"cv2", "numba", "numpy", "scipy.linalg", "sklearn", "torch", "mkl"})
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+@lru_cache(maxsize=8)  # tasks of the jobs that run at the same time
+def _prepared(ref: shared.SharedRef, folder: str) -> Task:
+    try:
+        task = shared.load_task(ref, folder)
+        task.prepare()
+    except shared.SharedObjectMissing:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"the task cannot be prepared on an engine of {_host()}: {type(error).__name__}: {error}\n"
+            f"{traceback.format_exc()}"
+        ) from error
+    prepare_engine()  # what the task loaded may have brought thread pools
+    gc.freeze()  # libraries and the task's own objects need not be walked at each collection
+    return task
+
+
+def _run(task: Task, chunk: Chunk) -> list[Row]:
+    rows = []
+    for position, key, uri, array in chunk.images:
+        started = time.time()
+        begin = decoded = time.perf_counter()
+        stage = "decode"
+        columns, arrays = "{}", None
+        status, error_type, message, trace = "ok", None, None, None
+        try:
+            image = _read(uri, task, chunk.max_pixels) if array is None else array
+            decoded = time.perf_counter()
+            stage = "task"
+            values = task(image)
+            stage = "result"
+            columns, arrays = encode_values(values)
+        except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
+            status, error_type = "failed", type(error).__name__
+            message = _short(str(error), _MESSAGE_LIMIT)
+            # Our own decoding errors say all there is to say; the frames above them are ours.
+            trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
+        else:
+            stage = None
+        end = time.perf_counter()
+        if decoded == begin and stage == "decode":
+            decoded = end
+        rows.append(
+            Row(
+                position, key, uri, status, stage, error_type, message, trace,
+                started, decoded - begin, end - decoded, columns, arrays,
+            )  # fmt: skip
+        )
+    return rows
+
+
+def _read(uri: str, task: Task, max_pixels: int) -> npt.NDArray[Any]:
+    from parimg.decode import read_image  # not at the top: engines that get arrays need no OpenCV
+
+    return read_image(uri, task.color, max_pixels=max_pixels)
+
+
+def _trace(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    return text if len(text) <= _TRACEBACK_LIMIT else f"...\n{text[-_TRACEBACK_LIMIT:]}"
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."

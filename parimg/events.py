@@ -1,0 +1,115 @@
+"""What happens while a job runs, as dataclasses.
+
+The dispatcher emits them, in the order in which they happen, from its own thread; progress bars, logs and
+dashboards listen. A listener is any callable of one event: ``submit(..., listeners=[print])``. The dispatcher
+knows no listener by name, and one that raises is dropped, never the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """The dispatcher took up the job."""
+
+    job: str
+    """Identifier of the job."""
+    total: int | None
+    """Images in the source, where that is known before they are listed."""
+    already_done: int
+    """Records that an earlier run left in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class TotalKnown:
+    """The number of images became known."""
+
+    total: int
+    """Images in the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSubmitted:
+    """A chunk went to the scheduler."""
+
+    images: int
+    """Images in the chunk."""
+    outstanding: int
+    """Chunks under way, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsWritten:
+    """Records of one chunk stand in the journal."""
+
+    ok: int
+    """Records of images that went well."""
+    failed: int
+    """Records of images that failed."""
+    engine: int | None
+    """Engine that ran the chunk; None if it died."""
+    seconds: float
+    """Time the engine spent on the chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateFound:
+    """The source named an image a second time; it is not run again."""
+
+    key: str
+    """Key of the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedObjectSent:
+    """A shared object left the client for an engine whose host did not have it."""
+
+    digest: str
+    """Content hash of the object."""
+    nbytes: int
+    """Size of the message's payload, bytes."""
+    engine: int
+    """Engine it was sent to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkLost:
+    """An engine died with a chunk; its images run again, one by one."""
+
+    images: int
+    """Images in the chunk."""
+    reason: str
+    """What ipyparallel said."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnginesChanged:
+    """An engine joined or left."""
+
+    engines: int
+    """Engines there are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """Nothing of the job is under way any more."""
+
+    state: str
+    """``finished``, ``interrupted``, ``aborted`` or ``failed``."""
+
+
+Event = (
+    JobStarted
+    | TotalKnown
+    | ChunkSubmitted
+    | RecordsWritten
+    | DuplicateFound
+    | SharedObjectSent
+    | ChunkLost
+    | EnginesChanged
+    | JobFinished
+)
+Listener = Callable[[Event], object]

@@ -1,0 +1,343 @@
+"""Journal: what was asked and what is done, in one SQLite file of the job's directory.
+
+Only the dispatcher of the process that holds the job's lock writes it; any number of readers, also in other
+processes, follow it while it grows (SQLite's write-ahead log). A record stands in the journal before anyone
+sees it, so a client that is killed at any moment loses at most what engines were still computing.
+
+The directory holds ``journal.sqlite``, ``lock``, and ``shared/``, the task and its shared objects by content
+hash. Each engine's values are kept as it sent them: JSON and NPZ, never a pickle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from parimg.errors import JobError, JobLockedError
+from parimg.record import Record, Row, decode_values
+
+FORMAT = 1
+_FILE = "journal.sqlite"
+_READ_BATCH = 500  # records held in memory by an iteration
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, host TEXT NOT NULL, pid INTEGER NOT NULL,
+    state TEXT NOT NULL, reason TEXT, duplicates INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, position INTEGER NOT NULL,
+    key TEXT NOT NULL UNIQUE, uri TEXT NOT NULL, status TEXT NOT NULL, stage TEXT, error TEXT, message TEXT,
+    traceback TEXT, started REAL NOT NULL, decode_seconds REAL NOT NULL, task_seconds REAL NOT NULL,
+    columns TEXT NOT NULL, arrays BLOB, attempts INTEGER NOT NULL, engine INTEGER, host TEXT, pid INTEGER
+);
+CREATE INDEX records_by_position ON records (position);
+CREATE INDEX failed_records ON records (seq) WHERE status = 'failed';
+"""
+_RECORD_COLUMNS = (
+    "seq, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds, "
+    "columns, arrays, attempts, engine, host, pid"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an engine's rows were made, and at which attempt."""
+
+    engine: int | None
+    host: str | None
+    pid: int | None
+
+
+class Journal:
+    """Reading side: records and state of a job, also while another process writes it.
+
+    Parameters
+    ----------
+    directory : str
+        The job's directory.
+
+    Raises
+    ------
+    JobError
+        If the directory holds no journal, or one of another format.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = os.path.abspath(directory)
+        path = os.path.join(self.directory, _FILE)
+        if not os.path.isfile(path):
+            raise JobError(f"{self.directory!r} is not a job: it holds no {_FILE}; `parimg jobs` lists the jobs")
+        self._path = path
+        self._connection = self._open()
+        try:
+            found = self.meta("format")
+        except sqlite3.DatabaseError as error:
+            raise JobError(f"the journal {path!r} cannot be read: {error}") from error
+        if found != FORMAT:
+            raise JobError(f"the journal {path!r} has format {found!r}; this parimg reads format {FORMAT}")
+
+    def _open(self) -> sqlite3.Connection:
+        return _open_for_reading(self._path)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def meta(self, name: str) -> Any:
+        """Value that `JournalWriter.set_meta` stored, or None."""
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def last_run(self) -> dict[str, Any]:
+        """The newest run: ``run, started, ended, host, pid, state, reason, duplicates``."""
+        cursor = self._connection.execute("SELECT * FROM runs ORDER BY run DESC LIMIT 1")
+        return dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+
+    def is_being_written(self) -> bool:
+        """Whether a live process holds the job's lock."""
+        lock = FileLock(os.path.join(self.directory, "lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:
+            return False  # a read-only directory: nobody can be writing
+        lock.release()
+        return False
+
+    def count_by_status(self) -> dict[str, int]:
+        """Number of records by status, ``{"ok": 46, "failed": 1}``."""
+        (total,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
+        (failed,) = self._connection.execute("SELECT count(*) FROM records WHERE status = 'failed'").fetchone()
+        return {"ok": total - failed, "failed": failed}
+
+    def seconds_by_run(self) -> list[tuple[float, float | None]]:
+        """Start and end of every run, seconds since the epoch."""
+        return list(self._connection.execute("SELECT started, ended FROM runs ORDER BY run"))
+
+    def serial_seconds(self) -> float:
+        """Time that engines spent on the recorded images, seconds."""
+        query = "SELECT total(decode_seconds + task_seconds) FROM records"
+        return float(self._connection.execute(query).fetchone()[0])
+
+    def last_written(self) -> float | None:
+        """When the last recorded image was taken up, seconds since the epoch."""
+        value = self._connection.execute("SELECT max(started) FROM records").fetchone()[0]
+        return None if value is None else float(value)
+
+    def find(self, *, key: str | None = None, position: int | None = None) -> Record | None:
+        """The record of one image, None if it has none yet."""
+        name, value = ("key", key) if key is not None else ("position", position)
+        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {name} = ?"  # noqa: S608 - one of two literals
+        row = self._connection.execute(query, (value,)).fetchone()
+        return None if row is None else _record(row)
+
+    def completed(self, after: int = 0) -> Iterator[tuple[int, Record]]:
+        """Records in order of completion, each with its sequence number, from those after `after`."""
+        return self._scan("seq > ?", "seq", after)
+
+    def in_order(self, after: int = -1) -> Iterator[tuple[int, Record]]:
+        """Records by place in the source, each with its position, from those after position `after`."""
+        return ((record.position, record) for _, record in self._scan("position > ?", "position, seq", after))
+
+    def failed(self) -> Iterator[Record]:
+        """Records of failed images, in order of completion."""
+        return (record for _, record in self._scan("status = 'failed' AND seq > ?", "seq", 0))
+
+    def _scan(self, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
+        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {where} ORDER BY {order}"  # noqa: S608 - literals
+        # A connection of its own: the consumer's thread may be any, and may stop in the middle.
+        with contextlib.closing(_open_for_reading(self._path)) as connection:
+            cursor = connection.execute(query, (after,))
+            while rows := cursor.fetchmany(_READ_BATCH):
+                for row in rows:
+                    yield row[0], _record(row)
+
+
+class JournalWriter(Journal):
+    """Writing side: one process at a time, from one thread at a time.
+
+    Use `create` for a new job and `resume` to go on with one; both take the job's lock.
+    """
+
+    def __init__(self, directory: str, lock: FileLock) -> None:
+        self._lock = lock
+        super().__init__(directory)
+        self.run = 0
+
+    def _open(self) -> sqlite3.Connection:
+        return _open_for_writing(self._path)
+
+    @classmethod
+    def create(cls, directory: str, meta: dict[str, object]) -> JournalWriter:
+        """Make the directory and an empty journal in it.
+
+        Raises
+        ------
+        JobError
+            If the directory holds a job already, or cannot be written.
+        """
+        directory = os.path.abspath(directory)
+        path = os.path.join(directory, _FILE)
+        if os.path.exists(path):
+            raise JobError(
+                f"{directory!r} holds a job already; go on with it by `parimg resume {directory}` or "
+                "`ctl.resume(...)`, or give another job_dir"
+            )
+        try:
+            os.makedirs(os.path.join(directory, "shared"), mode=0o700, exist_ok=True)
+            lock = _acquire_lock(directory)
+            unfinished = f"{path}.new"
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(unfinished)
+            with contextlib.closing(_open_for_writing(unfinished)) as connection:
+                connection.executescript(_SCHEMA)
+                connection.executemany(
+                    "INSERT INTO meta VALUES (?, ?)",
+                    [(name, json.dumps(value)) for name, value in {"format": FORMAT, **meta}.items()],
+                )
+                connection.execute("PRAGMA journal_mode = DELETE")
+            os.rename(unfinished, path)  # a job directory never holds half a journal
+        except (OSError, sqlite3.Error) as error:
+            raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
+        return cls(directory, lock)
+
+    @classmethod
+    def resume(cls, directory: str) -> JournalWriter:
+        """Take up an existing journal.
+
+        Raises
+        ------
+        JobLockedError
+            If another live process writes it.
+        """
+        Journal(directory).close()  # its errors name what is wrong with the directory
+        try:
+            return cls(directory, _acquire_lock(os.path.abspath(directory)))
+        except OSError as error:
+            raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
+
+    def set_meta(self, name: str, value: object) -> None:
+        """Store a JSON-able value under `name`."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+
+    def start_run(self) -> int:
+        """Note that this process begins to run the job; returns the number of the run, from 1."""
+        cursor = self._connection.execute(
+            "INSERT INTO runs (started, host, pid, state) VALUES (?, ?, ?, 'running')",
+            (time.time(), socket.gethostname(), os.getpid()),
+        )
+        self.run = int(cursor.lastrowid or 0)
+        return self.run
+
+    def end_run(self, state: str, reason: str | None, duplicates: int) -> None:
+        """Note how the run ended."""
+        self._connection.execute(
+            "UPDATE runs SET ended = ?, state = ?, reason = ?, duplicates = ? WHERE run = ?",
+            (time.time(), state, reason, duplicates, self.run),
+        )
+
+    def append(self, rows: Iterable[tuple[Row, int]], placement: Placement) -> None:
+        """Write the rows of one chunk, each with its number of attempts, in one transaction.
+
+        A row takes the place of an earlier record of the same key.
+        """
+        where = (placement.engine, placement.host, placement.pid)
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, traceback, "
+                "started, decode_seconds, task_seconds, columns, arrays, attempts, engine, host, pid) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((self.run, *row, attempts, *where) for row, attempts in rows),
+            )
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+
+    def recorded(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Run and status of those of `keys` that have a record."""
+        found: dict[str, tuple[int, str]] = {}
+        for start in range(0, len(keys), _READ_BATCH):
+            batch = keys[start : start + _READ_BATCH]
+            marks = ",".join("?" * len(batch))
+            query = f"SELECT key, run, status FROM records WHERE key IN ({marks})"  # noqa: S608 - only marks
+            found.update({key: (run, status) for key, run, status in self._connection.execute(query, batch)})
+        return found
+
+    def close(self) -> None:
+        """Close the journal, leaving one plain file where no reader is in the way, and free the lock."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        super().close()
+        self._lock.release()
+
+
+def _open_for_reading(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False, timeout=30, isolation_level=None
+    )
+
+
+def _open_for_writing(path: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+    # With a write-ahead log, NORMAL survives the death of the process at any moment, and syncs at checkpoints only.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _acquire_lock(directory: str) -> FileLock:
+    path = os.path.join(directory, "lock")
+    # Not per thread: the dispatcher's thread releases what the submitting thread took.
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=2)  # a reader that asks whether the job is written holds it for an instant
+    except Timeout:
+        with open(f"{path}.owner", encoding="utf-8") as file:
+            owner = file.read()
+        raise JobLockedError(
+            f"the job {directory!r} is being written by {owner}; look at it with parimg.open_job(...), or stop that "
+            "process first"
+        ) from None
+    with open(f"{path}.owner", "w", encoding="utf-8") as file:
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    return lock
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = row[:12]
+    columns, arrays = decode_values(row[12], row[13])
+    return Record(
+        key=key,
+        status=status,
+        columns=columns,
+        arrays=arrays,
+        stage=stage,
+        error=error,
+        message=message,
+        traceback=traceback,
+        attempts=row[14],
+        engine=row[15],
+        host=row[16],
+        pid=row[17],
+        started=started,
+        decode_seconds=decode_seconds,
+        task_seconds=task_seconds,
+        uri=uri,
+        position=position,
+    )

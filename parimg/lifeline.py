@@ -1,0 +1,35 @@
+"""Run a module of ipyparallel, and end with the process that started it.
+
+``python -m parimg.lifeline ipyparallel.engine ...`` is how an embedded cluster starts its controller and
+engines: a client that is killed cannot stop them, so they watch for it themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+
+_LOOK_SECONDS = 1.0
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10 * _LOOK_SECONDS)
+    os._exit(1)
+
+
+def main() -> None:
+    """Take the module's name off the command line, and become it."""
+    threading.Thread(target=_watch, args=(os.getppid(),), name="parimg-lifeline", daemon=True).start()
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

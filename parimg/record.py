@@ -1,0 +1,215 @@
+"""Record: what became of one image, and how a task's values are stored.
+
+An engine encodes what a task returned (`encode_values`), the journal stores the two encoded parts as they
+are, and a reader decodes them (`decode_values`). Scalars and short lists become JSON, arrays an uncompressed
+NPZ, so that nothing in a journal is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from parimg.errors import ResultError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Status = Literal["ok", "failed"]
+Stage = Literal["decode", "task", "result", "engine"]
+
+
+class Row(NamedTuple):
+    """One image's outcome as an engine sends it: the fields that the engine knows."""
+
+    position: int
+    key: str
+    uri: str
+    status: Status
+    stage: Stage | None
+    error: str | None
+    message: str | None
+    traceback: str | None
+    started: float
+    decode_seconds: float
+    task_seconds: float
+    columns: str
+    arrays: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What became of one image: one row of a job's table.
+
+    A task's values are looked up by name: ``record["matches"]``.
+
+    Attributes
+    ----------
+    key : str
+        Name of the image, unique in its job.
+    status : {"ok", "failed"}
+    columns : dict
+        The task's scalar values by column name; empty if the image failed.
+    arrays : dict of str to ndarray
+        The task's array values by name.
+    stage : {"decode", "task", "result", "engine"} or None
+        Where a failed image failed.
+    error, message, traceback : str or None
+        Type, message and traceback of the error of a failed image.
+    attempts : int
+        How often the image was given to an engine whose answer or death was noticed.
+    engine : int or None
+        Engine that ran it.
+    host : str or None
+        Host name of that engine.
+    pid : int or None
+        Process of that engine.
+    started : float
+        When the engine took the image up, seconds since the epoch.
+    decode_seconds, task_seconds : float
+        Time for reading and decoding, and for the task, seconds.
+    uri : str
+        Absolute path or URL it was read from; empty for arrays.
+    position : int
+        Place of the image in its source, counted from 0.
+    """
+
+    key: str
+    status: Status
+    columns: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
+    stage: Stage | None = None
+    error: str | None = None
+    message: str | None = None
+    traceback: str | None = field(default=None, repr=False)
+    attempts: int = 1
+    engine: int | None = None
+    host: str | None = None
+    pid: int | None = None
+    started: float = 0.0
+    decode_seconds: float = 0.0
+    task_seconds: float = 0.0
+    uri: str = ""
+    position: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the task gave values for this image."""
+        return self.status == "ok"
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.columns:
+            return self.columns[name]
+        if name in self.arrays:
+            return self.arrays[name]
+        if not self.ok:
+            raise KeyError(f"{name!r}: image {self.key!r} failed in {self.stage}: {self.error}: {self.message}")
+        raise KeyError(f"{name!r}: this record has {', '.join(self) or 'no values'}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns or name in self.arrays
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.columns
+        yield from self.arrays
+
+
+def failed_row(
+    position: int, key: str, uri: str, stage: Stage, error: str, message: str, traceback: str | None = None
+) -> Row:
+    """The row of an image that did not get as far as an engine's own guard."""
+    import time
+
+    return Row(position, key, uri, "failed", stage, error, message, traceback, time.time(), 0.0, 0.0, "{}", None)
+
+
+def encode_values(values: object) -> tuple[str, bytes | None]:
+    """Encode what a task returned.
+
+    Parameters
+    ----------
+    values : object
+        A mapping of names to values, or one value, which is then named ``value``. A value is a number, bool,
+        string, None, array, or a list, tuple or dict of these without arrays.
+
+    Returns
+    -------
+    columns : str
+        JSON object of all values but the arrays.
+    arrays : bytes or None
+        NPZ archive of the arrays, None if there are none.
+
+    Raises
+    ------
+    ResultError
+        If a value is of another type.
+
+    Examples
+    --------
+    >>> encode_values({"matches": 812})
+    ('{"matches":812}', None)
+    """
+    if type(values) is dict and all(type(name) is str for name in values):
+        try:
+            return _PLAIN_ENCODER.encode(values), None  # the common case: only plain scalars
+        except TypeError:
+            pass
+    if not isinstance(values, Mapping):
+        values = {"value": values}
+    import numpy as np
+
+    columns: dict[str, object] = {}
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for name, value in values.items():
+        if not isinstance(name, str):
+            raise ResultError(f"a task's values must be named by strings (got {name!r}, a {type(name).__name__})")
+        if isinstance(value, np.ndarray) and value.ndim:
+            if value.dtype.hasobject:
+                raise ResultError(f"array {name!r} has dtype object; wanted numbers, bools or strings")
+            arrays[name] = value
+        else:
+            columns[name] = value
+    return _NUMPY_ENCODER.encode(columns), _encode_arrays(arrays) if arrays else None
+
+
+def decode_values(
+    columns: str, arrays: bytes | None
+) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.generic]]]:
+    """Undo `encode_values`."""
+    decoded: dict[str, npt.NDArray[np.generic]] = {}
+    if arrays is not None:
+        import numpy as np
+
+        with np.load(io.BytesIO(arrays), allow_pickle=False) as archive:
+            decoded = {name: archive[name] for name in archive.files}
+    return json.loads(columns), decoded
+
+
+def _encode_arrays(arrays: dict[str, npt.NDArray[np.generic]]) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _plain(value: object) -> object:
+    import numpy as np
+
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        plain = value.item()
+        if isinstance(plain, bool | int | float | str):
+            return plain
+    raise ResultError(
+        f"a task returned {value!r:.80}, a {type(value).__name__}; wanted a mapping of names to numbers, bools, "
+        "strings, None, arrays, or lists of these"
+    )
+
+
+# Not json.dumps(): it builds an encoder at every call, which is 3 s for a million images.
+_PLAIN_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_NUMPY_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain)

@@ -1,0 +1,241 @@
+"""Shared objects: what every engine needs and no chunk carries, by content hash.
+
+A task is pickled once; every large array in it, also one that a lambda refers to, is cut out and becomes a
+shared object of its own, as does the pickle. The client writes each as a file of the job's directory. An engine
+finds it in its own memory, else in a file: the job's directory where its host sees that, else its host's cache,
+which `receive` fills with the one message that the client sends when an engine reports the object missing.
+Arrays are memory-mapped, so engines of one host hold one copy. A file is used only after its hash was checked
+against the digest that came with the (signed) request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import cloudpickle
+
+from parimg.errors import ParimgError, TaskError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from parimg.tasks.task import Task
+
+_LARGE = 16_384  # bytes; an array below travels inside the task's pickle
+
+
+class SharedRef(NamedTuple):
+    """Names a shared object: its content hash and what it is."""
+
+    digest: str
+    kind: Literal["task", "array"]
+
+
+class SharedObjectMissing(ParimgError):
+    """This host has no copy of a shared object yet; the client answers by sending it."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+
+# -- on the client --------------------------------------------------------------------------------------------
+
+
+def write_task(folder: str, task: Task) -> list[SharedRef]:
+    """Write a task and its large arrays into `folder`.
+
+    Parameters
+    ----------
+    folder : str
+        Created if it does not exist, readable by its owner only.
+    task : Task
+
+    Returns
+    -------
+    list of SharedRef
+        The task first, then the arrays it refers to.
+
+    Raises
+    ------
+    TaskError
+        If the task cannot be pickled.
+    """
+    buffer = io.BytesIO()
+    pickler = _TaskPickler(buffer, folder)
+    by_value = [module for name in _modules_of(task) if (module := _module_engines_lack(name))]
+    for module in by_value:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        pickler.dump(task)
+    except Exception as error:
+        raise TaskError(
+            f"{task.name} cannot be sent to engines: {type(error).__name__}: {error}; it must not hold open files, "
+            "locks, sockets or clusters"
+        ) from error
+    finally:
+        for module in by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    return [SharedRef(_write(folder, buffer.getvalue()), "task"), *dict.fromkeys(pickler.refs)]
+
+
+def read_shared(folder: str, digest: str) -> bytes:
+    """Bytes of a shared object, as the client reads them before it sends them.
+
+    Raises
+    ------
+    ParimgError
+        If the file is not the one that was written.
+    """
+    path = os.path.join(folder, digest)
+    with open(path, "rb") as file:
+        data = file.read()
+    if _digest(data) != digest:
+        raise ParimgError(f"the shared object {path!r} was changed after it was written")
+    return data
+
+
+class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is untyped
+    """Pickles functions by value where needed, and cuts large arrays out."""
+
+    def __init__(self, file: io.BytesIO, folder: str) -> None:
+        super().__init__(file, protocol=5)
+        self.folder = folder
+        self.refs: list[SharedRef] = []
+
+    def persistent_id(self, obj: object) -> SharedRef | None:
+        numpy = sys.modules.get("numpy")
+        if numpy is None or not isinstance(obj, numpy.ndarray):
+            return None
+        if type(obj) not in {numpy.ndarray, numpy.memmap} or obj.nbytes < _LARGE or obj.dtype.hasobject:
+            return None
+        buffer = io.BytesIO()
+        numpy.save(buffer, obj, allow_pickle=False)
+        ref = SharedRef(_write(self.folder, buffer.getvalue()), "array")
+        self.refs.append(ref)
+        return ref
+
+
+def _modules_of(task: Task) -> set[str]:
+    """Modules that the task's class and the functions among its parameters come from."""
+    values = [type(task), *vars(task).values()]
+    return {module for value in values if isinstance(module := getattr(value, "__module__", None), str)}
+
+
+def _module_engines_lack(name: str) -> ModuleType | None:
+    """The module, if it is no installed one, as a user's script or test file, which engines could not import."""
+    module = sys.modules.get(name)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or name == "__main__" or name.partition(".")[0] == "parimg":
+        return None
+    installed = (sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    path = os.path.realpath(file)
+    return None if any(path.startswith(os.path.realpath(folder) + os.sep) for folder in installed) else module
+
+
+# -- on an engine ---------------------------------------------------------------------------------------------
+
+
+@cache
+def host_folder() -> str:
+    """Folder of this host's cache of received objects."""
+    import platformdirs
+
+    return os.environ.get("PARIMG_SHARED_DIR") or os.path.join(platformdirs.user_cache_dir("parimg"), "shared")
+
+
+def receive(digest: str, data: bytes) -> None:
+    """Write an object that the client sent into this host's cache."""
+    if _digest(data) != digest:
+        raise ParimgError(f"shared object {digest} arrived damaged: its hash is {_digest(data)}")
+    _write(host_folder(), bytes(data))
+
+
+def missing(refs: Iterable[SharedRef], folder: str) -> list[str]:
+    """Digests of those objects that this host has no copy of.
+
+    Parameters
+    ----------
+    refs : iterable of SharedRef
+    folder : str
+        The job's folder of shared objects, where this host sees it.
+    """
+    lacking = []
+    for ref in refs:
+        try:
+            _find(ref.digest, folder)
+        except SharedObjectMissing:
+            lacking.append(ref.digest)
+    return lacking
+
+
+def load_task(ref: SharedRef, folder: str) -> Task:
+    """The task, with its large arrays memory-mapped and read-only.
+
+    Raises
+    ------
+    SharedObjectMissing
+        If this host has no copy of it or of one of its arrays.
+    """
+    with open(_find(ref.digest, folder), "rb") as file:
+        task: Task = _TaskUnpickler(file, folder).load()
+    return task
+
+
+class _TaskUnpickler(pickle.Unpickler):
+    def __init__(self, file: Any, folder: str) -> None:
+        super().__init__(file)
+        self.folder = folder
+
+    def persistent_load(self, ref: SharedRef) -> npt.NDArray[np.generic]:
+        return _load_array(_find(ref.digest, self.folder))
+
+
+@lru_cache(maxsize=64)  # paths, of all jobs since the engine started
+def _find(digest: str, folder: str) -> str:
+    for place in (folder, host_folder()):
+        path = os.path.join(place, digest)
+        try:
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                    return path
+        except OSError:
+            continue
+    raise SharedObjectMissing(digest)
+
+
+@lru_cache(maxsize=64)
+def _load_array(path: str) -> npt.NDArray[np.generic]:
+    import numpy as np
+
+    array: npt.NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+# -- on both --------------------------------------------------------------------------------------------------
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write(folder: str, data: bytes) -> str:
+    digest = _digest(data)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(dir=folder, prefix=f"{digest}.")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    os.replace(unfinished, os.path.join(folder, digest))  # several engines of a host may receive it at once
+    return digest

@@ -1,0 +1,287 @@
+"""MatchSIFT: SIFT features of each image, matched against those of one reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from parimg.errors import ImageError, TaskError
+from parimg.tasks.task import Task
+
+if TYPE_CHECKING:
+    import cv2
+    import numpy as np
+    import numpy.typing as npt
+
+CrossCheck = Literal["mutual", "one-way"]
+_CROSS_CHECKS = ("mutual", "one-way", None)
+_DESCRIPTOR_WIDTH = 128
+
+
+class Features(NamedTuple):
+    """SIFT features of one image.
+
+    Attributes
+    ----------
+    keypoints : ndarray of float32, shape (n, 4)
+        x and y in pixels, diameter in pixels, angle in degrees.
+    descriptors : ndarray of uint8, shape (n, 128)
+    """
+
+    keypoints: npt.NDArray[np.float32]
+    descriptors: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class MatchSIFT(Task):
+    """SIFT features of each image, matched against those of one reference.
+
+    Parameters
+    ----------
+    reference : path, URL or ndarray
+        A reference image (path or URL; gray or RGB array), or its descriptors: an array of shape ``(n, 128)``,
+        or the ``.npy`` file of one. Its descriptors are computed once, on the client, and reach each engine
+        once.
+    n_features : int, default 5000
+        The strongest features to keep in an image; 0 keeps all.
+    cross_check : {"mutual", "one-way", None}
+        ``"mutual"``: both descriptors are each other's nearest, as ``cv2.BFMatcher(crossCheck=True)`` does
+        today. ``"one-way"``: its older rule; of the images' descriptors whose nearest reference descriptor is
+        the same, the closest. None: the nearest descriptor of every reference descriptor.
+    max_ratio : float, optional
+        Keep a match only if its distance is below this share of that to the second best (Lowe's ratio test).
+    contrast_threshold : float, default 0.04
+        SIFT's threshold on contrast; larger gives fewer features.
+    mask : path or ndarray, optional
+        Where to look for features, in every image: nonzero pixels of a gray image of the images' size. It does
+        not apply to the reference.
+    return_pairs : bool
+        Also return ``pairs``, int32 of shape ``(matches, 2)``: index into the reference's features, index into
+        the image's.
+    return_keypoints : bool
+        Also return ``keypoints``, float32 of shape ``(features, 4)``: x, y, diameter (pixels), angle (degrees).
+
+    Raises
+    ------
+    TaskError
+        If a parameter is out of its range, the reference cannot be read, or no feature is found in it.
+
+    Notes
+    -----
+    Columns: ``features``, the number of features of the image; ``matches``; ``distance_median``, the median
+    L2 distance of the matches, None where there are none.
+
+    The reference plays the matcher's *query*, the image its *train*, as in the published recipe.
+
+    References
+    ----------
+    D. G. Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 60(2), 2004.
+
+    Examples
+    --------
+    >>> from skimage.data import camera
+    >>> task = MatchSIFT(reference=camera())
+    >>> values = task(camera()[:, ::-1].copy())
+    >>> sorted(values)
+    ['distance_median', 'features', 'matches']
+    """
+
+    columns: ClassVar[Mapping[str, str]] = {
+        "features": "int64",
+        "matches": "int64",
+        "distance_median": "double",
+    }
+
+    reference: str | os.PathLike[str] | npt.NDArray[Any] = field()
+    n_features: int = 5000
+    cross_check: CrossCheck | None = "mutual"
+    max_ratio: float | None = None
+    contrast_threshold: float = 0.04
+    mask: str | os.PathLike[str] | npt.NDArray[np.uint8] | None = None
+    return_pairs: bool = False
+    return_keypoints: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cross_check not in _CROSS_CHECKS:
+            raise TaskError(f"cross_check must be 'mutual', 'one-way' or None (got {self.cross_check!r})")
+        if isinstance(self.n_features, bool) or not isinstance(self.n_features, int) or self.n_features < 0:
+            raise TaskError(f"n_features must be an integer of at least 0 (got {self.n_features!r})")
+        if self.max_ratio is not None and not 0 < self.max_ratio <= 1:
+            raise TaskError(f"max_ratio must lie in (0, 1] or be None (got {self.max_ratio!r})")
+        if not self.contrast_threshold >= 0:
+            raise TaskError(f"contrast_threshold must be at least 0 (got {self.contrast_threshold!r})")
+        for name in ("reference", "mask"):
+            value = getattr(self, name)
+            if value is None and name == "mask":
+                continue
+            if not isinstance(value, str | os.PathLike) and not hasattr(value, "__array_interface__"):
+                raise TaskError(f"{name} must be a path or an array (got {value!r:.80}, a {type(value).__name__})")
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, object]:
+        """Match one gray image of dtype uint8 and shape ``(height, width)``."""
+        import numpy as np
+
+        from parimg.kernels.descriptors import match_descriptors
+
+        found = self.detect(image, self._mask_array)
+        matches = match_descriptors(
+            self.reference_features.descriptors,
+            found.descriptors,
+            cross_check=self.cross_check,
+            max_ratio=self.max_ratio,
+        )
+        n_matches = len(matches.query)
+        values: dict[str, object] = {
+            "features": len(found.descriptors),
+            "matches": n_matches,
+            "distance_median": float(np.median(matches.distance)) if n_matches else None,
+        }
+        if self.return_pairs:
+            values["pairs"] = np.column_stack([matches.query, matches.train]).astype(np.int32)
+        if self.return_keypoints:
+            values["keypoints"] = found.keypoints
+        return values
+
+    def detect(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None = None) -> Features:
+        """Find the SIFT features of a gray image with this task's parameters.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+        mask : ndarray of uint8, shape (height, width), optional
+            Nonzero where features are wanted.
+
+        Returns
+        -------
+        Features
+        """
+        import numpy as np
+
+        if image.dtype != np.uint8 or image.ndim != 2:
+            raise TaskError(f"SIFT wants a gray uint8 image (got {image.dtype}, shape {image.shape})")
+        if mask is not None and mask.shape != image.shape:
+            raise TaskError(f"mask has shape {mask.shape}, the image {image.shape}; they must agree")
+        # OpenCV's detector takes neither negative strides nor an empty image.
+        if not image.size:
+            return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
+        keypoints, descriptors = self._sift.detectAndCompute(np.ascontiguousarray(image), mask)
+        if descriptors is None:
+            descriptors = np.empty((0, _DESCRIPTOR_WIDTH), np.uint8)
+        points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
+        return Features(points, descriptors)
+
+    @cached_property
+    def reference_features(self) -> Features:
+        """Features of the reference; its keypoints are empty if descriptors were given."""
+        import numpy as np
+
+        array = self.reference
+        if isinstance(array, str | os.PathLike):
+            array = _read(array, "reference", color="unchanged" if os.fspath(array).endswith(".npy") else "gray")
+        array = np.asarray(array)
+        if array.ndim == 2 and array.shape[1] == _DESCRIPTOR_WIDTH:
+            features = Features(np.empty((0, 4), np.float32), _as_bytes(array))
+        else:
+            features = self.detect(_as_gray(array, "reference"))
+        if not len(features.descriptors):
+            raise TaskError(
+                f"no SIFT feature in the reference {_named(self.reference)}; a smaller contrast_threshold than "
+                f"{self.contrast_threshold} finds more"
+            )
+        return features
+
+    def resolve(self) -> None:
+        """Read the reference and the mask, and compute the reference's features."""
+        _ = self.reference_features, self._mask_array
+
+    def prepare(self) -> None:
+        """Load OpenCV and the compiled matcher."""
+        import numpy as np
+
+        from parimg.kernels.descriptors import match_descriptors
+
+        one = np.zeros((1, _DESCRIPTOR_WIDTH), np.uint8)
+        match_descriptors(self.reference_features.descriptors, one, cross_check=self.cross_check)
+        _ = self._sift
+
+    @cached_property
+    def _sift(self) -> cv2.SIFT:
+        import cv2
+
+        # 8-bit descriptors hold the same integers as the default float32 ones, in a quarter of the bytes.
+        return cv2.SIFT.create(
+            nfeatures=self.n_features,
+            nOctaveLayers=3,
+            contrastThreshold=self.contrast_threshold,
+            edgeThreshold=10,
+            sigma=1.6,
+            descriptorType=cv2.CV_8U,
+        )
+
+    @cached_property
+    def _mask_array(self) -> npt.NDArray[np.uint8] | None:
+        import numpy as np
+
+        if self.mask is None:
+            return None
+        if isinstance(self.mask, str | os.PathLike):
+            return _read(self.mask, "mask", color="gray")
+        mask = np.asarray(self.mask)
+        if mask.ndim != 2:
+            raise TaskError(f"mask must have shape (height, width) (got {mask.shape})")
+        return np.ascontiguousarray(mask != 0, np.uint8) * np.uint8(255)
+
+    def __getstate__(self) -> dict[str, object]:
+        # OpenCV's detector cannot be pickled; every process makes its own.
+        return {name: value for name, value in self.__dict__.items() if name != "_sift"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+
+def _named(value: object) -> str:
+    shape = getattr(value, "shape", None)
+    return repr(os.fspath(value)) if shape is None else f"array of shape {shape}"  # type: ignore[call-overload]
+
+
+def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "unchanged"]) -> npt.NDArray[Any]:
+    from parimg.decode import read_image
+
+    uri = os.fspath(path)
+    try:
+        return read_image(uri if "://" in uri else os.path.abspath(uri), color)
+    except ImageError as error:
+        raise TaskError(f"the {name} cannot be read: {error}") from error
+
+
+def _as_gray(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
+    import cv2
+    import numpy as np
+
+    if array.dtype != np.uint8 or array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3, 4}):
+        raise TaskError(
+            f"{name} must be a uint8 image of shape (h, w) or (h, w, 3), or descriptors of shape (n, "
+            f"{_DESCRIPTOR_WIDTH}) (got {array.dtype}, shape {array.shape})"
+        )
+    array = np.ascontiguousarray(array)
+    if array.ndim == 2:
+        return array
+    if array.shape[2] == 1:
+        return array[:, :, 0]
+    code = cv2.COLOR_RGB2GRAY if array.shape[2] == 3 else cv2.COLOR_RGBA2GRAY
+    return np.asarray(cv2.cvtColor(array, code), np.uint8)
+
+
+def _as_bytes(descriptors: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
+    narrow = descriptors.astype(np.uint8)
+    if not np.array_equal(narrow, descriptors):
+        raise TaskError(
+            f"reference descriptors must be integers from 0 to 255, as OpenCV's SIFT gives them (got "
+            f"{descriptors.dtype} from {descriptors.min()} to {descriptors.max()})"
+        )
+    return np.ascontiguousarray(narrow)

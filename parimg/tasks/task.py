@@ -1,0 +1,85 @@
+"""Task: the base of what is done to each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from parimg.decode import ColorMode
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is done to each image: a frozen dataclass with parameters, called with one image.
+
+    A subclass gives `__call__`, and what it needs of the rest:
+
+    - `color`, how images are decoded for it, and `columns`, the Arrow types of its scalar values, where they
+      are known beforehand;
+    - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
+    - `prepare`, for what each engine does once before its first image: load a library, warm a kernel.
+
+    What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
+    objects, once for each engine.
+
+    Subclasses check their parameters in ``__post_init__``, so that a mistake is told before anything is sent.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> @dataclass(frozen=True, eq=False)
+    ... class MeanAbove(Task):
+    ...     level: float
+    ...     def __call__(self, image):
+    ...         return {"mean": float(image[image > self.level].mean())}
+    >>> MeanAbove(level=10)(np.array([[5, 20], [30, 0]]))
+    {'mean': 25.0}
+    """
+
+    color: ClassVar[ColorMode] = "gray"
+    """How images are decoded: ``"gray"``, ``"color"`` (RGB) or ``"unchanged"``."""
+    columns: ClassVar[Mapping[str, str]] = {}
+    """Arrow type by name of the scalar values, where known beforehand."""
+
+    def __call__(self, image: npt.NDArray[Any]) -> Mapping[str, object]:
+        """Values of one image.
+
+        Parameters
+        ----------
+        image : ndarray
+            Decoded as `color` says; read-only or not, contiguous or not.
+
+        Returns
+        -------
+        mapping of str to value
+            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__(self, image)")
+
+    def resolve(self) -> None:
+        """Do what is done once for all engines, on the client, before the task is sent."""
+
+    def prepare(self) -> None:
+        """Do what an engine needs once before its first image: load, warm, compile."""
+
+    @property
+    def name(self) -> str:
+        """Name for tables, bars and job directories."""
+        return type(self).__name__
+
+    def describe(self) -> dict[str, str]:
+        """Parameters as short text, for the journal and `parimg status`."""
+        return {field.name: _short(getattr(self, field.name)) for field in fields(self)}
+
+
+def _short(value: object) -> str:
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None:
+        return f"array of {dtype}, shape {shape}"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
