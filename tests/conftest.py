@@ -1,0 +1,48 @@
+"""What the tests share: the real images, private folders, and one embedded cluster of two engines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import parimg
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Folder of real images, named by PARIMG_DATA."""
+    folder = Path(os.environ.get("PARIMG_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no test images in {folder}; set PARIMG_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def temple_ring(data_folder: Path) -> list[str]:
+    """Paths of the 47 views of templeRing, in order."""
+    paths = sorted(str(path) for path in (data_folder / "templeRing").glob("*.png"))
+    assert len(paths) == 47
+    return paths
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep jobs, IPython profiles and received objects of the tests out of the user's folders."""
+    folder = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARIMG_JOBS_DIR", str(folder / "jobs"))
+        patch.setenv("PARIMG_SHARED_DIR", str(folder / "shared"))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def controller(private_folders: None) -> Iterator[parimg.Controller]:
+    """An embedded cluster of two engines, for tests that leave it as they found it."""
+    with parimg.start(n=2) as started:
+        yield started
