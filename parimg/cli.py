@@ -148,8 +148,8 @@ def jobs() -> None:
     """List the jobs that were given no directory of their own."""
     from rich.table import Table
 
-    from parimg.controller import jobs_folder
     from parimg.job import open_job
+    from parimg.journal import jobs_folder
 
     folder = jobs_folder()
     table = Table("job", "task", "state", "images", "failed", "seconds", title=folder, title_justify="left")
@@ -159,9 +159,8 @@ def jobs() -> None:
             counts = job.counts
             done = f"{counts['done']}/{'?' if counts['total'] is None else counts['total']}"
             table.add_row(name, job.name, job.state, done, str(counts["failed"]), f"{job.wall_time:.1f}")
-        except (ParimgError, TypeError) as error:  # a directory of a client that was killed while it made the job
-            table.add_row(name, "", "unreadable", "", "", "", style="dim")
-            del error
+        except ParimgError:  # left by a client that was killed while it made the job
+            table.add_row(name, "", "never began", "", "", "", style="dim")
     _console().print(table if table.row_count else f"no jobs in {folder}")
 
 
@@ -357,6 +356,8 @@ def _print_summary(job: Job) -> None:
         f"{job.name}, {job.state}: {counts['done']}{of} images, {counts['failed']} failed, {seconds:.1f} s "
         f"({job.serial_time:.1f} s on engines)"
     )
+    if job.duplicates:
+        print(f"  {job.duplicates} images were named more than once, and run once")
     if counts["failed"]:
         from itertools import islice
 

@@ -18,7 +18,7 @@ REFERENCE = "astronaut"
 _OTHERS = ("coffee", "chelsea", "camera", "brick", "grass", "motorcycle_left")
 _N_VIEWS = 48
 _N_OTHERS = 8
-_TRUNCATED = 17  # the view whose file is cut
+_TRUNCATED = 20  # the view whose file is cut
 _TOLERANCE = 3.0  # px between where a match lies and where the homography puts it
 _SEED = 20161
 

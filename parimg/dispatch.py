@@ -10,12 +10,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import logging
 import pickle
 import queue
 import threading
 import time
-import traceback
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,10 +23,12 @@ from typing import Protocol
 import ipyparallel as ipp
 
 from parimg import __version__, engine, events, shared
-from parimg.errors import DuplicateImageWarning, EngineVersionError, JobError, ParimgError, SourceError, TaskError
+from parimg.errors import EngineVersionError, JobError, ParimgError, SourceError, TaskError
 from parimg.journal import JournalWriter, Placement
 from parimg.record import Row, failed_row
 from parimg.sources import Image, Source
+
+_log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.5  # what a chunk should take an engine: long against 5 ms a message, short for a progress bar
 _MAX_CHUNK = 20_000  # images
@@ -116,6 +117,7 @@ class Dispatcher:
         self.duplicates = 0
         self.chunk_size = plan.chunk_size or 1
         self._seconds_per_image = 0.0
+        self._source_error: Exception | None = None
         self._stopping = threading.Event()
         self._aborting = threading.Event()
         self._results: queue.SimpleQueue[_Result | None] = queue.SimpleQueue()
@@ -154,8 +156,7 @@ class Dispatcher:
     # -- the loop ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        run = self.journal.start_run()
-        images = self._new_images(run)
+        images = self._new_images(self.journal.run)
         threading.Thread(target=self._count_images, name="parimg-count", daemon=True).start()
         self._emit(events.JobStarted(self.journal.directory, self.total, sum(self.counts.values())))
         state = "failed"
@@ -165,11 +166,21 @@ class Dispatcher:
                 if not self._outstanding:
                     break
                 self._collect(self._results.get())
+            self._raise_source_error()
             state = self._end_state(images)
         except BaseException as error:
             self.error = error
             self._gather_outstanding()
         self._finish(state)
+
+    def _raise_source_error(self) -> None:
+        error = self._source_error
+        if isinstance(error, ParimgError):
+            raise error
+        if error is not None:
+            raise SourceError(
+                f"the source of images stopped after {self.listed}: {type(error).__name__}: {error}"
+            ) from error
 
     def _gather_outstanding(self) -> None:
         """Journal what engines are still computing when the job ends with an error."""
@@ -253,8 +264,12 @@ class Dispatcher:
 
     def _new_images(self, run: int) -> Iterator[_Pending]:
         """Images of the source that have no record yet and are not under way."""
-        numbered = enumerate(self._source_images())
-        while batch := _bounded(numbered, max(_LISTING_BATCH, self.chunk_size)):
+        numbered = enumerate(self.plan.source)
+        error: Exception | None = None
+        while error is None:
+            batch, error = _list_batch(numbered, max(_LISTING_BATCH, self.chunk_size))
+            if not batch and error is None:
+                return
             recorded = self.journal.recorded([image.key for _, image in batch])
             in_batch: set[str] = set()
             for position, image in batch:
@@ -266,25 +281,12 @@ class Dispatcher:
                     in_batch.add(image.key)
                     self._in_flight.add(image.key)
                     yield _Pending(image, position)
-
-    def _source_images(self) -> Iterator[Image]:
-        try:
-            yield from self.plan.source
-        except ParimgError:
-            raise
-        except Exception as error:
-            raise SourceError(
-                f"the source of images stopped after {self.listed}: {type(error).__name__}: {error}"
-            ) from error
+        self._source_error = error  # told when what was listed before is done
 
     def _tell_duplicate(self, key: str) -> None:
         self.duplicates += 1
         if self.duplicates == 1:
-            warnings.warn(
-                f"the source names {key!r} more than once; it is run once, as are further duplicates",
-                DuplicateImageWarning,
-                stacklevel=2,
-            )
+            _log.warning("the source names %r more than once; it is run once, as are further duplicates", key)
         self._emit(events.DuplicateFound(key))
 
     # -- collecting -------------------------------------------------------------------------------------------
@@ -387,20 +389,25 @@ class Dispatcher:
                 listener(event)
             except Exception:
                 self.listeners.remove(listener)
-                warnings.warn(f"a listener was dropped: {traceback.format_exc(limit=-1)}", stacklevel=2)
+                _log.exception("a listener of the job raised, and is called no more")
 
 
-def _bounded(numbered: Iterator[tuple[int, Image]], size: int) -> list[tuple[int, Image]]:
-    """At most `size` images: fewer if they come slowly or bring many bytes."""
+def _list_batch(
+    numbered: Iterator[tuple[int, Image]], size: int
+) -> tuple[list[tuple[int, Image]], Exception | None]:
+    """List at most `size` images, fewer if they come slowly or bring many bytes, and the error that ended it."""
     batch = []
     nbytes = 0
     deadline = time.monotonic() + _LISTING_SECONDS
-    for position, image in itertools.islice(numbered, size):
-        batch.append((position, image))
-        nbytes += 0 if image.array is None else image.array.nbytes
-        if nbytes >= _MAX_CHUNK_BYTES or time.monotonic() > deadline:
-            break
-    return batch
+    try:
+        for position, image in itertools.islice(numbered, size):
+            batch.append((position, image))
+            nbytes += 0 if image.array is None else image.array.nbytes
+            if nbytes >= _MAX_CHUNK_BYTES or time.monotonic() > deadline:
+                break
+    except Exception as error:
+        return batch, error
+    return batch, None
 
 
 def check_options(retries: int, chunk_size: int | None, max_pixels: int) -> None:

@@ -87,7 +87,3 @@ class JobError(ParimgError):
 
 class JobLockedError(JobError):
     """Another process is writing this job."""
-
-
-class DuplicateImageWarning(UserWarning):
-    """A source named the same image more than once; it is run once."""

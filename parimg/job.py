@@ -103,6 +103,13 @@ class Job:
         return total
 
     @property
+    def duplicates(self) -> int:
+        """Images that the source named once more; each is run once."""
+        if self._dispatcher is not None:
+            return self._dispatcher.duplicates
+        return int(self._journal.last_run()["duplicates"])
+
+    @property
     def failures(self) -> list[Record]:
         """Records of the failed images."""
         return list(self.iter_failures())
@@ -141,9 +148,10 @@ class Job:
         counts = self.counts
         of = "" if counts["total"] is None else f"/{counts['total']}"
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
         engines = f", {self._dispatcher.engines.count()} engines" if self._live() else ""
         return (
-            f"<Job {self.name} {self.state}: {counts['done']}{of} images{failed}{engines}, {self.elapsed:.1f} s, "
+            f"<Job {self.name} {self.state}: {counts['done']}{of} images{failed}{duplicates}{engines}, {self.elapsed:.1f} s, "
             f"{self.directory!r}>"
         )
 

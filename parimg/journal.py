@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import sqlite3
 import time
@@ -58,6 +59,53 @@ class Placement:
     engine: int | None
     host: str | None
     pid: int | None
+
+
+def jobs_folder() -> str:
+    """Folder of the jobs that were given no directory: PARIMG_JOBS_DIR, else among the user's data."""
+    import platformdirs
+
+    return os.environ.get("PARIMG_JOBS_DIR") or os.path.join(platformdirs.user_data_dir("parimg"), "jobs")
+
+
+def new_job_dir(name: str) -> str:
+    """Make a directory for a job of task `name`, ``20261122-093015-MatchSIFT``, so that names sort by time."""
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9_]', '', name)}"
+    folder = jobs_folder()
+    for attempt in range(1000):
+        path = os.path.join(folder, f"{stem}-{attempt}" if attempt else stem)
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(path, mode=0o700)
+            return path
+    raise JobError(f"no free name for a job in {folder!r}")
+
+
+def reserve_job_dir(directory: str) -> FileLock:
+    """Make a job's directory and take its lock.
+
+    Parameters
+    ----------
+    directory : str
+        New, empty, or left by a client that was killed before its job began.
+
+    Raises
+    ------
+    JobError
+        If it holds a job or other files already, or cannot be written.
+    """
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        found = set(os.listdir(directory))
+        if _FILE in found:
+            raise JobError(
+                f"{directory!r} holds a job already; go on with it by `parimg resume {directory}` or "
+                "ctl.resume(...), or give another job_dir"
+            )
+        if others := found - {"shared", "lock", "lock.owner", f"{_FILE}.new"}:
+            raise JobError(f"the job_dir {directory!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}")
+        return _acquire_lock(directory)
+    except OSError as error:
+        raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
 
 
 class Journal:
@@ -167,39 +215,36 @@ class Journal:
 
 
 class JournalWriter(Journal):
-    """Writing side: one process at a time, from one thread at a time.
+    """Writing side: one process at a time, which holds the job's lock, from one thread at a time.
 
-    Use `create` for a new job and `resume` to go on with one; both take the job's lock.
+    Made by `create` for a new job and by `resume` to go on with one.
+
+    Attributes
+    ----------
+    run : int
+        Number of this run of the job, from 1.
     """
 
-    def __init__(self, directory: str, lock: FileLock) -> None:
+    def __init__(self, directory: str, lock: FileLock, run: int) -> None:
         self._lock = lock
         super().__init__(directory)
-        self.run = 0
+        self.run = run
 
     def _open(self) -> sqlite3.Connection:
         return _open_for_writing(self._path)
 
     @classmethod
-    def create(cls, directory: str, meta: dict[str, object]) -> JournalWriter:
-        """Make the directory and an empty journal in it.
+    def create(cls, directory: str, lock: FileLock, meta: dict[str, object]) -> JournalWriter:
+        """Write a journal with its first run into a directory that `reserve_job_dir` made.
 
         Raises
         ------
         JobError
-            If the directory holds a job already, or cannot be written.
+            If the directory cannot be written.
         """
-        directory = os.path.abspath(directory)
         path = os.path.join(directory, _FILE)
-        if os.path.exists(path):
-            raise JobError(
-                f"{directory!r} holds a job already; go on with it by `parimg resume {directory}` or "
-                "`ctl.resume(...)`, or give another job_dir"
-            )
+        unfinished = f"{path}.new"
         try:
-            os.makedirs(os.path.join(directory, "shared"), mode=0o700, exist_ok=True)
-            lock = _acquire_lock(directory)
-            unfinished = f"{path}.new"
             with contextlib.suppress(FileNotFoundError):
                 os.remove(unfinished)
             with contextlib.closing(_open_for_writing(unfinished)) as connection:
@@ -208,39 +253,35 @@ class JournalWriter(Journal):
                     "INSERT INTO meta VALUES (?, ?)",
                     [(name, json.dumps(value)) for name, value in {"format": FORMAT, **meta}.items()],
                 )
+                run = _start_run(connection)
                 connection.execute("PRAGMA journal_mode = DELETE")
             os.rename(unfinished, path)  # a job directory never holds half a journal
         except (OSError, sqlite3.Error) as error:
             raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
-        return cls(directory, lock)
+        return cls(directory, lock, run)
 
     @classmethod
     def resume(cls, directory: str) -> JournalWriter:
-        """Take up an existing journal.
+        """Take up an existing journal, and note that a new run begins.
 
         Raises
         ------
         JobLockedError
             If another live process writes it.
+        JobError
+            If there is no journal, or it cannot be written.
         """
         Journal(directory).close()  # its errors name what is wrong with the directory
         try:
-            return cls(directory, _acquire_lock(os.path.abspath(directory)))
-        except OSError as error:
+            journal = cls(directory, _acquire_lock(os.path.abspath(directory)), 0)
+            journal.run = _start_run(journal._connection)
+        except (OSError, sqlite3.Error) as error:
             raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
+        return journal
 
     def set_meta(self, name: str, value: object) -> None:
         """Store a JSON-able value under `name`."""
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
-
-    def start_run(self) -> int:
-        """Note that this process begins to run the job; returns the number of the run, from 1."""
-        cursor = self._connection.execute(
-            "INSERT INTO runs (started, host, pid, state) VALUES (?, ?, ?, 'running')",
-            (time.time(), socket.gethostname(), os.getpid()),
-        )
-        self.run = int(cursor.lastrowid or 0)
-        return self.run
 
     def end_run(self, state: str, reason: str | None, duplicates: int) -> None:
         """Note how the run ended."""
@@ -299,6 +340,14 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def _start_run(connection: sqlite3.Connection) -> int:
+    cursor = connection.execute(
+        "INSERT INTO runs (started, host, pid, state) VALUES (?, ?, ?, 'running')",
+        (time.time(), socket.gethostname(), os.getpid()),
+    )
+    return int(cursor.lastrowid or 0)
 
 
 def _acquire_lock(directory: str) -> FileLock:

@@ -1,0 +1,248 @@
+"""The ipcluster under a controller: start an embedded one, find a running one, talk to its engines.
+
+Everything that leans on ipyparallel's inner ways stands here. Used by `parimg.controller` only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, cast
+
+import ipyparallel as ipp
+from traitlets.config import Config
+
+from parimg import __version__
+from parimg.engine import receive_shared, run_chunk, thread_environment
+from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
+
+_HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
+_MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
+_START_TIMEOUT = 120  # s, for a machine that is busy
+_VERSIONS = (
+    "{'python': __import__('platform').python_version(), 'host': __import__('socket').gethostname(), 'parimg': "
+    "__import__('parimg').__version__ if __import__('importlib.util').util.find_spec('parimg') else None}"
+)
+
+
+class EmbeddedCluster:
+    """A cluster on this machine that ends with this process.
+
+    It listens on the loopback interface only, keeps its files in a folder of its own instead of an IPython
+    profile, and its processes watch for the death of this one (`parimg.lifeline`).
+
+    Parameters
+    ----------
+    n : int
+        Number of engines.
+
+    Raises
+    ------
+    ClusterError
+        If they do not come up.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
+        self._cluster = ipp.Cluster(
+            config=_embedded_config(),
+            n=n,
+            profile_dir=self._folder,
+            load_profile=False,
+            controller_ip="127.0.0.1",
+            controller_args=[
+                "--nodb",
+                f"--HeartMonitor.period={_HEARTBEAT_MS}",
+                f"--HeartMonitor.max_heartmonitor_misses={_MISSED_HEARTBEATS}",
+            ],
+            log_level=40,
+        )
+        try:
+            with _quiet():
+                self.client: ipp.Client = self._cluster.start_and_connect_sync()
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                self.stop()
+            if isinstance(error, Exception):
+                raise ClusterError(f"the embedded cluster of {n} engines did not start: {error}") from error
+            raise
+
+    def add_engine(self) -> None:
+        """Start one engine more; it is used when it registers."""
+        with _quiet():
+            self._cluster.start_engines_sync(1)
+
+    def stop(self) -> None:
+        """End all processes and remove the folder."""
+        with _quiet():
+            self._cluster.stop_cluster_sync()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.Client:
+    """Client of a running cluster that has at least one engine, all with our versions.
+
+    Parameters
+    ----------
+    profile : str or None
+        IPython profile, None for ``"default"``.
+    cluster_id : str
+        Empty for a cluster without one.
+    timeout : float
+        Seconds to wait for the first engine.
+
+    Raises
+    ------
+    ProfileNotFoundError
+        If there is no such profile.
+    ClusterError
+        If no cluster runs under it, or no engine registers in time.
+    EngineVersionError
+        If an engine has another Python minor version or another parimg.
+    """
+    name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
+    connection_file = os.path.join(_profile_dir(profile or "default"), "security", name)
+    start_command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
+    start_command += f" --cluster-id={cluster_id}" if cluster_id else ""
+    if not os.path.exists(connection_file):
+        raise ClusterError(f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`")
+    try:
+        client = ipp.Client(connection_file, timeout=min(timeout, 10))
+    except (TimeoutError, OSError) as error:
+        raise ClusterError(
+            f"the cluster of {connection_file!r} does not answer ({error}); if it was killed, start it anew by "
+            f"`{start_command}`"
+        ) from error
+    try:
+        _wait_for_engine(client, timeout, start_command)
+        _check_versions(client)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+class ClientEngines:
+    """The engines of a client, as a dispatcher uses them."""
+
+    def __init__(self, client: ipp.Client) -> None:
+        self._client = client
+        self._view = client.load_balanced_view()
+
+    def count(self) -> int:
+        """Engines there are now."""
+        return len(self._client.ids)
+
+    def run(self, chunk: bytes) -> ipp.AsyncResult:
+        """Send a chunk to the next free engine."""
+        result = self._view.apply_async(run_chunk, chunk)
+        # ipyparallel keeps the id of every message for ever.
+        self._view.history.clear()
+        self._client.history.clear()
+        return result
+
+    def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
+        """Send a shared object to one engine."""
+        return cast(Future[None], self._client[engine_id].apply_async(receive_shared, digest, data))
+
+
+def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
+    """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
+    import statistics
+
+    def median(call: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - begin)
+        return statistics.median(seconds)
+
+    balanced = client.load_balanced_view()
+    direct = client[client.ids[0]]
+    megabyte = bytes(2**20)
+    times = {
+        "packing an empty message": median(lambda: ipp.serialize.pack_apply_message(len, (b"",), {})),
+        "one engine, direct": median(lambda: direct.apply_sync(len, b"")),
+        "through the load-balancing scheduler": median(lambda: balanced.apply_sync(len, b"")),
+        "the same with 1 MiB of data": median(lambda: balanced.apply_sync(len, megabyte)),
+    }
+    client.history.clear()
+    return times
+
+
+def _embedded_config() -> Config:
+    lifeline = [sys.executable, "-m", "parimg.lifeline"]
+    engine_cmd = [*lifeline, "ipyparallel.engine"]
+    return Config(
+        {
+            "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
+            "LocalControllerLauncher": {"controller_cmd": [*lifeline, "ipyparallel.controller"]},
+            "LocalEngineLauncher": {"engine_cmd": engine_cmd},
+            "LocalEngineSetLauncher": {
+                "engine_cmd": engine_cmd,
+                "delay": 0.0,
+                "environment": thread_environment(),
+            },
+        }
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ipyparallel from drawing its bar of registering engines."""
+    before = ipp._NONINTERACTIVE  # noqa: SLF001 - its own switch
+    ipp._NONINTERACTIVE = True  # noqa: SLF001
+    try:
+        yield
+    finally:
+        ipp._NONINTERACTIVE = before  # noqa: SLF001
+
+
+def _profile_dir(profile: str) -> str:
+    from IPython.paths import get_ipython_dir
+
+    ipython_dir = get_ipython_dir()
+    path = os.path.join(ipython_dir, f"profile_{profile}")
+    if not os.path.isdir(path):
+        # ipyparallel would make an empty profile of a name that was typed wrong.
+        names = sorted(os.listdir(ipython_dir)) if os.path.isdir(ipython_dir) else []
+        found = [name.removeprefix("profile_") for name in names if name.startswith("profile_")]
+        raise ProfileNotFoundError(
+            f"there is no IPython profile {profile!r} (no folder {path!r}); there are {', '.join(found) or 'none'}. "
+            f"`parimg profiles list` shows ready ones, `ipython profile create --parallel {profile}` makes an empty one"
+        )
+    return path
+
+
+def _wait_for_engine(client: ipp.Client, timeout: float, start_command: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not client.ids:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"the cluster has no engine after {timeout:g} s; `{start_command}` starts one with four")
+        time.sleep(0.05)
+
+
+def _check_versions(client: ipp.Client) -> None:
+    ours = _versions(platform.python_version(), __version__)
+    # An expression, not a function: byte code of another Python minor version cannot be trusted to load.
+    answers = [(engine_id, client[engine_id].apply_async(eval, _VERSIONS)) for engine_id in client.ids]
+    for engine_id, answer in answers:
+        found: dict[str, Any] = answer.get(60)
+        theirs = _versions(found["python"], found["parimg"])
+        if ours != theirs:
+            raise EngineVersionError(
+                f"engine {engine_id} on {found['host']} has {theirs}, this client has {ours}; start the engines in an "
+                "environment with the same versions"
+            )
+
+
+def _versions(python: str, parimg: str | None) -> str:
+    return f"Python {'.'.join(python.split('.')[:2])} and {f'parimg {parimg}' if parimg else 'no parimg'}"

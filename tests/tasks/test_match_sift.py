@@ -1,0 +1,193 @@
+"""MatchSIFT against OpenCV and the published table, without a cluster."""
+
+from __future__ import annotations
+
+import csv
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from parimg import MatchSIFT
+from parimg.errors import TaskError
+
+
+def cv2_descriptors(path: str) -> np.ndarray:
+    image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    _, descriptors = cv2.SIFT_create(nfeatures=5000).detectAndCompute(image, mask=None)
+    return descriptors
+
+
+@pytest.fixture(scope="module")
+def views(temple_ring: list[str]) -> list[np.ndarray]:
+    return [cv2.imread(path, cv2.IMREAD_GRAYSCALE) for path in temple_ring]
+
+
+@pytest.fixture(scope="module")
+def camera() -> np.ndarray:
+    return data.camera()
+
+
+def test_mutual_matches_are_exactly_those_of_opencv_on_all_views(
+    temple_ring: list[str], views: list[np.ndarray]
+) -> None:
+    task = MatchSIFT(temple_ring[0], cross_check="mutual", return_pairs=True)
+    reference = cv2_descriptors(temple_ring[0])
+    matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
+    for path, view in zip(temple_ring, views, strict=True):
+        values = task(view)
+        expected = matcher.match(reference, cv2_descriptors(path))
+        assert values["matches"] == len(expected)
+        assert values["pairs"].tolist() == [[match.queryIdx, match.trainIdx] for match in expected]
+
+
+def test_one_way_matches_reproduce_the_published_table_within_six_percent(
+    data_folder: Path, temple_ring: list[str], views: list[np.ndarray]
+) -> None:
+    with open(data_folder / "templeRing" / "published_matches.csv", newline="", encoding="utf-8") as file:
+        published = {row["image"]: int(row["matches"]) for row in csv.DictReader(file)}
+    assert len(published) == 47
+    task = MatchSIFT(temple_ring[0], cross_check="one-way")
+    for path, view in zip(temple_ring, views, strict=True):
+        expected = published[Path(path).name]
+        assert task(view)["matches"] == pytest.approx(expected, rel=0.06)
+
+
+def test_without_cross_check_every_reference_descriptor_has_a_match(views: list[np.ndarray]) -> None:
+    task = MatchSIFT(views[0], cross_check=None)
+    assert task(views[1])["matches"] == len(task.reference_features.descriptors)
+
+
+def test_the_ratio_test_keeps_what_knn_match_keeps(temple_ring: list[str], views: list[np.ndarray]) -> None:
+    task = MatchSIFT(views[0], cross_check=None, max_ratio=0.75)
+    nearest = cv2.BFMatcher(cv2.NORM_L2).knnMatch(cv2_descriptors(temple_ring[0]), cv2_descriptors(temple_ring[1]), k=2)
+    assert task(views[1])["matches"] == sum(best.distance < 0.75 * second.distance for best, second in nearest)
+
+
+def test_the_reference_may_be_a_path_an_array_or_descriptors(temple_ring: list[str], views: list[np.ndarray], tmp_path: Path) -> None:
+    descriptors = cv2_descriptors(temple_ring[0])
+    np.save(tmp_path / "reference.npy", descriptors)
+    references = [
+        temple_ring[0],
+        Path(temple_ring[0]),
+        views[0],
+        descriptors,
+        descriptors.astype(np.uint8),
+        str(tmp_path / "reference.npy"),
+    ]
+    values = [MatchSIFT(reference)(views[5]) for reference in references]
+    assert all(value == values[0] for value in values)
+
+
+def test_a_colour_reference_is_turned_gray(camera: np.ndarray) -> None:
+    colour = np.repeat(camera[:, :, None], 3, axis=2)
+    assert MatchSIFT(colour)(camera) == MatchSIFT(camera)(camera)
+
+
+def test_the_reference_itself_matches_in_every_distinct_feature_at_distance_zero(camera: np.ndarray) -> None:
+    values = MatchSIFT(camera)(camera)
+    assert values["distance_median"] == 0.0
+    assert values["matches"] > 0.9 * values["features"]
+
+
+def test_a_blank_image_has_no_features_and_no_matches(camera: np.ndarray) -> None:
+    blank = np.zeros((100, 100), np.uint8)
+    assert MatchSIFT(camera)(blank) == {"features": 0, "matches": 0, "distance_median": None}
+
+
+@pytest.mark.parametrize("cross_check", ["mutual", "one-way", None])
+def test_an_empty_image_has_no_matches(camera: np.ndarray, cross_check: str | None) -> None:
+    empty = np.empty((0, 0), np.uint8)
+    assert MatchSIFT(camera, cross_check=cross_check)(empty)["matches"] == 0
+
+
+def test_read_only_and_strided_images_are_taken_and_not_changed(camera: np.ndarray) -> None:
+    doubled = np.repeat(np.repeat(camera, 2, axis=0), 2, axis=1)[::2, ::2]
+    doubled.flags.writeable = False
+    assert MatchSIFT(camera)(doubled) == MatchSIFT(camera)(camera)
+
+
+def test_features_lie_inside_the_mask(camera: np.ndarray) -> None:
+    mask = np.zeros(camera.shape, np.uint8)
+    mask[:, :200] = 1
+    keypoints = MatchSIFT(camera, mask=mask, return_keypoints=True)(camera)["keypoints"]
+    assert len(keypoints) > 10
+    assert keypoints[:, 0].max() < 200
+
+
+def test_the_mask_may_be_a_file(camera: np.ndarray, tmp_path: Path) -> None:
+    mask = np.zeros(camera.shape, np.uint8)
+    mask[100:300] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    assert MatchSIFT(camera, mask=tmp_path / "mask.png")(camera) == MatchSIFT(camera, mask=mask)(camera)
+
+
+def test_a_mask_of_another_size_than_the_image_is_told(camera: np.ndarray) -> None:
+    task = MatchSIFT(camera, mask=np.ones((10, 10), np.uint8))
+    with pytest.raises(TaskError, match=r"\(10, 10\).*\(512, 512\)"):
+        task(camera)
+
+
+def test_the_number_of_features_is_limited(camera: np.ndarray) -> None:
+    assert MatchSIFT(camera, n_features=50)(camera)["features"] == 50
+
+
+def test_pairs_and_keypoints_come_on_request(camera: np.ndarray) -> None:
+    values = MatchSIFT(camera, return_pairs=True, return_keypoints=True)(camera)
+    assert values["pairs"].shape == (values["matches"], 2)
+    assert values["pairs"].dtype == np.int32
+    assert values["keypoints"].shape == (values["features"], 4)
+    assert values["keypoints"].dtype == np.float32
+
+
+def test_a_pickled_task_gives_the_same_values(camera: np.ndarray) -> None:
+    task = MatchSIFT(camera)
+    expected = task(camera)
+    assert pickle.loads(pickle.dumps(task))(camera) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cross_check": "both"}, "cross_check must be 'mutual', 'one-way' or None .got 'both'"),
+        ({"n_features": -1}, "n_features must be an integer of at least 0 .got -1"),
+        ({"n_features": 2.5}, "n_features must be an integer"),
+        ({"max_ratio": 0.0}, r"max_ratio must lie in \(0, 1\]"),
+        ({"max_ratio": 1.5}, r"max_ratio must lie in \(0, 1\]"),
+        ({"contrast_threshold": float("nan")}, "contrast_threshold must be at least 0"),
+        ({"mask": 3}, "mask must be a path or an array .got 3, a int"),
+    ],
+)
+def test_parameters_out_of_range_are_refused_at_once(camera: np.ndarray, options: dict, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        MatchSIFT(camera, **options)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("no/such/file.png", "the reference cannot be read"),
+        (np.zeros((50, 50), np.uint8), "no SIFT feature in the reference"),
+        (np.zeros((50, 50)), "got float64, shape"),
+        (np.full((5, 128), 0.5, np.float32), "integers from 0 to 255"),
+        (np.full((5, 128), np.nan, np.float32), "integers from 0 to 255"),
+        (np.full((5, 128), 300.0, np.float32), "integers from 0 to 255"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+def test_an_unusable_reference_is_told_when_it_is_resolved(reference: object, message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        MatchSIFT(reference).resolve()
+
+
+def test_a_reference_that_is_no_path_and_no_array_is_refused() -> None:
+    with pytest.raises(TaskError, match="reference must be a path or an array .got 7, a int"):
+        MatchSIFT(7)
+
+
+def test_an_image_that_is_not_gray_8_bit_is_told(camera: np.ndarray) -> None:
+    with pytest.raises(TaskError, match=r"gray uint8 image .got float64"):
+        MatchSIFT(camera)(camera.astype(float))

@@ -1,0 +1,127 @@
+"""The command line, run as users run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parimg import __version__
+
+
+def parimg(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "parimg.cli", *arguments]
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, temple_ring: list[str]) -> Path:
+    """A folder of four views, a text file beside them, and one view cut in half."""
+    folder = tmp_path_factory.mktemp("photos")
+    for path in temple_ring[:4]:
+        shutil.copy(path, folder)
+    (folder / "notes.txt").write_text("not an image")
+    damaged = Path(shutil.copy(temple_ring[4], folder))
+    os.truncate(damaged, damaged.stat().st_size // 2)
+    return folder
+
+
+def test_match_exports_a_table_names_failures_and_exits_with_3(photos: Path, tmp_path: Path) -> None:
+    result = parimg(
+        "match", str(photos / "templeR0001.png"), str(photos), "-n", "1", "--job", str(tmp_path / "job"),
+        "-o", "matches.csv", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 3, result.stderr
+    assert "MatchSIFT, finished: 5 of 5 images, 1 failed" in result.stdout
+    assert re.search(r"templeR0005\.png: ImageTruncatedError: ", result.stdout)
+    assert (tmp_path / "matches.csv").read_text().count("\n") == 6
+
+    status = parimg("status", str(tmp_path / "job"))
+    assert status.returncode == 3
+    assert "MatchSIFT, finished: 5 of 5 images, 1 failed" in status.stdout
+
+
+def test_match_without_failures_exits_with_0_and_is_listed_among_the_jobs(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path))
+    good = [str(photos / f"templeR000{number}.png") for number in (1, 2)]
+    result = parimg("match", good[0], *good, "-n", "1", "--cross-check", "one-way", "--max-ratio", "0.8")
+    assert result.returncode == 0, result.stderr
+    listed = parimg("jobs")
+    assert re.search(r"MatchSIFT +│ +finished +│ +2/2 ", listed.stdout)
+
+
+def test_jobs_says_when_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path / "none"))
+    assert parimg("jobs").stdout == f"no jobs in {tmp_path / 'none'}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("match", "{ref}", "{dir}/*.jpeg"), "*.jpeg"),
+        (("match", "{dir}/none.png", "{dir}"), "the reference cannot be read"),
+        (("match", "{ref}", "{dir}", "-o", "table.xlsx"), "-o must end in .parquet or .csv"),
+        (("match", "{ref}", "{dir}", "-o", "no/such/folder/t.csv"), "there is no folder"),
+        (("match", "{ref}", "{dir}", "--max-ratio", "2"), "max_ratio must lie in"),
+        (("match", "{ref}", "{dir}", "--cross-check", "both"), "both"),
+        (("match", "{ref}", "{dir}", "-n", "2", "--profile", "local"), "give one"),
+        (("match", "{ref}", "{dir}", "--profile", "slrum"), "no IPython profile 'slrum'"),
+        (("resume", "{dir}"), "is not a job"),
+        (("status", "{dir}"), "is not a job"),
+        (("profiles", "install", "nonsense"), "no cluster profile 'nonsense'"),
+        (("mtach",), "No such command 'mtach'"),
+    ],
+)
+def test_what_was_typed_wrong_is_told_with_exit_code_2(
+    photos: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    filled = [part.format(ref=photos / "templeR0001.png", dir=photos) for part in arguments]
+    result = parimg(*filled)
+    assert result.returncode == 2, result.stdout
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_doctor_lists_engines_and_the_parts_of_a_round_trip() -> None:
+    result = parimg("doctor", "-n", "2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "2 of 2 engines answer" in result.stdout
+    assert "through the load-balancing scheduler" in result.stdout
+    assert "opencv 1" in result.stdout
+
+
+def test_profiles_are_listed_and_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    assert parimg("profiles", "list").stdout.startswith("local ")
+    result = parimg("profiles", "install", "local")
+    assert result.returncode == 0
+    assert (tmp_path / "profile_local" / "ipcluster_config.py").is_file()
+
+
+def test_version_is_told() -> None:
+    assert parimg("--version").stdout == f"parimg {__version__}\n"
+
+
+def test_the_demo_confirms_matches_by_the_known_homographies(tmp_path: Path) -> None:
+    result = parimg("demo", str(tmp_path / "demo"), "-n", "2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^│ (view\d\d\.png) +│ (\w+) +│ +(\d*) +│ +(\d*) +│ +([\d.]*)%? +│ (.*?) +│$", result.stdout, re.M)
+    assert len(rows) == 48
+    [damaged] = [row for row in rows if row[5]]
+    assert "ImageTruncatedError" in damaged[5]
+    shares = [float(row[4]) for row in rows if row[4]]
+    assert len(shares) == 39
+    assert shares[0] == 100.0
+    assert min(shares) > 50
+    assert sorted(shares)[len(shares) // 2] > 85
+    assert re.search(r"parimg resume \S+ --retry-failed", result.stdout)

@@ -1,0 +1,180 @@
+"""The controller: starting, closing, and what a user may type wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import parimg
+from parimg.errors import ClusterError, EmptySourceError, JobError, SourceError, TaskError
+
+ONE = {"one": np.ones(1)}
+
+
+def test_start_listens_on_the_loopback_interface_only(controller: parimg.Controller) -> None:
+    family = psutil.Process().children(recursive=True)
+    listening = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_engines_of_an_embedded_cluster_have_one_thread(controller: parimg.Controller) -> None:
+    for about in controller.inspect().values():
+        assert set(about["threads"].values()) == {1}
+
+
+def test_close_ends_all_processes_and_removes_the_folder() -> None:
+    with parimg.start(n=1) as controller:
+        processes = [psutil.Process(about["pid"]) for about in controller.inspect().values()]
+        folder = controller._embedded._folder
+        assert os.path.isdir(folder)
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+    assert not os.path.exists(folder)
+    assert repr(controller) == "<Controller of an embedded cluster: closed>"
+
+
+def test_close_stops_a_running_job_in_order() -> None:
+    with parimg.start(n=1) as controller:
+        job = controller.map(lambda image: time.sleep(0.1), ((str(number), np.ones(1)) for number in range(1000)))
+        next(iter(job))
+    assert job.state == "interrupted"
+    assert 1 <= job.progress < 1000
+
+
+def test_a_closed_controller_says_so() -> None:
+    with parimg.start(n=1) as controller:
+        pass
+    with pytest.raises(ClusterError, match="this controller is closed"):
+        controller.map(np.max, ONE)
+
+
+def test_two_jobs_run_at_the_same_time(controller: parimg.Controller) -> None:
+    jobs = [
+        controller.map(lambda image, factor=factor: float(image[0] * factor), {str(n): np.full(1, n) for n in range(30)})
+        for factor in (2, 3)
+    ]
+    for factor, job in zip((2, 3), jobs, strict=True):
+        assert [record["value"] for record in job.get(60)] == [n * factor for n in range(30)]
+
+
+def test_jobs_may_be_submitted_from_any_thread(controller: parimg.Controller) -> None:
+    found: list[list[object]] = []
+    thread = threading.Thread(target=lambda: found.append([r["value"] for r in controller.map(np.max, ONE).get(60)]))
+    thread.start()
+    thread.join()
+    assert found == [[1.0]]
+
+
+def test_functions_of_a_file_that_engines_cannot_import_are_sent_whole(
+    controller: parimg.Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_the_user.py").write_text("FACTOR = 7\ndef scaled(image):\n    return float(image[0]) * FACTOR\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import of_the_user
+
+    assert controller.map(of_the_user.scaled, ONE).get(60)[0]["value"] == 7.0
+
+
+def test_a_large_array_in_a_lambda_becomes_a_shared_object(controller: parimg.Controller) -> None:
+    table = np.arange(100_000.0)
+    job = controller.map(lambda image: float(table[int(image[0])]), {str(n): np.full(1, n) for n in range(5)})
+    assert [record["value"] for record in job.get(60)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    sizes = sorted(path.stat().st_size for path in (Path(job.directory) / "shared").iterdir())
+    assert len(sizes) == 2
+    assert sizes[0] < 10_000 < table.nbytes < sizes[1]
+
+
+def test_a_finished_job_resumed_runs_nothing(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.time(), ONE)
+    first = job.get(60)
+    assert controller.resume(job.directory, images=ONE).get(60) == first
+
+
+def test_resume_with_retry_runs_failed_images_again_and_replaces_their_records(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    flag = tmp_path / "mended"
+
+    def picky(image: np.ndarray) -> int:
+        if image[0] == 2 and not flag.exists():
+            raise ValueError("not yet")
+        return int(image[0])
+
+    images = {str(number): np.full(1, number) for number in range(4)}
+    job = controller.map(picky, images)
+    job.wait(60)
+    assert [record.key for record in job.failures] == ["2"]
+    flag.touch()
+    assert controller.resume(job.directory, images=images).counts["failed"] == 1  # left alone
+    again = controller.resume(job.directory, images=images, retry="failed")
+    again.wait(60)
+    assert again.counts == {"ok": 4, "failed": 0, "done": 4, "total": 4}
+    assert again["2"]["value"] == 2
+
+
+def test_a_job_of_arrays_wants_them_again_on_resume(controller: parimg.Controller) -> None:
+    job = controller.map(np.max, ONE)
+    job.wait(60)
+    with pytest.raises(SourceError, match="again"):
+        controller.resume(job.directory)
+
+
+def test_an_unknown_retry_is_refused(controller: parimg.Controller, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="retry must be 'failed' or None .got 'all'"):
+        controller.resume(tmp_path, retry="all")
+
+
+def test_a_directory_that_holds_a_job_is_not_overwritten(controller: parimg.Controller, tmp_path: Path) -> None:
+    controller.map(np.max, ONE, job_dir=tmp_path / "job").wait(60)
+    with pytest.raises(JobError, match="holds a job already"):
+        controller.map(np.max, ONE, job_dir=tmp_path / "job")
+
+
+def test_a_function_is_no_task_and_the_message_names_map(controller: parimg.Controller) -> None:
+    with pytest.raises(TaskError, match=r"task must be a parimg task .*ctl\.map"):
+        controller.submit(np.max, ONE)
+
+
+def test_a_typo_in_a_glob_is_told_before_a_job_is_made(controller: parimg.Controller, tmp_path: Path) -> None:
+    with pytest.raises(EmptySourceError):
+        controller.map(np.max, str(tmp_path / "*.pgn"), job_dir=tmp_path / "job")
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_task_that_cannot_be_pickled_leaves_no_job_behind(controller: parimg.Controller, tmp_path: Path) -> None:
+    lock = threading.Lock()
+    with pytest.raises(TaskError, match="cannot be sent to engines"):
+        controller.map(lambda image: lock.locked(), ONE, job_dir=tmp_path / "job")
+    assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2"])
+def test_a_senseless_number_of_engines_is_refused(n: object) -> None:
+    with pytest.raises(ClusterError, match="n must be a number of engines of at least 1"):
+        parimg.start(n=n)
+
+
+def test_start_works_inside_a_running_event_loop() -> None:
+    code = (
+        "import asyncio, numpy as np, parimg\n"
+        "async def main():\n"
+        "    with parimg.start(n=1) as ctl:\n"
+        "        job = await ctl.map(np.max, {'one': np.ones(1)})\n"
+        "        print(job['one']['value'])\n"
+        "asyncio.run(main())\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert result.stdout == "1.0\n", result.stderr

@@ -1,0 +1,210 @@
+"""Jobs on a real embedded cluster: the asynchronous collection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+import parimg
+from parimg.errors import JobError
+
+SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
+
+
+def named_arrays(n: int) -> Iterator[tuple[str, np.ndarray]]:
+    return ((f"image{number:04d}", np.full((2, 2), number)) for number in range(n))
+
+
+def half_fail(image: np.ndarray) -> dict[str, object]:
+    if image[0, 0] % 2:
+        raise ValueError(f"odd: {image[0, 0]}")
+    return {"level": int(image[0, 0]), "doubled": image * 2}
+
+
+@pytest.fixture(scope="module")
+def finished(controller: parimg.Controller) -> parimg.Job:
+    """Ten images, every other one failed."""
+    job = controller.map(half_fail, named_arrays(10))
+    assert job.wait(60)
+    return job
+
+
+def test_iteration_gives_each_record_once(finished: parimg.Job) -> None:
+    assert sorted(record.key for record in finished) == [f"image{number:04d}" for number in range(10)]
+
+
+def test_in_order_follows_the_source(finished: parimg.Job) -> None:
+    assert [record.position for record in finished.in_order()] == list(range(10))
+
+
+def test_records_arrive_while_the_job_runs(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(0.2) or 1, named_arrays(20))
+    next(iter(job))
+    assert not job.ready()
+    job.wait()
+
+
+def test_in_order_waits_for_a_slow_first_image(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(1.0 if image[0, 0] == 0 else 0), named_arrays(10))
+    assert [record.position for record in job.in_order()] == list(range(10))
+
+
+def test_several_iterations_at_once_each_see_all_records(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: 1, named_arrays(50))
+    both = [(one.key, other.key) for one, other in zip(job, job, strict=True)]
+    assert len(both) == 50
+    assert all(one == other for one, other in both)
+
+
+def test_a_failed_image_is_a_record_with_stage_type_message_and_traceback(finished: parimg.Job) -> None:
+    record = finished["image0003"]
+    assert (record.status, record.stage, record.error, record.message) == ("failed", "task", "ValueError", "odd: 3")
+    assert "in half_fail" in record.traceback
+    assert record.attempts == 1
+
+
+def test_records_are_found_by_key_and_by_position(finished: parimg.Job) -> None:
+    assert finished["image0004"] == finished[4]["level"] or finished["image0004"]["level"] == finished[4]["level"] == 4
+    assert finished[-2].key == "image0008"
+
+
+def test_an_unknown_key_or_position_is_told(finished: parimg.Job) -> None:
+    with pytest.raises(KeyError, match="no record of image 'nonsense'"):
+        finished["nonsense"]
+    with pytest.raises(IndexError, match="no record of image 10"):
+        finished[10]
+
+
+def test_arrays_come_back_as_they_were(finished: parimg.Job) -> None:
+    assert finished["image0002"]["doubled"].tolist() == [[4, 4], [4, 4]]
+
+
+def test_counts_and_failures_agree(finished: parimg.Job) -> None:
+    assert finished.counts == {"ok": 5, "failed": 5, "done": 10, "total": 10}
+    assert sorted(record.key for record in finished.failures) == [f"image000{odd}" for odd in (1, 3, 5, 7, 9)]
+
+
+def test_it_speaks_async_results_vocabulary(finished: parimg.Job) -> None:
+    assert finished.ready()
+    assert not finished.successful()
+    assert finished.wait(0)
+    assert len(finished.get(0)) == len(finished) == finished.progress == 10
+    assert 0 < finished.serial_time
+    assert 0 < finished.wall_time == finished.elapsed
+
+
+def test_successful_before_the_end_is_an_error(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(0.5), named_arrays(2))
+    with pytest.raises(ValueError, match="has not ended"):
+        job.successful()
+    job.wait()
+    assert job.successful()
+
+
+def test_get_with_a_timeout_says_how_far_it_came(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(0.5), named_arrays(4))
+    with pytest.raises(TimeoutError, match="has not ended after 0.1 s: <Job Function running"):
+        job.get(0.1)
+    assert not job.wait(0)
+    job.wait()
+
+
+def test_the_job_can_be_awaited_and_iterated_asynchronously(controller: parimg.Controller) -> None:
+    async def gather() -> tuple[parimg.Job, list[str], bool]:
+        job = controller.map(lambda image: time.sleep(0.05), named_arrays(20))
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while not job.ready():
+                ticks += 1
+                await asyncio.sleep(0.02)
+
+        ticking = asyncio.create_task(tick())
+        keys = [record.key async for record in job]
+        awaited = await job
+        await ticking
+        return awaited, keys, ticks > 5
+
+    job, keys, loop_ran = asyncio.run(gather())
+    assert isinstance(job, parimg.Job)
+    assert len(job) == len(set(keys)) == 20
+    assert loop_ran
+
+
+def test_the_repr_tells_task_state_and_counts(finished: parimg.Job) -> None:
+    assert repr(finished).startswith("<Job half_fail finished: 10/10 images, 5 failed, ")
+
+
+def test_tables_have_a_row_an_image_in_source_order(finished: parimg.Job, tmp_path: Path) -> None:
+    frame = finished.to_pandas()
+    assert frame["key"].tolist() == [f"image{number:04d}" for number in range(10)]
+    assert frame["level"].dropna().tolist() == [0, 2, 4, 6, 8]
+    assert frame["error"].dropna().unique().tolist() == ["ValueError"]
+    finished.to_parquet(tmp_path / "table.parquet")
+    finished.to_csv(tmp_path / "table.csv")
+    pd.testing.assert_frame_equal(pq.read_table(tmp_path / "table.parquet").to_pandas(), frame)
+    assert pd.read_csv(tmp_path / "table.csv")["key"].tolist() == frame["key"].tolist()
+
+
+def test_another_reader_sees_the_same_records(finished: parimg.Job) -> None:
+    opened = parimg.open_job(finished.directory)
+    assert opened.state == "finished"
+    assert {record.key: record.columns for record in opened} == {record.key: record.columns for record in finished}
+    assert opened.to_arrow().equals(finished.to_arrow())
+
+
+def test_a_running_job_can_be_followed_through_its_directory(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(0.05), named_arrays(40))
+    opened = parimg.open_job(job.directory)
+    assert opened.state == "running"
+    assert len(list(opened)) == 40
+    assert opened.state == "finished"
+
+
+def test_what_is_no_job_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="is not a job"):
+        parimg.open_job(tmp_path)
+
+
+def test_stop_gathers_running_chunks_and_leaves_the_rest_for_resume(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    images = {f"image{number:04d}": np.full((2, 2), number) for number in range(60)}
+    job = controller.map(lambda image: time.sleep(0.05) or int(image[0, 0]), images, job_dir=tmp_path / "job")
+    while job.progress < 3:
+        time.sleep(0.01)
+    job.stop()
+    assert job.state == "interrupted"
+    done = job.progress
+    assert 3 <= done < 60
+    resumed = controller.resume(tmp_path / "job", images=images)
+    assert {record.key: record["value"] for record in resumed} == {f"image{n:04d}": n for n in range(60)}
+    assert resumed.state == "finished"
+
+
+def test_abort_ends_at_once(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(1.5), named_arrays(8))
+    time.sleep(0.2)
+    begin = time.monotonic()
+    job.abort()
+    assert time.monotonic() - begin < 1.0
+    assert job.state == "aborted"
+    assert parimg.open_job(job.directory).state == "aborted"
+
+
+def test_the_progress_bar_tells_images_failures_and_engines(
+    controller: parimg.Controller, capsys: pytest.CaptureFixture[str]
+) -> None:
+    controller.map(half_fail, named_arrays(10)).wait_interactive()
+    last = capsys.readouterr().err.rsplit("\r", 1)[-1]
+    assert "half_fail: 100%" in last
+    assert "10/10" in last
+    assert "failed=5" in last
