@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job import Job
     from parimg.record import Record
+    from parimg.tasks.match_sift import CrossCheck
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 _SHOWN = 20  # rows of a table on the screen
@@ -37,7 +38,7 @@ profiles_app = typer.Typer(no_args_is_help=True, help="Cluster profiles for `ipc
 app.add_typer(profiles_app, name="profiles")
 
 
-class CrossCheckOption(str, Enum):
+class CrossCheckOption(StrEnum):
     """Choices of --cross-check."""
 
     mutual = "mutual"
@@ -45,8 +46,15 @@ class CrossCheckOption(str, Enum):
     none = "none"
 
 
+_CROSS_CHECKS: dict[CrossCheckOption, CrossCheck | None] = {
+    CrossCheckOption.mutual: "mutual",
+    CrossCheckOption.one_way: "one-way",
+    CrossCheckOption.none: None,
+}
+
 Engines = Annotated[
-    int | None, typer.Option("-n", "--engines", min=1, help="Engines of an own cluster; default: one per core.")
+    int | None,
+    typer.Option("-n", "--engines", min=1, help="Engines of an own cluster; default: one per core."),
 ]
 Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
 ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
@@ -69,7 +77,9 @@ def _options(
 @app.command()
 def match(
     reference: Annotated[str, typer.Argument(help="Reference image, or its descriptors as .npy.")],
-    images: Annotated[list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")
+    ],
     engines: Engines = None,
     profile: Profile = None,
     cluster_id: ClusterId = "",
@@ -93,7 +103,7 @@ def match(
     task = MatchSIFT(
         reference=reference,
         n_features=n_features,
-        cross_check=None if cross_check is CrossCheckOption.none else cross_check.value,  # type: ignore[arg-type]
+        cross_check=_CROSS_CHECKS[cross_check],
         max_ratio=max_ratio,
         contrast_threshold=contrast_threshold,
         mask=mask,
@@ -177,7 +187,9 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
     with _controller(engines, profile, cluster_id) as controller:
         ready = time.perf_counter() - begin
         found = controller.inspect()
-        table = Table("engine", "host", "pid", "Python", "parimg", "threads", "memory free", "memory used", "round trip")
+        table = Table(
+            "engine", "host", "pid", "Python", "parimg", "threads", "memory free", "memory used", "round trip"
+        )
         for engine_id, about in found.items():
             threads = ", ".join(f"{name} {count}" for name, count in about["threads"].items())
             table.add_row(
@@ -192,7 +204,9 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
         _console().print(table)
         for what, seconds in controller.time_round_trip().items():
             print(f"{what:<48}{seconds * 1e3:9.2f} ms")
-        too_many = [engine_id for engine_id, about in found.items() if max(about["threads"].values(), default=1) > 1]
+        too_many = [
+            engine_id for engine_id, about in found.items() if max(about["threads"].values(), default=1) > 1
+        ]
         if too_many:
             print(f"engines {too_many} use more than one thread each")
         if len(found) < len(controller) or too_many:
@@ -282,7 +296,9 @@ def main() -> None:
 @contextlib.contextmanager
 def _controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
     if engines is not None and (profile is not None or cluster_id):
-        raise typer.BadParameter("-n starts an own cluster, --profile and --cluster-id use a running one: give one")
+        raise typer.BadParameter(
+            "-n starts an own cluster, --profile and --cluster-id use a running one: give one"
+        )
     from parimg.controller import connect, start
 
     with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
@@ -298,7 +314,7 @@ def _check_output(output: Path | None) -> None:
         raise typer.BadParameter(f"-o {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
 
 
-def _check_source(task: Any, source: object, column: str | None) -> None:
+def _check_source(task: Any, source: str | list[str], column: str | None) -> None:
     """Tell mistakes before the seconds that a cluster takes to start; `submit` checks them again."""
     from parimg.sources import as_source
 
@@ -307,7 +323,7 @@ def _check_source(task: Any, source: object, column: str | None) -> None:
 
 
 def _progress(job: Job) -> contextlib.AbstractContextManager[None]:
-    from parimg.diagnostics.progress import show_progress
+    from parimg.progress import show_progress
 
     return show_progress(job)
 

@@ -112,7 +112,9 @@ def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.
     start_command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
     start_command += f" --cluster-id={cluster_id}" if cluster_id else ""
     if not os.path.exists(connection_file):
-        raise ClusterError(f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`")
+        raise ClusterError(
+            f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"
+        )
     try:
         client = ipp.Client(connection_file, timeout=min(timeout, 10))
     except (TimeoutError, OSError) as error:
@@ -216,8 +218,9 @@ def _profile_dir(profile: str) -> str:
         names = sorted(os.listdir(ipython_dir)) if os.path.isdir(ipython_dir) else []
         found = [name.removeprefix("profile_") for name in names if name.startswith("profile_")]
         raise ProfileNotFoundError(
-            f"there is no IPython profile {profile!r} (no folder {path!r}); there are {', '.join(found) or 'none'}. "
-            f"`parimg profiles list` shows ready ones, `ipython profile create --parallel {profile}` makes an empty one"
+            f"there is no IPython profile {profile!r} (no folder {path!r}); there are "
+            f"{', '.join(found) or 'none'}. `parimg profiles list` shows ready ones, `ipython profile create "
+            f"--parallel {profile}` makes an empty one"
         )
     return path
 
@@ -226,7 +229,9 @@ def _wait_for_engine(client: ipp.Client, timeout: float, start_command: str) -> 
     deadline = time.monotonic() + timeout
     while not client.ids:
         if time.monotonic() > deadline:
-            raise ClusterError(f"the cluster has no engine after {timeout:g} s; `{start_command}` starts one with four")
+            raise ClusterError(
+                f"the cluster has no engine after {timeout:g} s; `{start_command}` starts one with four"
+            )
         time.sleep(0.05)
 
 
@@ -239,8 +244,8 @@ def _check_versions(client: ipp.Client) -> None:
         theirs = _versions(found["python"], found["parimg"])
         if ours != theirs:
             raise EngineVersionError(
-                f"engine {engine_id} on {found['host']} has {theirs}, this client has {ours}; start the engines in an "
-                "environment with the same versions"
+                f"engine {engine_id} on {found['host']} has {theirs}, this client has {ours}; start the engines "
+                "in an environment with the same versions"
             )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from parimg.decode import ColorMode
     from parimg.events import Listener
+    from parimg.sources import Images
 
 DEFAULT_MAX_PIXELS = 2**28
 
@@ -168,7 +169,7 @@ class Controller:
     def submit(
         self,
         task: Task,
-        images: object,
+        images: Images,
         *,
         job_dir: str | os.PathLike[str] | None = None,
         column: str | None = None,
@@ -209,7 +210,7 @@ class Controller:
         SourceError, TaskError, JobError
             If something was typed wrong; nothing has been sent then.
         """
-        if not isinstance(task, Task):
+        if not isinstance(task, Task):  # typed wrong in a shell, where no checker looks
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         check_options(retries, chunk_size, max_pixels)
@@ -241,7 +242,12 @@ class Controller:
         return self._start(journal, Plan(tuple(refs), source, retry_failed=False, **options), listeners)
 
     def map(
-        self, function: Callable[..., object], images: object, *, color: ColorMode = "unchanged", **options: Any
+        self,
+        function: Callable[..., object],
+        images: Images,
+        *,
+        color: ColorMode = "unchanged",
+        **options: Any,
     ) -> Job:
         """Run any function of one array on every image; ``options`` are those of `submit`.
 
@@ -265,7 +271,7 @@ class Controller:
         path: str | os.PathLike[str],
         *,
         retry: Literal["failed"] | None = None,
-        images: object = None,
+        images: Images | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run what an earlier run of a job did not record.

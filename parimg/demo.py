@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 REFERENCE = "astronaut"
-_OTHERS = ("coffee", "chelsea", "camera", "brick", "grass", "motorcycle_left")
+_OTHERS = ("coffee", "chelsea", "camera", "brick", "grass", "rocket")
 _N_VIEWS = 48
 _N_OTHERS = 8
 _TRUNCATED = 20  # the view whose file is cut
@@ -121,13 +121,11 @@ def _photograph(name: str) -> npt.NDArray[np.uint8]:
     import numpy as np
     from skimage import data
 
-    image = data.stereo_motorcycle()[0] if name == "motorcycle_left" else getattr(data, name)()
+    image = getattr(data, name)()
     return np.asarray(image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def _homography(
-    rng: np.random.Generator, width: int, height: int, strength: float
-) -> npt.NDArray[np.float64]:
+def _homography(rng: np.random.Generator, width: int, height: int, strength: float) -> npt.NDArray[np.float64]:
     """A turn, a change of scale and a tilt about the centre, the stronger the larger `strength` (0 to 1)."""
     import numpy as np
 

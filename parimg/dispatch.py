@@ -362,7 +362,9 @@ class Dispatcher:
             pending.attempts += 1
             pending.alone = True
             if pending.attempts > self.plan.retries:
-                self._give_up(pending, "EngineDied", f"its engine died at each of {pending.attempts} attempts: {reason}")
+                self._give_up(
+                    pending, "EngineDied", f"its engine died at each of {pending.attempts} attempts: {reason}"
+                )
             else:
                 self._again.append([pending])
 
@@ -415,5 +417,7 @@ def check_options(retries: int, chunk_size: int | None, max_pixels: int) -> None
     for name, value, least in (("retries", retries, 0), ("max_pixels", max_pixels, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise JobError(f"{name} must be an integer of at least {least} (got {value!r})")
-    if chunk_size is not None and (isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1):
+    if chunk_size is not None and (
+        isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1
+    ):
         raise JobError(f"chunk_size must be an integer of at least 1, or None (got {chunk_size!r})")

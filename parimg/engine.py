@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from parimg import __version__, shared
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
-from parimg.record import Row, encode_values
+from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -195,9 +195,9 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
     for position, key, uri, array in chunk.images:
         started = time.time()
         begin = decoded = time.perf_counter()
-        stage = "decode"
+        stage: Stage | None = "decode"
         columns, arrays = "{}", None
-        status, error_type, message, trace = "ok", None, None, None
+        error_type = message = trace = None
         try:
             image = _read(uri, task, chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
@@ -206,7 +206,7 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
             stage = "result"
             columns, arrays = encode_values(values)
         except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
-            status, error_type = "failed", type(error).__name__
+            error_type = type(error).__name__
             message = _short(str(error), _MESSAGE_LIMIT)
             # Our own decoding errors say all there is to say; the frames above them are ours.
             trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
@@ -215,12 +215,10 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
         end = time.perf_counter()
         if decoded == begin and stage == "decode":
             decoded = end
-        rows.append(
-            Row(
-                position, key, uri, status, stage, error_type, message, trace,
-                started, decoded - begin, end - decoded, columns, arrays,
-            )  # fmt: skip
-        )
+        outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
+        failure = (error_type, message, trace)
+        seconds = (started, decoded - begin, end - decoded)
+        rows.append(Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays))
     return rows
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from parimg import tables
 from parimg.errors import JobError
 from parimg.journal import Journal
+from parimg.progress import show_progress
 from parimg.record import Record
 
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ class Job:
     @property
     def counts(self) -> dict[str, int | None]:
         """Images by what became of them: ``ok, failed, done, total``; ``total`` is None until it is known."""
-        if self._dispatcher is not None:
-            counts = dict(self._dispatcher.counts)
-        else:
-            counts = self._journal.count_by_status()
+        counts = self._dispatcher.counts if self._dispatcher is not None else self._journal.count_by_status()
         done = counts["ok"] + counts["failed"]
         return {**counts, "done": done, "total": self._total(done)}
 
@@ -149,14 +147,11 @@ class Job:
         of = "" if counts["total"] is None else f"/{counts['total']}"
         failed = f", {counts['failed']} failed" if counts["failed"] else ""
         duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
-        engines = f", {self._dispatcher.engines.count()} engines" if self._live() else ""
+        engines = f", {self.engines} engines" if self.engines is not None else ""
         return (
-            f"<Job {self.name} {self.state}: {counts['done']}{of} images{failed}{duplicates}{engines}, {self.elapsed:.1f} s, "
-            f"{self.directory!r}>"
+            f"<Job {self.name} {self.state}: {counts['done']}{of} images{failed}{duplicates}{engines}, "
+            f"{self.elapsed:.1f} s, {self.directory!r}>"
         )
-
-    def _live(self) -> bool:
-        return self._dispatcher is not None and self._dispatcher.state == "running"
 
     # -- records ----------------------------------------------------------------------------------------------
 
@@ -180,8 +175,9 @@ class Job:
         while True:
             ended = self.ready()  # before reading: what is written until then is read below
             seen = self._written()
-            for after, record in read(after):  # noqa: B007, PLR1704 - the place to go on from
+            for place, record in read(after):
                 yield record
+                after = place
             if ended:
                 self._raise_error()
                 return
@@ -260,8 +256,6 @@ class Job:
 
     def wait_interactive(self) -> None:
         """Wait for the end with a progress bar, in a terminal or a notebook."""
-        from parimg.diagnostics.progress import show_progress
-
         with show_progress(self):
             self.wait()
 
@@ -339,7 +333,8 @@ class Job:
         running = self.state == "running"
         last = len(runs) - 1
         return sum(
-            (end if end is not None else time.time() if running and run == last else self._last_sign(start)) - start
+            (end if end is not None else time.time() if running and run == last else self._last_sign(start))
+            - start
             for run, (start, end) in enumerate(runs)
         )
 
@@ -367,7 +362,8 @@ class Job:
 
     def to_pandas(self) -> pd.DataFrame:
         """The records so far as a data frame, by place in the source."""
-        return self.to_arrow().to_pandas()
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the records so far as a Parquet file, in batches."""
@@ -390,9 +386,11 @@ class Job:
             self._dispatcher.listeners.remove(listener)
 
     @property
-    def engines(self) -> int:
-        """Engines of the cluster that runs the job, 0 if this process does not run it."""
-        return self._dispatcher.engines.count() if self._dispatcher is not None and self._live() else 0
+    def engines(self) -> int | None:
+        """Engines of the cluster that runs the job, None if this process does not run it."""
+        if self._dispatcher is None or self._dispatcher.state != "running":
+            return None
+        return self._dispatcher.engines.count()
 
 
 def stop_gracefully(job: Job) -> None:
@@ -408,7 +406,9 @@ def stop_gracefully(job: Job) -> None:
     except KeyboardInterrupt:
         job.abort()
     counts = job.counts
-    print_line(f"{counts['done']} of {counts['total'] or 'the'} images are recorded; to go on: {job.resume_command}")
+    print_line(
+        f"{counts['done']} of {counts['total'] or 'the'} images are recorded; to go on: {job.resume_command}"
+    )
 
 
 def print_line(text: str) -> None:

@@ -17,7 +17,7 @@ import re
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -102,7 +102,9 @@ def reserve_job_dir(directory: str) -> FileLock:
                 "ctl.resume(...), or give another job_dir"
             )
         if others := found - {"shared", "lock", "lock.owner", f"{_FILE}.new"}:
-            raise JobError(f"the job_dir {directory!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}")
+            raise JobError(
+                f"the job_dir {directory!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}"
+            )
         return _acquire_lock(directory)
     except OSError as error:
         raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
@@ -234,7 +236,7 @@ class JournalWriter(Journal):
         return _open_for_writing(self._path)
 
     @classmethod
-    def create(cls, directory: str, lock: FileLock, meta: dict[str, object]) -> JournalWriter:
+    def create(cls, directory: str, lock: FileLock, meta: Mapping[str, object]) -> JournalWriter:
         """Write a journal with its first run into a directory that `reserve_job_dir` made.
 
         Raises
@@ -299,8 +301,8 @@ class JournalWriter(Journal):
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             self._connection.executemany(
-                "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, traceback, "
-                "started, decode_seconds, task_seconds, columns, arrays, attempts, engine, host, pid) "
+                "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
+                "traceback, started, decode_seconds, task_seconds, columns, arrays, attempts, engine, host, pid) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((self.run, *row, attempts, *where) for row, attempts in rows),
             )
@@ -336,7 +338,7 @@ def _open_for_reading(path: str) -> sqlite3.Connection:
 
 def _open_for_writing(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
-    # With a write-ahead log, NORMAL survives the death of the process at any moment, and syncs at checkpoints only.
+    # With a write-ahead log, NORMAL survives the death of the process, and syncs at checkpoints only.
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
@@ -360,8 +362,8 @@ def _acquire_lock(directory: str) -> FileLock:
         with open(f"{path}.owner", encoding="utf-8") as file:
             owner = file.read()
         raise JobLockedError(
-            f"the job {directory!r} is being written by {owner}; look at it with parimg.open_job(...), or stop that "
-            "process first"
+            f"the job {directory!r} is being written by {owner}; look at it with parimg.open_job(...), or stop "
+            "that process first"
         ) from None
     with open(f"{path}.owner", "w", encoding="utf-8") as file:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -369,7 +371,9 @@ def _acquire_lock(directory: str) -> FileLock:
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = row[:12]
+    _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = row[
+        :12
+    ]
     columns, arrays = decode_values(row[12], row[13])
     return Record(
         key=key,

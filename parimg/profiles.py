@@ -16,7 +16,9 @@ from parimg.errors import ClusterError, ProfileNotFoundError
 def available() -> dict[str, str]:
     """Name and one line of description of every profile that comes with parimg."""
     return {
-        path.name: _description(path) for path in sorted(_folder().iterdir()) if (path / "ipcluster_config.py").is_file()
+        path.name: _description(path)
+        for path in sorted(_folder().iterdir())
+        if (path / "ipcluster_config.py").is_file()
     }
 
 
@@ -47,7 +49,8 @@ def install(name: str, *, overwrite: bool = False) -> str:
     from IPython.paths import get_ipython_dir
 
     # Makes the folder with its security/ and log/ parts, or takes the one there is.
-    target = Path(ProfileDir.create_profile_dir_by_name(get_ipython_dir(), name).location)
+    profile_dir = ProfileDir.create_profile_dir_by_name(get_ipython_dir(), name)  # type: ignore[no-untyped-call]
+    target = Path(profile_dir.location)
     for source in sorted((_folder() / name).glob("*.py")):
         copy = target / source.name
         if copy.exists() and not overwrite and copy.read_bytes() != source.read_bytes():

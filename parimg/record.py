@@ -176,9 +176,7 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
     return _NUMPY_ENCODER.encode(columns), _encode_arrays(arrays) if arrays else None
 
 
-def decode_values(
-    columns: str, arrays: bytes | None
-) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.generic]]]:
+def decode_values(columns: str, arrays: bytes | None) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.generic]]]:
     """Undo `encode_values`."""
     decoded: dict[str, npt.NDArray[np.generic]] = {}
     if arrays is not None:
@@ -193,7 +191,7 @@ def _encode_arrays(arrays: dict[str, npt.NDArray[np.generic]]) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

@@ -44,7 +44,7 @@ class SharedRef(NamedTuple):
 
 
 class SharedObjectMissing(ParimgError):
-    """This host has no copy of a shared object yet; the client answers by sending it."""
+    """A host has no copy of a shared object yet; the client answers by sending it."""
 
     def __init__(self, digest: str) -> None:
         super().__init__(digest)
@@ -82,8 +82,8 @@ def write_task(folder: str, task: Task) -> list[SharedRef]:
         pickler.dump(task)
     except Exception as error:
         raise TaskError(
-            f"{task.name} cannot be sent to engines: {type(error).__name__}: {error}; it must not hold open files, "
-            "locks, sockets or clusters"
+            f"{task.name} cannot be sent to engines: {type(error).__name__}: {error}; it must not hold open "
+            "files, locks, sockets or clusters"
         ) from error
     finally:
         for module in by_value:

@@ -115,7 +115,9 @@ def test_version_is_told() -> None:
 def test_the_demo_confirms_matches_by_the_known_homographies(tmp_path: Path) -> None:
     result = parimg("demo", str(tmp_path / "demo"), "-n", "2", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    rows = re.findall(r"^│ (view\d\d\.png) +│ (\w+) +│ +(\d*) +│ +(\d*) +│ +([\d.]*)%? +│ (.*?) +│$", result.stdout, re.M)
+    rows = re.findall(
+        r"^│ (view\d\d\.png) +│ (\w+) +│ +(\d*) +│ +(\d*) +│ +([\d.]*)%? +│ (.*?) +│$", result.stdout, re.MULTILINE
+    )
     assert len(rows) == 48
     [damaged] = [row for row in rows if row[5]]
     assert "ImageTruncatedError" in damaged[5]

@@ -63,7 +63,9 @@ def test_a_closed_controller_says_so() -> None:
 
 def test_two_jobs_run_at_the_same_time(controller: parimg.Controller) -> None:
     jobs = [
-        controller.map(lambda image, factor=factor: float(image[0] * factor), {str(n): np.full(1, n) for n in range(30)})
+        controller.map(
+            lambda image, factor=factor: float(image[0] * factor), {str(n): np.full(1, n) for n in range(30)}
+        )
         for factor in (2, 3)
     ]
     for factor, job in zip((2, 3), jobs, strict=True):
@@ -72,7 +74,9 @@ def test_two_jobs_run_at_the_same_time(controller: parimg.Controller) -> None:
 
 def test_jobs_may_be_submitted_from_any_thread(controller: parimg.Controller) -> None:
     found: list[list[object]] = []
-    thread = threading.Thread(target=lambda: found.append([r["value"] for r in controller.map(np.max, ONE).get(60)]))
+    thread = threading.Thread(
+        target=lambda: found.append([r["value"] for r in controller.map(np.max, ONE).get(60)])
+    )
     thread.start()
     thread.join()
     assert found == [[1.0]]
@@ -81,7 +85,9 @@ def test_jobs_may_be_submitted_from_any_thread(controller: parimg.Controller) ->
 def test_functions_of_a_file_that_engines_cannot_import_are_sent_whole(
     controller: parimg.Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "of_the_user.py").write_text("FACTOR = 7\ndef scaled(image):\n    return float(image[0]) * FACTOR\n")
+    (tmp_path / "of_the_user.py").write_text(
+        "FACTOR = 7\ndef scaled(image):\n    return float(image[0]) * FACTOR\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     import of_the_user
 
@@ -133,7 +139,7 @@ def test_a_job_of_arrays_wants_them_again_on_resume(controller: parimg.Controlle
 
 
 def test_an_unknown_retry_is_refused(controller: parimg.Controller, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="retry must be 'failed' or None .got 'all'"):
+    with pytest.raises(JobError, match=r"retry must be 'failed' or None \(got 'all'\)"):
         controller.resume(tmp_path, retry="all")
 
 

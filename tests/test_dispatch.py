@@ -140,7 +140,9 @@ def test_a_result_that_cannot_be_a_row_fails_its_image_only(controller: parimg.C
     ]
 
 
-def test_a_task_that_no_engine_can_prepare_ends_the_job_with_the_reason(controller: parimg.Controller) -> None:
+def test_a_task_that_no_engine_can_prepare_ends_the_job_with_the_reason(
+    controller: parimg.Controller,
+) -> None:
     class Broken(parimg.Task):
         def prepare(self) -> None:
             raise OSError("no model here")

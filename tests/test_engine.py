@@ -24,7 +24,7 @@ import parimg
 from parimg import Function, Task, engine, shared
 from parimg.engine import Chunk, Reply, run_chunk
 from parimg.errors import EngineVersionError, TaskError
-from parimg.journal import JournalWriter, Placement
+from parimg.journal import JournalWriter, Placement, reserve_job_dir
 from parimg.record import Row, decode_values
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def images(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Reply]:
-    """Run a task over paths or arrays, as an engine does."""
+    """Run a task, or a written one, over paths or arrays, as an engine does."""
 
     def run(
-        task: Task,
+        task: Task | list[shared.SharedRef],
         sources: list[Any],
         *,
         version: str = parimg.__version__,
@@ -68,7 +68,7 @@ def run(tmp_path: Path) -> Callable[..., Reply]:
         seen: bool = True,
     ) -> Reply:
         folder = str(tmp_path / "shared")
-        refs = tuple(shared.write_task(folder, task))
+        refs = tuple(shared.write_task(folder, task) if isinstance(task, Task) else task)
         listed = [
             (n, os.path.basename(source), source, None)
             if isinstance(source, str)
@@ -112,9 +112,7 @@ class Prepared(Task):
 def test_each_image_of_a_chunk_gives_one_row_in_order(run: Callable[..., Reply], images: list[str]) -> None:
     before = time.time()
     reply = run(Function(lambda image: {"mean": float(image.mean()), "shape": image.shape}), images)
-    assert [values_of(row) for row in reply.rows] == [
-        {"mean": v, "shape": [4, 5]} for v in (10.0, 20.0, 30.0)
-    ]
+    assert [values_of(row) for row in reply.rows] == [{"mean": v, "shape": [4, 5]} for v in (10.0, 20.0, 30.0)]
     assert [(row.position, row.key, row.uri) for row in reply.rows] == [
         (7, "10.png", images[0]),
         (8, "20.png", images[1]),
@@ -141,16 +139,14 @@ def test_arrays_that_a_task_returns_come_back(run: Callable[..., Reply], images:
     assert values_of(row)["half"].tolist() == [[10, 10]] * 4
 
 
-@pytest.mark.parametrize(
-    ("color", "expected"), [("gray", 89), ("color", [250, 20, 20]), ("unchanged", [250, 20, 20])]
-)
-def test_images_are_decoded_as_the_task_wants_them(
-    run: Callable[..., Reply], tmp_path: Path, color: Any, expected: object
-) -> None:
+def test_images_are_decoded_as_the_task_wants_them(run: Callable[..., Reply], tmp_path: Path) -> None:
     path = str(tmp_path / "red.png")
-    cv2.imwrite(path, np.full((2, 2, 3), (20, 20, 250), np.uint8))  # OpenCV's order: blue, green, red
-    [row] = run(Function(lambda image: image[0, 0].tolist(), color=color), [path]).rows
-    assert values_of(row) == {"value": expected}
+    cv2.imwrite(path, np.full((2, 2, 3), (20, 30, 250), np.uint8))  # OpenCV's order: blue, green, red
+    gray = int(cv2.imread(path, cv2.IMREAD_GRAYSCALE)[0, 0])
+    expected = {"gray": gray, "color": [250, 30, 20], "unchanged": [250, 30, 20]}
+    for color, pixel in expected.items():
+        task = Function(lambda image: image[0, 0].tolist(), color=color)  # type: ignore[arg-type]
+        assert values_of(run(task, [path]).rows[0]) == {"value": pixel}
 
 
 def test_arrays_given_with_the_chunk_are_used_as_they_are(run: Callable[..., Reply]) -> None:
@@ -217,9 +213,9 @@ def test_a_task_that_raises_makes_a_failed_row_with_its_traceback(
     ("raises", "error", "message"),
     [
         (lambda: sys.exit(3), "SystemExit", "3"),
-        (lambda: [].pop(), "IndexError", "pop from empty list"),
+        ([].pop, "IndexError", "pop from empty list"),
         (lambda: 1 / 0, "ZeroDivisionError", "division by zero"),
-        (lambda: np.zeros(2**62, np.uint8), "_ArrayMemoryError", "Unable to allocate 4.00 EiB"),
+        (lambda: bytes(2**62), "MemoryError", ""),
         (lambda: next(iter([])), "StopIteration", ""),
         (lambda: parimg.Record("a", "ok")["x"], "KeyError", "this record has no values"),
     ],
@@ -268,8 +264,8 @@ def test_an_error_message_that_is_no_unicode_can_be_journaled(
         raise ValueError("cannot read " + os.fsdecode(b"caf\xe9.npy"))
 
     [row] = run(Function(raises), images[:1]).rows
-    journal = JournalWriter.create(str(tmp_path / "job"), {})
-    journal.start_run()
+    folder = str(tmp_path / "job")
+    journal = JournalWriter.create(folder, reserve_job_dir(folder), {})
     journal.append([(row, 1)], Placement(0, "h", 1))
     [record] = journal.failed()
     journal.close()
@@ -313,8 +309,9 @@ def test_a_task_is_prepared_once_for_all_chunks(
     run: Callable[..., Reply], images: list[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    assert values_of(run(Prepared(str(log)), images[:1]).rows[0]) == {"mean": 10.0}
-    assert values_of(run(Prepared(str(log)), images[1:2]).rows[0]) == {"mean": 20.0}
+    refs = shared.write_task(str(tmp_path / "shared"), Prepared(str(log)))
+    assert values_of(run(refs, images[:1]).rows[0]) == {"mean": 10.0}
+    assert values_of(run(refs, images[1:2]).rows[0]) == {"mean": 20.0}
     assert log.read_text() == "prepared\n"
 
 
@@ -322,14 +319,13 @@ def test_a_task_that_cannot_be_prepared_is_an_error_with_its_reason(
     run: Callable[..., Reply], images: list[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with pytest.raises(
-        TaskError, match=f"cannot be prepared on an engine of {socket.gethostname()}"
-    ) as caught:
-        run(Prepared(str(log), fails=True), images)
+    refs = shared.write_task(str(tmp_path / "shared"), Prepared(str(log), fails=True))
+    with pytest.raises(TaskError, match=f"cannot be prepared on an engine of {socket.gethostname()}") as caught:
+        run(refs, images)
     assert "FileNotFoundError: no model here" in str(caught.value)
     assert "in prepare" in str(caught.value)
     with pytest.raises(TaskError):
-        run(Prepared(str(log), fails=True), images)
+        run(refs, images)
     assert log.read_text() == "prepared\nprepared\n"  # a failure is not kept
 
 
@@ -357,9 +353,7 @@ def test_missing_arrays_are_reported_with_the_task(run: Callable[..., Reply], tm
     assert sorted(reply.missing) == sorted(os.listdir(tmp_path / "shared"))
 
 
-def test_a_chunk_runs_after_its_missing_objects_were_received(
-    run: Callable[..., Reply], tmp_path: Path
-) -> None:
+def test_a_chunk_runs_after_its_missing_objects_were_received(run: Callable[..., Reply], tmp_path: Path) -> None:
     reference = np.arange(10_000) * 2
     task = Function(lambda image: int(reference[image.size]))
     for digest in run(task, [np.zeros(3)], seen=False).missing:
@@ -369,9 +363,7 @@ def test_a_chunk_runs_after_its_missing_objects_were_received(
     assert values_of(reply.rows[0]) == {"value": 6}
 
 
-def test_the_rows_do_not_depend_on_what_shares_the_chunk(
-    run: Callable[..., Reply], images: list[str]
-) -> None:
+def test_the_rows_do_not_depend_on_what_shares_the_chunk(run: Callable[..., Reply], images: list[str]) -> None:
     task = Function(lambda image: {"sum": int(image.sum()), "image": image})
     together = [(row.key, row.columns, row.arrays) for row in run(task, images).rows]
     alone = [(row.key, row.columns, row.arrays) for path in images for row in run(task, [path]).rows]
@@ -384,9 +376,7 @@ def test_the_rows_do_not_depend_on_what_shares_the_chunk(
 def in_new_process(script: str) -> dict[str, Any]:
     """What `script` prints as JSON, in a process with two threads allowed everywhere."""
     env = {**os.environ, **dict.fromkeys(engine.thread_environment(), "2")}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=env
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -446,9 +436,7 @@ def test_libraries_that_a_task_loads_are_held_to_one_thread(tmp_path: Path) -> N
     assert in_new_process(THREADS + textwrap.dedent(script)) == {"cv2": 1, "numba": 1, "blas": [1]}
 
 
-@pytest.mark.parametrize(
-    "before", ["pass", "assert parallel(4) == 6"], ids=["only imported", "threads running"]
-)
+@pytest.mark.parametrize("before", ["pass", "assert parallel(4) == 6"], ids=["only imported", "threads running"])
 def test_an_engine_that_has_loaded_numba_before_can_still_compile(before: str) -> None:
     """An engine that others started: numba refuses another NUMBA_NUM_THREADS once its threads run."""
     script = f"""

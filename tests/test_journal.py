@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ import pytest
 from filelock import FileLock
 
 from parimg.errors import JobError, JobLockedError
-from parimg.journal import Journal, JournalWriter, Placement
+from parimg.journal import Journal, JournalWriter, Placement, jobs_folder, new_job_dir, reserve_job_dir
 from parimg.record import Row, Status, encode_values, failed_row
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def bad_row(position: int, message: str = "it has 0 bytes") -> Row:
     return failed_row(position, key, f"/images/{key}", "decode", "ImageEmptyError", message)
 
 
+def create(folder: str, **meta: object) -> JournalWriter:
+    return JournalWriter.create(folder, reserve_job_dir(folder), meta)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     return str(tmp_path / "job")
@@ -63,8 +68,7 @@ def folder(tmp_path: Path) -> str:
 
 @pytest.fixture
 def writer(folder: str) -> Iterator[JournalWriter]:
-    journal = JournalWriter.create(folder, {"task": {"name": "Mean"}})
-    journal.start_run()
+    journal = create(folder, task={"name": "Mean"})
     yield journal
     with contextlib.suppress(sqlite3.ProgrammingError):
         journal.close()
@@ -75,7 +79,7 @@ def another_process(script: str, folder: str) -> Iterator[subprocess.Popen[str]]
     """A process that runs `script`, with `folder` in it, after the imports it needs."""
     preamble = """
         import os, signal, sys
-        from parimg.journal import Journal, JournalWriter, Placement
+        from parimg.journal import JournalWriter, Placement, reserve_job_dir
         from parimg.record import Row
         folder = sys.argv[1]
         def rows(numbers, arrays=None):
@@ -235,29 +239,42 @@ def test_times_are_summed_and_the_last_one_known(writer: JournalWriter) -> None:
 
 def test_a_folder_name_with_special_characters_is_no_hindrance(tmp_path: Path) -> None:
     folder = str(tmp_path / "50% of? #1 ü")
-    writer = JournalWriter.create(folder, {})
-    writer.start_run()
+    writer = create(folder)
     writer.append([(ok_row(0), 1)], HERE)
     assert [record.key for _, record in Journal(folder).completed()] == ["0.png"]
     writer.close()
 
 
-def test_the_folder_of_pickles_is_readable_by_its_owner_only(folder: str, writer: JournalWriter) -> None:
-    assert os.stat(os.path.join(folder, "shared")).st_mode & 0o777 == 0o700
+def test_a_new_job_directory_is_readable_by_its_owner_only(writer: JournalWriter, folder: str) -> None:
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+
+
+def test_a_job_without_a_directory_gets_one_named_by_time_and_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path / "jobs"))
+    assert jobs_folder() == str(tmp_path / "jobs")
+    made = [new_job_dir("Match/SIFT ü") for _ in range(3)]
+    assert len(set(made)) == 3
+    for path in made:
+        assert re.fullmatch(r"\d{8}-\d{6}-MatchSIFT(-[12])?", os.path.basename(path))
+        assert os.path.dirname(path) == str(tmp_path / "jobs")
+        assert os.listdir(path) == []
+        assert os.stat(path).st_mode & 0o777 == 0o700
 
 
 # -- runs ----------------------------------------------------------------------------------------------------
 
 
 def test_a_resumed_journal_goes_on_with_a_new_run(folder: str) -> None:
-    first = JournalWriter.create(folder, {})
-    assert first.start_run() == 1
+    first = create(folder)
+    assert first.run == 1
     first.append([(ok_row(2), 1), (bad_row(0), 1)], HERE)
     first.end_run("interrupted", None, 0)
     first.close()
 
     second = JournalWriter.resume(folder)
-    assert second.start_run() == 2
+    assert second.run == 2
     second.append([(bad_row(3), 1), (ok_row(1), 1)], HERE)
     second.append([(ok_row(0), 1)], HERE)
     assert second.recorded(["0.png", "2.png", "3.png"]) == {
@@ -298,8 +315,7 @@ def test_the_last_run_tells_who_ran_it_and_how_it_ended(writer: JournalWriter, f
 
 def test_a_second_writer_is_told_host_and_process_of_the_first_until_that_is_killed(folder: str) -> None:
     script = """
-        writer = JournalWriter.create(folder, {})
-        writer.start_run()
+        writer = JournalWriter.create(folder, reserve_job_dir(folder), {})
         writer.append(rows([0]), Placement(None, None, None))
         print("holding", flush=True)
         sys.stdin.read()
@@ -315,14 +331,9 @@ def test_a_second_writer_is_told_host_and_process_of_the_first_until_that_is_kil
         holder.wait()
         assert not Journal(folder).is_being_written()
         writer = JournalWriter.resume(folder)
-        assert writer.start_run() == 2
+        assert writer.run == 2
         assert writer.recorded(["0.png"]) == {"0.png": (1, "ok")}
         writer.close()
-
-
-def test_a_writer_of_the_same_process_is_refused_too(writer: JournalWriter, folder: str) -> None:
-    with pytest.raises(JobLockedError, match=f"process {os.getpid()} on"):
-        JournalWriter.resume(folder)
 
 
 def test_a_journal_is_being_written_until_its_writer_closes_it(writer: JournalWriter, folder: str) -> None:
@@ -334,8 +345,7 @@ def test_a_journal_is_being_written_until_its_writer_closes_it(writer: JournalWr
 
 def test_a_reader_follows_a_writer_of_another_process(folder: str) -> None:
     script = """
-        writer = JournalWriter.create(folder, {})
-        writer.start_run()
+        writer = JournalWriter.create(folder, reserve_job_dir(folder), {})
         print("ready", flush=True)
         for line in sys.stdin:
             first = int(line)
@@ -390,8 +400,7 @@ def test_an_iteration_may_be_read_by_another_thread(writer: JournalWriter) -> No
 def test_a_writer_killed_while_it_appends_leaves_whole_chunks(folder: str) -> None:
     # The chunk exceeds SQLite's cache of 2 MB, so part of it has reached the file when the process dies.
     script = """
-        writer = JournalWriter.create(folder, {})
-        writer.start_run()
+        writer = JournalWriter.create(folder, reserve_job_dir(folder), {})
         def deadly():
             yield from rows(range(60, 75), bytes(200_000))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -407,7 +416,6 @@ def test_a_writer_killed_while_it_appends_leaves_whole_chunks(folder: str) -> No
     journal.close()
     writer = JournalWriter.resume(folder)
     assert writer.last_run()["state"] == "running"  # nobody wrote its end
-    writer.start_run()
     writer.append([(ok_row(60), 1)], HERE)
     assert writer.count_by_status() == {"ok": 61, "failed": 0}
     assert writer._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -430,7 +438,7 @@ def test_an_open_reader_does_not_keep_a_writer_from_closing(writer: JournalWrite
     assert len(list(iteration)) == 599
     assert not journal.is_being_written()
     resumed = JournalWriter.resume(folder)
-    assert resumed.start_run() == 2
+    assert resumed.run == 2
     resumed.close()
 
 
@@ -456,10 +464,10 @@ def test_a_file_that_is_no_journal_is_told_by_path(tmp_path: Path, content: byte
         Journal(str(tmp_path))
 
 
-@pytest.mark.parametrize("found", [2, "2", None])
-def test_a_journal_of_another_format_is_refused_with_both_formats(tmp_path: Path, found: object) -> None:
-    folder = str(tmp_path / "job")
-    writer = JournalWriter.create(folder, {})
+@pytest.mark.parametrize("found", [2, "1", None])
+def test_a_journal_of_another_format_is_refused_with_both_formats(
+    writer: JournalWriter, folder: str, found: object
+) -> None:
     writer.set_meta("format", found)
     writer.close()
     with pytest.raises(JobError, match=f"has format {found!r}; this parimg reads format 1"):
@@ -470,28 +478,43 @@ def test_a_directory_that_holds_a_job_is_not_made_into_another(writer: JournalWr
     writer.append([(ok_row(0), 1)], HERE)
     writer.close()
     with pytest.raises(JobError, match=r"holds a job already.*resume"):
-        JournalWriter.create(folder, {})
+        create(folder)
     assert Journal(folder).count_by_status() == {"ok": 1, "failed": 0}
+
+
+def test_a_directory_that_holds_other_files_is_not_made_into_a_job(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    with pytest.raises(JobError, match=r"must be new or empty; it holds a\.png, b\.png"):
+        create(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
+
+
+def test_a_directory_that_another_client_is_filling_is_refused(folder: str) -> None:
+    lock = reserve_job_dir(folder)
+    with pytest.raises(JobLockedError, match=f"process {os.getpid()} on"):
+        reserve_job_dir(folder)
+    lock.release()
+    create(folder).close()
 
 
 def test_a_job_made_while_another_waits_for_the_lock_is_not_replaced(tmp_path: Path) -> None:
     """Two processes are given the same job_dir at the same moment; the job of the first is a short one."""
-    made = JournalWriter.create(str(tmp_path / "made"), {})
-    made.start_run()
+    made = create(str(tmp_path / "made"))
     made.append([(ok_row(0), 1)], HERE)
     made.close()
     folder = tmp_path / "job"
     folder.mkdir()
     refused: list[str] = []
 
-    def create() -> None:
+    def create_too() -> None:
         try:
-            JournalWriter.create(str(folder), {}).close()
+            create(str(folder)).close()
         except JobError as error:
             refused.append(str(error))
 
     with FileLock(folder / "lock"):
-        second = threading.Thread(target=create)
+        second = threading.Thread(target=create_too)
         second.start()
         time.sleep(0.3)  # it has seen that there is no job, and waits
         shutil.copy(tmp_path / "made" / "journal.sqlite", folder)
@@ -505,7 +528,7 @@ def test_a_job_made_while_another_waits_for_the_lock_is_not_replaced(tmp_path: P
 def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path, part: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(JobError, match="cannot be written"):
-        JournalWriter.create(str(tmp_path / "file" / part), {})
+        reserve_job_dir(str(tmp_path / "file" / part))
 
 
 def test_a_job_whose_lock_cannot_be_taken_is_refused(writer: JournalWriter, folder: str) -> None:
@@ -519,8 +542,8 @@ def test_a_job_whose_lock_cannot_be_taken_is_refused(writer: JournalWriter, fold
 def test_half_a_journal_of_a_killed_client_is_made_anew(folder: str) -> None:
     os.makedirs(folder)
     Path(folder, "journal.sqlite.new").write_bytes(b"half a journal")
-    writer = JournalWriter.create(folder, {})
-    assert writer.start_run() == 1
+    writer = create(folder)
+    assert writer.run == 1
     writer.close()
 
 
@@ -532,3 +555,13 @@ def test_text_with_zero_bytes_and_emoji_is_kept(writer: JournalWriter, status: S
     record = writer.find(key=text)
     assert record is not None
     assert (record.key, record.uri, record.error, record.message, record.traceback) == (text,) * 5
+
+
+def test_a_path_that_is_no_unicode_has_its_record(writer: JournalWriter) -> None:
+    """A file name in another encoding, as POSIX allows; its key is escaped by the source already."""
+    uri = os.fsdecode(b"/images/caf\xe9.png")
+    writer.append([(failed_row(0, "caf\\udce9.png", uri, "decode", "ImageEmptyError", "it has 0 bytes"), 1)], HERE)
+    record = writer.find(key="caf\\udce9.png")
+    assert record is not None
+    assert record.uri.startswith("/images/caf")
+    assert record.uri.endswith(".png")

@@ -312,9 +312,7 @@ def test_a_record_without_values_says_so() -> None:
 def test_a_lookup_in_a_failed_record_tells_the_failure() -> None:
     record = Record("a.png", "failed", stage="decode", error="ImageEmptyError", message="it has 0 bytes")
     assert not record.ok
-    with pytest.raises(
-        KeyError, match=r"'matches'.*'a\.png' failed in decode: ImageEmptyError: it has 0 bytes"
-    ):
+    with pytest.raises(KeyError, match=r"'matches'.*'a\.png' failed in decode: ImageEmptyError: it has 0 bytes"):
         record["matches"]
 
 

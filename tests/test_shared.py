@@ -153,9 +153,7 @@ def test_the_folder_is_made_for_its_owner_only(folder: str) -> None:
     "culprit", [threading.Lock(), (n for n in range(3)), sys.stderr], ids=["lock", "generator", "file"]
 )
 def test_a_task_that_cannot_be_pickled_is_refused_by_name(folder: str, culprit: object) -> None:
-    with pytest.raises(
-        TaskError, match=r"^Compare cannot be sent to engines: .*; it must not hold open files"
-    ):
+    with pytest.raises(TaskError, match=r"^Compare cannot be sent to engines: .*; it must not hold open files"):
         shared.write_task(folder, Compare(culprit))
 
 
@@ -253,9 +251,7 @@ def test_a_changed_file_is_not_used(folder: str, host_cache: Path) -> None:
         shared.read_shared(folder, refs[1].digest)
 
 
-def test_a_changed_file_of_the_job_gives_way_to_the_sound_one_of_the_host(
-    folder: str, host_cache: Path
-) -> None:
+def test_a_changed_file_of_the_job_gives_way_to_the_sound_one_of_the_host(folder: str, host_cache: Path) -> None:
     _, ref = shared.write_task(folder, Compare(large()))
     shared.receive(ref.digest, shared.read_shared(folder, ref.digest))
     Path(folder, ref.digest).write_bytes(b"changed")

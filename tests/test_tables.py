@@ -321,9 +321,7 @@ def test_an_empty_job_makes_files_with_a_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [tables.write_csv, tables.write_parquet])
-def test_a_file_that_could_not_be_finished_is_removed_and_the_old_one_stays(
-    tmp_path: Path, write: Any
-) -> None:
+def test_a_file_that_could_not_be_finished_is_removed_and_the_old_one_stays(tmp_path: Path, write: Any) -> None:
     path = tmp_path / "records"
     path.write_text("of an earlier export")
     passes = 0

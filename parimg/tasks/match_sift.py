@@ -169,9 +169,9 @@ class MatchSIFT(Task):
             return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
         keypoints, descriptors = self._sift.detectAndCompute(np.ascontiguousarray(image), mask)
         if descriptors is None:
-            descriptors = np.empty((0, _DESCRIPTOR_WIDTH), np.uint8)
+            return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
         points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
-        return Features(points, descriptors)
+        return Features(points, np.asarray(descriptors, np.uint8))
 
     @cached_property
     def reference_features(self) -> Features:
@@ -261,7 +261,11 @@ def _as_gray(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
     import cv2
     import numpy as np
 
-    if array.dtype != np.uint8 or array.ndim not in {2, 3} or (array.ndim == 3 and array.shape[2] not in {1, 3, 4}):
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in {2, 3}
+        or (array.ndim == 3 and array.shape[2] not in {1, 3, 4})
+    ):
         raise TaskError(
             f"{name} must be a uint8 image of shape (h, w) or (h, w, 3), or descriptors of shape (n, "
             f"{_DESCRIPTOR_WIDTH}) (got {array.dtype}, shape {array.shape})"

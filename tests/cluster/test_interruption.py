@@ -141,7 +141,12 @@ def test_an_image_that_kills_every_engine_is_a_failed_record(tmp_path: Path) -> 
             f"image{number}": number for number in range(8) if number != 3
         }
         [failure] = job.failures
-        assert (failure.key, failure.stage, failure.error, failure.attempts) == ("image3", "engine", "EngineDied", 2)
+        assert (failure.key, failure.stage, failure.error, failure.attempts) == (
+            "image3",
+            "engine",
+            "EngineDied",
+            2,
+        )
 
 
 def test_ctrl_c_gathers_running_chunks_and_prints_how_to_resume(temple_ring: list[str], tmp_path: Path) -> None:

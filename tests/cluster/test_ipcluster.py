@@ -25,9 +25,7 @@ def ipcluster(*arguments: str) -> None:
     subprocess.run(command, check=True, timeout=90, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def start_engine(
-    cluster_id: str, environment: dict[str, str], cwd: Path | None = None
-) -> subprocess.Popen[bytes]:
+def start_engine(cluster_id: str, environment: dict[str, str], cwd: Path | None = None) -> subprocess.Popen[bytes]:
     """One more engine for a running cluster, as a user's own script would start it."""
     return subprocess.Popen(
         [sys.executable, "-m", "ipyparallel.engine", "--profile=local", f"--cluster-id={cluster_id}"],
@@ -99,7 +97,8 @@ def test_a_shared_object_leaves_the_client_once_for_each_engine_that_cannot_see_
     # Two engines that see neither the job's directory nor each other's cache, as on two hosts: the directory is
     # moved away for them by a private cache folder and a job directory that they cannot open.
     hosts = [tmp_path / "host1", tmp_path / "host2"]
-    blind = "import builtins, os\n" + (
+    blind = (
+        "import builtins\n"
         "def install(hidden):\n"
         "    opened = builtins.open\n"
         "    def open_unless_hidden(path, *args, **kwargs):\n"
@@ -149,7 +148,9 @@ def test_an_engine_with_another_parimg_is_refused_and_both_versions_are_named(
     try:
         with parimg.connect(profile="local", cluster_id=cluster_id) as controller:
             wait_for_engines(controller, 2)
-        with pytest.raises(EngineVersionError, match=rf"parimg 99\.1.*this client has .*parimg {parimg.__version__}"):
+        with pytest.raises(
+            EngineVersionError, match=rf"parimg 99\.1.*this client has .*parimg {parimg.__version__}"
+        ):
             parimg.connect(profile="local", cluster_id=cluster_id)
     finally:
         engine.kill()

@@ -63,11 +63,15 @@ def test_without_cross_check_every_reference_descriptor_has_a_match(views: list[
 
 def test_the_ratio_test_keeps_what_knn_match_keeps(temple_ring: list[str], views: list[np.ndarray]) -> None:
     task = MatchSIFT(views[0], cross_check=None, max_ratio=0.75)
-    nearest = cv2.BFMatcher(cv2.NORM_L2).knnMatch(cv2_descriptors(temple_ring[0]), cv2_descriptors(temple_ring[1]), k=2)
+    nearest = cv2.BFMatcher(cv2.NORM_L2).knnMatch(
+        cv2_descriptors(temple_ring[0]), cv2_descriptors(temple_ring[1]), k=2
+    )
     assert task(views[1])["matches"] == sum(best.distance < 0.75 * second.distance for best, second in nearest)
 
 
-def test_the_reference_may_be_a_path_an_array_or_descriptors(temple_ring: list[str], views: list[np.ndarray], tmp_path: Path) -> None:
+def test_the_reference_may_be_a_path_an_array_or_descriptors(
+    temple_ring: list[str], views: list[np.ndarray], tmp_path: Path
+) -> None:
     descriptors = cv2_descriptors(temple_ring[0])
     np.save(tmp_path / "reference.npy", descriptors)
     references = [
@@ -184,7 +188,7 @@ def test_an_unusable_reference_is_told_when_it_is_resolved(reference: object, me
 
 
 def test_a_reference_that_is_no_path_and_no_array_is_refused() -> None:
-    with pytest.raises(TaskError, match="reference must be a path or an array .got 7, a int"):
+    with pytest.raises(TaskError, match=r"reference must be a path or an array \(got 7, a int\)"):
         MatchSIFT(7)
 
 

@@ -1,0 +1,99 @@
+"""A process that ends with the one that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MODULES = {
+    "tells_arguments": """
+        import sys
+        print(__name__, sys.argv[1:])
+    """,
+    "sleeps": """
+        import time
+        print("up", flush=True)
+        time.sleep(60)
+    """,
+    "heeds_no_signal": """
+        import signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("up", flush=True)
+        time.sleep(60)
+    """,
+}
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Variables with which the modules above can be run by name."""
+    for name, source in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+@contextlib.contextmanager
+def parent_of(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that starts `command`, and waits.
+
+    The standard output of both is one pipe: it ends when both have ended, whoever cleans up after them.
+    """
+    script = f"import subprocess, time; subprocess.Popen({command!r}); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
+    with parent:
+        yield parent
+        parent.kill()
+
+
+def lifeline(module: str, look_seconds: float) -> list[str]:
+    """Command of a process that looks after its parent so often."""
+    script = (
+        f"import sys; from parimg import lifeline; lifeline._LOOK_SECONDS = {look_seconds}; "
+        f"sys.argv = ['', {module!r}]; lifeline.main()"
+    )
+    return [sys.executable, "-c", script]
+
+
+def test_a_module_runs_as_main_with_its_own_arguments(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "parimg.lifeline", "tells_arguments", "--n", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
+    assert done.stdout == "__main__ ['--n', '4']\n"
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_it_ends_within_seconds_after_its_parent_was_killed(environment: dict[str, str]) -> None:
+    with parent_of([sys.executable, "-m", "parimg.lifeline", "sleeps"], environment) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        parent.send_signal(signal.SIGKILL)
+        assert parent.communicate(timeout=10) == ("", None)
+
+
+def test_it_ends_even_if_it_heeds_no_signal(environment: dict[str, str]) -> None:
+    with parent_of(lifeline("heeds_no_signal", 0.05), environment) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        parent.send_signal(signal.SIGKILL)
+        assert parent.communicate(timeout=10) == ("", None)
+
+
+def test_it_runs_on_while_its_parent_lives(environment: dict[str, str]) -> None:
+    with parent_of(lifeline("sleeps", 0.01), environment) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            parent.communicate(timeout=0.5)
+        parent.kill()
+        assert parent.communicate(timeout=10)[0] == ""
