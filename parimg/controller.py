@@ -13,7 +13,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from concurrent import futures
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import ipyparallel as ipp
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from parimg.sources import Images
 
 DEFAULT_MAX_PIXELS = 2**28
+_PREPARE_TIMEOUT = 30.0  # s
 
 
 def start(n: int | None = None) -> Controller:
@@ -120,8 +122,9 @@ class Controller:
         self._jobs: list[tuple[Job, Dispatcher]] = []
         self._closing = threading.Event()
         self.client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
-        for engine_id in self.client.ids:
-            self._prepare(engine_id)
+        prepared = [self._prepare(engine_id) for engine_id in self.client.ids]
+        if embedded is not None:  # engines of others may be busy, and do it before their next chunk
+            futures.wait([future for future in prepared if future is not None], _PREPARE_TIMEOUT)
 
     def __enter__(self) -> Self:
         return self
@@ -272,6 +275,7 @@ class Controller:
         *,
         retry: Literal["failed"] | None = None,
         images: Images | None = None,
+        column: str | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run what an earlier run of a job did not record.
@@ -284,6 +288,8 @@ class Controller:
             Also run the images that failed again; their records are replaced.
         images : optional
             The source once more, needed if it was a generator or arrays.
+        column : str, optional
+            Column of paths, if `images` is a table.
 
         Returns
         -------
@@ -306,7 +312,7 @@ class Controller:
             about, options, spec = found.meta("task"), found.meta("options"), found.meta("source")
         finally:
             found.close()
-        source: Source = as_source(images) if images is not None else source_from_spec(spec)
+        source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
         refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
         plan = Plan(refs, source, retry_failed=retry == "failed", **options)
@@ -356,10 +362,11 @@ class Controller:
             # Not here: starting an engine waits for messages that this very thread delivers.
             threading.Thread(target=self._replace_engine, name="parimg-replace", daemon=True).start()
 
-    def _prepare(self, engine_id: int) -> None:
-        # Not waited for: a busy engine does it before its next chunk at the latest.
-        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
-            self.client[engine_id].apply_async(prepare_engine)
+    def _prepare(self, engine_id: int) -> futures.Future[None] | None:
+        try:
+            return cast(futures.Future[None], self.client[engine_id].apply_async(prepare_engine))
+        except (ipp.error.NoEnginesRegistered, IndexError):
+            return None  # it left in this very moment
 
     def _replace_engine(self) -> None:
         with contextlib.suppress(Exception):  # the cluster may be closing

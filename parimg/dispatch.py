@@ -23,7 +23,7 @@ from typing import Protocol
 import ipyparallel as ipp
 
 from parimg import __version__, engine, events, shared
-from parimg.errors import EngineVersionError, JobError, ParimgError, SourceError, TaskError
+from parimg.errors import EngineDied, EngineVersionError, JobError, ParimgError, SourceError, TaskError
 from parimg.journal import JournalWriter, Placement
 from parimg.record import Row, failed_row
 from parimg.sources import Image, Source
@@ -363,7 +363,9 @@ class Dispatcher:
             pending.alone = True
             if pending.attempts > self.plan.retries:
                 self._give_up(
-                    pending, "EngineDied", f"its engine died at each of {pending.attempts} attempts: {reason}"
+                    pending,
+                    EngineDied.__name__,
+                    f"its engine died at each of {pending.attempts} attempts: {reason}",
                 )
             else:
                 self._again.append([pending])

@@ -107,6 +107,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
 
 def prepare_engine() -> None:
     """Hold OpenCV, BLAS and numba to one thread on this engine, whoever started it; quick when repeated."""
+    import numpy as np  # noqa: F401 - every task needs it; better loaded before the first image than with it
+
     loaded = _heavy_libraries()
     if loaded != _state.limited:
         os.environ.update(thread_environment())

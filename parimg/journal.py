@@ -304,7 +304,7 @@ class JournalWriter(Journal):
                 "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
                 "traceback, started, decode_seconds, task_seconds, columns, arrays, attempts, engine, host, pid) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((self.run, *row, attempts, *where) for row, attempts in rows),
+                ((self.run, *map(_storable, row), attempts, *where) for row, attempts in rows),
             )
             self._connection.execute("COMMIT")
         except BaseException:
@@ -342,6 +342,13 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def _storable(value: object) -> object:
+    """Text as SQLite takes it: a file name that is not UTF-8 keeps its odd bytes as escapes."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _start_run(connection: sqlite3.Connection) -> int:

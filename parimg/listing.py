@@ -267,9 +267,14 @@ def _parquet_columns(table: str) -> list[str]:
 
 
 def _parquet_values(table: str, column: str) -> Iterator[object]:
+    from pyarrow import ArrowException
+
     with _open_parquet(table) as parquet:
-        for batch in parquet.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False):
-            yield from batch.column(0).to_pylist()
+        try:
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False):
+                yield from batch.column(0).to_pylist()
+        except (OSError, ArrowException) as error:
+            raise SourceError(f"{table!r} cannot be read to its end: {error}") from error
 
 
 # -- URLs ----------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def _make_source(images: object, place: _Place, column: str | None) -> Source:
         # The order of a set of strings is another one in every process.
         return _List(sorted(images, key=str), place, column)
     if isinstance(images, (list, tuple)):
-        return _List(images, place, column)
+        return _List(tuple(images), place, column)
     if isinstance(images, Mapping):
         return _Stream(images.items(), place, column)
     if isinstance(images, Iterable) and not isinstance(images, (bytes, bytearray)):
@@ -305,12 +305,7 @@ class _Tree(_NamedSource):
     def __init__(self, kind: str, path: str, place: _Place) -> None:
         super().__init__(kind, path, place)
         absolute = place.absolute(path)
-        if kind == "folder":
-            self._root, self._patterns = absolute, ["**"]
-        else:
-            parts = absolute.split(os.sep)
-            first = next(i for i, part in enumerate(parts) if listing.has_wildcard(part))
-            self._root, self._patterns = os.sep.join(parts[:first]) + os.sep, parts[first:]
+        self._root, self._patterns = (absolute, ["**"]) if kind == "folder" else _split_glob(absolute)
         self._only_images = self._patterns[-1].endswith("*")
         wanted = "file with an image extension" if self._only_images else "file"
         self._require_one(f"has no {wanted}" if kind == "folder" else f"matches no {wanted}")
@@ -319,6 +314,16 @@ class _Tree(_NamedSource):
         for path in listing.walk(self._root, self._patterns):
             if not self._only_images or listing.extension(path) in IMAGE_EXTENSIONS:
                 yield self._place.image(path)
+
+
+def _split_glob(pattern: str) -> tuple[str, list[str]]:
+    """Split an absolute glob into the folder that it begins in and a pattern for each level below."""
+    parts = pattern.split(os.sep)
+    root = parts.pop(0) + os.sep
+    # What exists is no pattern: a folder above may well be called `set[2]`.
+    while len(parts) > 1 and (not listing.has_wildcard(parts[0]) or os.path.isdir(os.path.join(root, parts[0]))):
+        root = os.path.join(root, parts.pop(0))
+    return root, parts
 
 
 class _TextFile(_NamedSource):

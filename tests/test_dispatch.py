@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,3 +189,16 @@ def test_options_out_of_range_are_refused_before_anything_is_sent(
     with pytest.raises(JobError, match=message):
         controller.map(np.max, named_arrays(1), job_dir=tmp_path / "job", **options)
     assert not (tmp_path / "job").exists()
+
+
+def test_a_file_name_that_is_not_utf_8_is_run_and_recorded(controller: parimg.Controller, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    name = os.fsencode(tmp_path / "photos") + b"/caf\xe9.png"
+    with open(name, "wb") as file:
+        file.write(cv2.imencode(".png", np.full((4, 4), 9, np.uint8))[1].tobytes())
+    with open(os.fsencode(tmp_path / "photos") + b"/damaged\xe9.png", "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+    good, bad = controller.map(np.max, tmp_path / "photos").get(60)
+    assert good["value"] == 9
+    assert good.uri.endswith("caf\\udce9.png")
+    assert bad.error == "ImageTruncatedError"

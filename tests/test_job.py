@@ -15,8 +15,6 @@ import pytest
 import parimg
 from parimg.errors import JobError
 
-SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
-
 
 def named_arrays(n: int) -> Iterator[tuple[str, np.ndarray]]:
     return ((f"image{number:04d}", np.full((2, 2), number)) for number in range(n))
