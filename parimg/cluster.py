@@ -181,7 +181,7 @@ def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
 
 
 def _embedded_config() -> Config:
-    lifeline = [sys.executable, "-m", "parimg.lifeline"]
+    lifeline = [sys.executable, "-m", "parimg.lifeline", str(os.getpid())]
     engine_cmd = [*lifeline, "ipyparallel.engine"]
     return Config(
         {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ from parimg.dispatch import Dispatcher, Plan, check_options
 from parimg.engine import inspect_engine, prepare_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.job import Job, print_line, stop_gracefully
-from parimg.journal import Journal, JournalWriter, new_job_dir, reserve_job_dir
+from parimg.journal import Journal, JournalWriter, discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task
@@ -239,8 +238,7 @@ class Controller:
             }
             journal = JournalWriter.create(directory, lock, meta)
         except BaseException:
-            lock.release()
-            shutil.rmtree(directory, ignore_errors=True)  # it was empty
+            discard_job_dir(directory, lock)
             raise
         return self._start(journal, Plan(tuple(refs), source, retry_failed=False, **options), listeners)
 
@@ -290,6 +288,8 @@ class Controller:
             The source once more, needed if it was a generator or arrays.
         column : str, optional
             Column of paths, if `images` is a table.
+        listeners : iterable of callable
+            Called with each event of `parimg.events`, from another thread.
 
         Returns
         -------

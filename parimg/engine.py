@@ -111,7 +111,10 @@ def prepare_engine() -> None:
 
     loaded = _heavy_libraries()
     if loaded != _state.limited:
-        os.environ.update(thread_environment())
+        variables = thread_environment()
+        if "numba" in sys.modules:  # it compiles no more if its variable changes while its threads run
+            del variables["NUMBA_NUM_THREADS"]
+        os.environ.update(variables)
         if cv2 := sys.modules.get("cv2"):
             cv2.setNumThreads(1)
         if numba := sys.modules.get("numba"):
@@ -209,7 +212,7 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
             columns, arrays = encode_values(values)
         except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
             error_type = type(error).__name__
-            message = _short(str(error), _MESSAGE_LIMIT)
+            message = _short(_text(error), _MESSAGE_LIMIT)
             # Our own decoding errors say all there is to say; the frames above them are ours.
             trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
         else:
@@ -228,6 +231,13 @@ def _read(uri: str, task: Task, max_pixels: int) -> npt.NDArray[Any]:
     from parimg.decode import read_image  # not at the top: engines that get arrays need no OpenCV
 
     return read_image(uri, task.color, max_pixels=max_pixels)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its message cannot be told: {type(second).__name__})"
 
 
 def _trace(error: BaseException) -> str:

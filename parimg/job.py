@@ -350,15 +350,13 @@ class Job:
 
     # -- tables -----------------------------------------------------------------------------------------------
 
-    def _recorded(self) -> Iterator[Record]:
-        return (record for _, record in self._journal.in_order())
-
     def _declared(self) -> dict[str, str]:
         return dict(self._journal.meta("task")["columns"])
 
     def to_arrow(self) -> pa.Table:
         """The records so far as an Arrow table, by place in the source; arrays stay in the records."""
-        return tables.to_arrow(self._recorded, self._declared())
+        with self._journal.snapshot() as records:
+            return tables.to_arrow(records, self._declared())
 
     def to_pandas(self) -> pd.DataFrame:
         """The records so far as a data frame, by place in the source."""
@@ -367,11 +365,13 @@ class Job:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the records so far as a Parquet file, in batches."""
-        tables.write_parquet(self._recorded, self._declared(), path)
+        with self._journal.snapshot() as records:
+            tables.write_parquet(records, self._declared(), path)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the records so far as a CSV file, in batches."""
-        tables.write_csv(self._recorded, self._declared(), path)
+        with self._journal.snapshot() as records:
+            tables.write_csv(records, self._declared(), path)
 
     # -- listeners --------------------------------------------------------------------------------------------
 

@@ -14,10 +14,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -105,9 +106,24 @@ def reserve_job_dir(directory: str) -> FileLock:
             raise JobError(
                 f"the job_dir {directory!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}"
             )
-        return _acquire_lock(directory)
+        lock = _acquire_lock(directory)
     except OSError as error:
         raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
+    if os.path.exists(os.path.join(directory, _FILE)):  # made while the lock was waited for
+        lock.release()
+        return reserve_job_dir(directory)  # raises
+    return lock
+
+
+def discard_job_dir(directory: str, lock: FileLock) -> None:
+    """Undo `reserve_job_dir` for a job that could not be made."""
+    lock.release()
+    shutil.rmtree(os.path.join(directory, "shared"), ignore_errors=True)
+    for name in ("lock", "lock.owner", f"{_FILE}.new"):
+        with contextlib.suppress(OSError):
+            os.remove(os.path.join(directory, name))
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
 
 
 class Journal:
@@ -206,14 +222,17 @@ class Journal:
         """Records of failed images, in order of completion."""
         return (record for _, record in self._scan("status = 'failed' AND seq > ?", "seq", 0))
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Callable[[], Iterator[Record]]]:
+        """Freeze what is recorded now: a callable that gives the same records, in order, however often."""
+        with contextlib.closing(_open_for_reading(self._path)) as connection:
+            connection.execute("BEGIN")
+            yield lambda: (row[1] for row in _select(connection, "position > ?", "position, seq", -1))
+
     def _scan(self, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
-        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {where} ORDER BY {order}"  # noqa: S608 - literals
         # A connection of its own: the consumer's thread may be any, and may stop in the middle.
         with contextlib.closing(_open_for_reading(self._path)) as connection:
-            cursor = connection.execute(query, (after,))
-            while rows := cursor.fetchmany(_READ_BATCH):
-                for row in rows:
-                    yield row[0], _record(row)
+            yield from _select(connection, where, order, after)
 
 
 class JournalWriter(Journal):
@@ -308,7 +327,8 @@ class JournalWriter(Journal):
             )
             self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
+                self._connection.execute("ROLLBACK")
             raise
 
     def recorded(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
@@ -342,6 +362,14 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def _select(connection: sqlite3.Connection, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
+    query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {where} ORDER BY {order}"  # noqa: S608 - literals
+    cursor = connection.execute(query, (after,))
+    while rows := cursor.fetchmany(_READ_BATCH):
+        for row in rows:
+            yield row[0], _record(row)
 
 
 def _storable(value: object) -> object:

@@ -1,6 +1,6 @@
 """Run a module of ipyparallel, and end with the process that started it.
 
-``python -m parimg.lifeline ipyparallel.engine ...`` is how an embedded cluster starts its controller and
+``python -m parimg.lifeline CLIENT_PID ipyparallel.engine`` is how an embedded cluster starts its controller and
 engines: a client that is killed cannot stop them, so they watch for it themselves.
 """
 
@@ -25,9 +25,10 @@ def _watch(parent: int) -> None:
 
 
 def main() -> None:
-    """Take the module's name off the command line, and become it."""
-    threading.Thread(target=_watch, args=(os.getppid(),), name="parimg-lifeline", daemon=True).start()
-    del sys.argv[0]
+    """Take the client's process id and the module's name off the command line, and become that module."""
+    # Not os.getppid(): the client may have died before this line.
+    threading.Thread(target=_watch, args=(int(sys.argv[1]),), name="parimg-lifeline", daemon=True).start()
+    del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 

@@ -51,13 +51,14 @@ def install(name: str, *, overwrite: bool = False) -> str:
     # Makes the folder with its security/ and log/ parts, or takes the one there is.
     profile_dir = ProfileDir.create_profile_dir_by_name(get_ipython_dir(), name)  # type: ignore[no-untyped-call]
     target = Path(profile_dir.location)
-    for source in sorted((_folder() / name).glob("*.py")):
-        copy = target / source.name
+    copies = {source: target / source.name for source in sorted((_folder() / name).glob("*.py"))}
+    for source, copy in copies.items():
         if copy.exists() and not overwrite and copy.read_bytes() != source.read_bytes():
             raise ClusterError(
                 f"{str(copy)!r} exists and differs from parimg's; `parimg profiles install {name} --overwrite` "
                 "replaces it"
             )
+    for source, copy in copies.items():
         shutil.copyfile(source, copy)
     return os.fspath(target)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -168,12 +169,17 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
         if not isinstance(name, str):
             raise ResultError(f"a task's values must be named by strings (got {name!r}, a {type(name).__name__})")
         if isinstance(value, np.ndarray) and value.ndim:
+            if isinstance(value, np.ma.MaskedArray):
+                raise ResultError(f"array {name!r} is masked; return its data and its mask as two arrays")
             if value.dtype.hasobject:
                 raise ResultError(f"array {name!r} has dtype object; wanted numbers, bools or strings")
             arrays[name] = value
         else:
             columns[name] = value
-    return _NUMPY_ENCODER.encode(columns), _encode_arrays(arrays) if arrays else None
+    try:
+        return _NUMPY_ENCODER.encode(columns), _encode_arrays(arrays) if arrays else None
+    except (TypeError, ValueError) as error:  # a nested name of another type, a list that holds itself
+        raise ResultError(f"a task returned what cannot be stored: {error}") from error
 
 
 def decode_values(columns: str, arrays: bytes | None) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.generic]]]:
@@ -190,8 +196,12 @@ def decode_values(columns: str, arrays: bytes | None) -> tuple[dict[str, Any], d
 def _encode_arrays(arrays: dict[str, npt.NDArray[np.generic]]) -> bytes:
     import numpy as np
 
+    # Not np.savez(): its own parameters are names that an array could not have.
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -10,6 +10,7 @@ against the digest that came with the (signed) request.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -17,6 +18,7 @@ import pickle
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from parimg.tasks.task import Task
 
+_PICKLING = threading.Lock()  # cloudpickle's registry of modules belongs to the process
 _LARGE = 16_384  # bytes; an array below travels inside the task's pickle
 
 
@@ -73,9 +76,15 @@ def write_task(folder: str, task: Task) -> list[SharedRef]:
     TaskError
         If the task cannot be pickled.
     """
+    with _PICKLING:
+        return _write_task(folder, task)
+
+
+def _write_task(folder: str, task: Task) -> list[SharedRef]:
     buffer = io.BytesIO()
     pickler = _TaskPickler(buffer, folder)
-    by_value = [module for name in _modules_of(task) if (module := _module_engines_lack(name))]
+    registered = cloudpickle.list_registry_pickle_by_value()
+    by_value = [module for name in _modules_of(task) - registered if (module := _module_engines_lack(name))]
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -130,8 +139,14 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
 
 def _modules_of(task: Task) -> set[str]:
     """Modules that the task's class and the functions among its parameters come from."""
-    values = [type(task), *vars(task).values()]
+    values = [type(task), *map(_unwrapped, vars(task).values())]
     return {module for value in values if isinstance(module := getattr(value, "__module__", None), str)}
+
+
+def _unwrapped(value: object) -> object:
+    while isinstance(value, functools.partial):
+        value = value.func
+    return value
 
 
 def _module_engines_lack(name: str) -> ModuleType | None:

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parimg.record import Record
 
@@ -48,17 +48,17 @@ def to_arrow(records: Records, declared: dict[str, str]) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = _schema(records, declared)
-    return pa.Table.from_batches(_batches(records(), schema), schema=schema)
+    layout = _layout(records, declared)
+    return pa.Table.from_batches(_batches(records(), layout), schema=layout.schema)
 
 
 def write_parquet(records: Records, declared: dict[str, str], path: str | os.PathLike[str]) -> None:
     """Write all records as a Parquet file; the file appears when it is complete."""
     import pyarrow.parquet as pq
 
-    schema = _schema(records, declared)
-    with _complete_file(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
-        for batch in _batches(records(), schema):
+    layout = _layout(records, declared)
+    with _complete_file(path) as unfinished, pq.ParquetWriter(unfinished, layout.schema) as writer:
+        for batch in _batches(records(), layout):
             writer.write_batch(batch)
 
 
@@ -66,60 +66,86 @@ def write_csv(records: Records, declared: dict[str, str], path: str | os.PathLik
     """Write all records as a CSV file; the file appears when it is complete."""
     import csv
 
-    schema = _schema(records, declared)
+    layout = _layout(records, declared)
     with _complete_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(schema.names)
-        for batch in _batches(records(), schema):
+        writer.writerow(layout.schema.names)
+        for batch in _batches(records(), layout):
             writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
-def _schema(records: Records, declared: dict[str, str]) -> pa.Schema:
-    """Fields of all records, then the task's; found by looking at every value once."""
+class _Layout(NamedTuple):
+    """Columns of a table: those of every record, then the task's."""
+
+    schema: pa.Schema
+    task_names: list[str]
+    """Names that the task gave to its columns; where a record has such a name, the table's is another."""
+
+
+def _layout(records: Records, declared: dict[str, str]) -> _Layout:
+    """Find the columns by looking at every value once."""
     import pyarrow as pa
 
-    found: dict[str, set[pa.DataType]] = {}
+    found: dict[str, set[pa.DataType]] = {name: set() for name in declared}
     for record in records():
         for name, value in record.columns.items():
-            if name not in declared:
-                found.setdefault(name, set()).add(_arrow_type(value))
-    reserved = {name for name, _ in _RECORD_FIELDS}
+            found.setdefault(name, set()).add(_arrow_type(value))
+    taken = [name for name, _ in _RECORD_FIELDS]
     fields = [pa.field(name, pa.type_for_alias(alias)) for name, alias in _RECORD_FIELDS]
-    fields += [pa.field(name, pa.type_for_alias(alias)) for name, alias in declared.items()]
-    fields += [pa.field(_task_name(name, reserved), _common_type(types)) for name, types in found.items()]
-    return pa.schema(fields)
+    for name, types in found.items():
+        shown = name
+        while shown in taken or (shown != name and shown in found):
+            shown = f"task.{shown}"
+        taken.append(shown)
+        fields.append(pa.field(shown, _column_type(types, declared.get(name))))
+    return _Layout(pa.schema(fields), list(found))
 
 
-def _batches(records: Iterable[Record], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(records: Iterable[Record], layout: _Layout) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
-    record_names = [name for name, _ in _RECORD_FIELDS]
-    task_fields = [schema.field(index) for index in range(len(record_names), len(schema))]
+    fields = list(layout.schema)
     iterator = iter(records)
     while batch := list(itertools.islice(iterator, _BATCH)):
         columns = [
-            pa.array([getattr(record, name) for record in batch], schema.field(name).type) for name in record_names
+            pa.array([getattr(record, name) for record in batch], field.type)
+            for (name, _), field in zip(_RECORD_FIELDS, fields, strict=False)
         ]
-        for task_field in task_fields:
-            name = task_field.name.removeprefix("task.")
-            values = [record.columns.get(name) for record in batch]
-            if task_field.type == pa.string():
-                values = [value if value is None or isinstance(value, str) else str(value) for value in values]
-            columns.append(pa.array(values, task_field.type))
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _task_name(name: str, reserved: set[str]) -> str:
-    return f"task.{name}" if name in reserved else name
+        for name, field in zip(layout.task_names, fields[len(_RECORD_FIELDS) :], strict=True):
+            values = [_fit(record.columns.get(name), field.type) for record in batch]
+            columns.append(pa.array(values, field.type))
+        yield pa.RecordBatch.from_arrays(columns, schema=layout.schema)
 
 
 def _arrow_type(value: Any) -> pa.DataType:
     import pyarrow as pa
 
     try:
-        return pa.scalar(value).type
+        found = pa.scalar(value).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()  # mixed lists, integers beyond 64 bits
+    return pa.string() if "struct<>" in str(found) else found  # Parquet has no struct without fields
+
+
+def _column_type(types: set[pa.DataType], declared: str | None) -> pa.DataType:
+    """The declared type if all values can be had in it unchanged, else one that fits them."""
+    import pyarrow as pa
+
+    if declared is None:
+        return _common_type(types)
+    wanted = pa.type_for_alias(declared)
+    types = types - {pa.null()}
+    if pa.types.is_string(wanted) or all(_holds(wanted, found) for found in types):
+        return wanted
+    return _common_type(types)
+
+
+def _holds(wanted: pa.DataType, found: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_floating(wanted):
+        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
+    return bool(wanted == found or (pa.types.is_integer(wanted) and pa.types.is_integer(found)))
 
 
 def _common_type(types: set[pa.DataType]) -> pa.DataType:
@@ -131,7 +157,30 @@ def _common_type(types: set[pa.DataType]) -> pa.DataType:
         return next(iter(types))
     if types == {pa.int64(), pa.float64()}:
         return pa.float64()
+    if types and all(pa.types.is_list(found) for found in types):
+        items = {found.value_type for found in types} - {pa.null()}
+        item = _common_type(items)
+        if not pa.types.is_string(item) or items == {pa.string()}:
+            return pa.list_(item)
     return pa.string()
+
+
+def _fit(value: Any, wanted: pa.DataType) -> Any:
+    """A value as the column's type has it; Arrow itself refuses integers that a float rounds."""
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    if pa.types.is_string(wanted):
+        # Arrow takes no lone surrogates, which a file name may bring.
+        return (
+            (value if isinstance(value, str) else str(value)).encode("utf-8", "backslashreplace").decode("utf-8")
+        )
+    if pa.types.is_floating(wanted):
+        return float(value)
+    if pa.types.is_list(wanted):
+        return [_fit(item, wanted.value_type) for item in value]
+    return value
 
 
 @contextlib.contextmanager

@@ -47,9 +47,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def parent_of(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that starts `command`, and waits.
 
-    The standard output of both is one pipe: it ends when both have ended, whoever cleans up after them.
+    The command's word PARENT stands for the process's id. The standard output of both is one pipe: it ends when both have ended, whoever cleans up after them.
     """
-    script = f"import subprocess, time; subprocess.Popen({command!r}); time.sleep(60)"
+    script = (
+        "import os, subprocess, time\n"
+        f"subprocess.Popen([part.replace('PARENT', str(os.getpid())) for part in {command!r}])\n"
+        "time.sleep(60)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
     with parent:
         yield parent
@@ -60,13 +64,13 @@ def lifeline(module: str, look_seconds: float) -> list[str]:
     """Command of a process that looks after its parent so often."""
     script = (
         f"import sys; from parimg import lifeline; lifeline._LOOK_SECONDS = {look_seconds}; "
-        f"sys.argv = ['', {module!r}]; lifeline.main()"
+        f"sys.argv = ['', 'PARENT', {module!r}]; lifeline.main()"
     )
     return [sys.executable, "-c", script]
 
 
 def test_a_module_runs_as_main_with_its_own_arguments(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "parimg.lifeline", "tells_arguments", "--n", "4"]
+    command = [sys.executable, "-m", "parimg.lifeline", str(os.getpid()), "tells_arguments", "--n", "4"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
     assert done.stdout == "__main__ ['--n', '4']\n"
     assert done.stderr == ""
@@ -74,7 +78,7 @@ def test_a_module_runs_as_main_with_its_own_arguments(environment: dict[str, str
 
 
 def test_it_ends_within_seconds_after_its_parent_was_killed(environment: dict[str, str]) -> None:
-    with parent_of([sys.executable, "-m", "parimg.lifeline", "sleeps"], environment) as parent:
+    with parent_of([sys.executable, "-m", "parimg.lifeline", "PARENT", "sleeps"], environment) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
         parent.send_signal(signal.SIGKILL)
@@ -97,3 +101,11 @@ def test_it_runs_on_while_its_parent_lives(environment: dict[str, str]) -> None:
             parent.communicate(timeout=0.5)
         parent.kill()
         assert parent.communicate(timeout=10)[0] == ""
+
+
+def test_it_ends_if_its_parent_died_before_it_was_up(environment: dict[str, str]) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    command = [sys.executable, "-m", "parimg.lifeline", str(gone.pid), "sleeps"]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, timeout=30)
+    assert done.returncode == -signal.SIGTERM
