@@ -145,8 +145,9 @@ class Dispatcher:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; False on timeout."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        # Not Thread.join(): interrupted by Ctrl-C, it takes a running thread for a dead one (Python 3.11).
+        with self.changed:
+            return self.changed.wait_for(lambda: self.state != "running", timeout)
 
     @property
     def outstanding(self) -> int:

@@ -181,3 +181,27 @@ def test_the_command_line_goes_on_with_a_job_that_was_killed(
         path: values["matches"] for path, values in expected.items()
     }
     assert len(rows) == 47
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, numpy as np, parimg\n"
+        "with parimg.start(n=2) as ctl:\n"
+        "    images = {str(number): np.ones(1) for number in range(20)}\n"
+        "    job = ctl.map(lambda image: time.sleep(30), images, job_dir=sys.argv[1])\n"
+        "    print('submitted', flush=True)\n"
+        "    job.wait()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "job")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        assert client.stderr is not None
+        assert client.stdout.readline() == "submitted\n"
+        time.sleep(1)
+        client.send_signal(signal.SIGINT)
+        assert "Ctrl-C again leaves at once" in client.stderr.readline()
+        begin = time.monotonic()
+        client.send_signal(signal.SIGINT)
+        client.communicate(timeout=60)
+        assert time.monotonic() - begin < 10
+    assert parimg.open_job(tmp_path / "job").state == "aborted"
