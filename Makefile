@@ -27,7 +27,7 @@ notebooks: $(VENV)/installed  ## run the notebooks in place
 
 constraints:  ## pin what a new environment gets today
 	rm -rf $(VENV).pins && $(PYTHON) -m venv $(VENV).pins
-	$(VENV).pins/bin/pip install --quiet --disable-pip-version-check '.[dev,notebooks,docs,dashboard,remote]'
+	$(VENV).pins/bin/pip install --quiet --disable-pip-version-check '.[dev,notebooks,docs,dashboard,remote,benchmarks]'
 	$(VENV).pins/bin/pip freeze --exclude parimg > constraints.txt
 	rm -rf $(VENV).pins
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import psutil
-from machine import describe_machine
+from paired import print_setting
 
 import parimg
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=64)
     parser.add_argument("--per-engine", type=int, default=300)
     options = parser.parse_args()
-    print(describe_machine())
+    print_setting("ipyparallel", "numpy")
     with parimg.start(n=2) as controller:
         controller.map(do_nothing, tiny_arrays(100), job_dir=tempfile.mkdtemp()).wait()
         for n in options.items:

@@ -22,7 +22,7 @@ import cv2
 import ipyparallel as ipp
 import numpy as np
 from joblib import Parallel, delayed
-from machine import describe_machine
+from paired import print_setting
 
 import parimg
 
@@ -134,7 +134,7 @@ def main() -> None:
         recipe_client.close()
         cluster.stop_cluster_sync()
 
-    print(describe_machine())
+    print_setting("ipyparallel", "joblib", "numpy", "numba", "opencv-python-headless")
     print(
         f"{len(paths)} images of templeRing, {N_ENGINES} engines, {options.rounds} rounds; same counts everywhere"
     )

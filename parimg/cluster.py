@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
 _START_TIMEOUT = 120  # s, for a machine that is busy
+_BUSY_ENGINE_SECONDS = 1.0  # to end in order when the cluster stops
 _VERSIONS = (
     "{'python': __import__('platform').python_version(), 'host': __import__('socket').gethostname(), 'parimg': "
     "__import__('parimg').__version__ if __import__('importlib.util').util.find_spec('parimg') else None}"
@@ -82,8 +84,24 @@ class EmbeddedCluster:
     def stop(self) -> None:
         """End all processes and remove the folder."""
         with _quiet():
+            with contextlib.suppress(Exception):  # ipyparallel's own, slower way follows
+                self._end_engines()
             self._cluster.stop_cluster_sync()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end_engines(self) -> None:
+        """End all engines at once; ipyparallel waits five seconds for each one that is busy."""
+        import psutil
+
+        engines = [
+            launcher.process
+            for engine_set in self._cluster.engines.values()
+            for launcher in engine_set.launchers.values()
+        ]
+        self._cluster.signal_engines_sync(signal.SIGTERM)
+        _, busy = psutil.wait_procs(engines, _BUSY_ENGINE_SECONDS)
+        for process in busy:
+            process.kill()
 
 
 def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.Client:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -106,9 +108,13 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
 
 
 def prepare_engine() -> None:
-    """Hold OpenCV, BLAS and numba to one thread on this engine, whoever started it; quick when repeated."""
+    """Make this engine fit for images, whoever started it; quick when repeated.
+
+    Holds OpenCV, BLAS and numba to one thread, and has the C library keep freed memory.
+    """
     import numpy as np  # noqa: F401 - every task needs it; better loaded before the first image than with it
 
+    _keep_freed_memory()
     loaded = _heavy_libraries()
     if loaded != _state.limited:
         variables = thread_environment()
@@ -123,6 +129,21 @@ def prepare_engine() -> None:
 
         threadpoolctl.threadpool_limits(1)
         _state.limited = loaded
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the next image instead of giving it back to the system.
+
+    SIFT of a 640 x 480 image otherwise takes 17 000 page faults a time on an engine: 77 ms instead of 46.
+    """
+    import ctypes
+    import platform
+
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # glibc takes no larger one
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def receive_shared(digest: str, data: bytes) -> None:

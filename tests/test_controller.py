@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -184,3 +185,21 @@ def test_start_works_inside_a_running_event_loop() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert result.stdout == "1.0\n", result.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such setting")
+def test_engines_keep_freed_memory_from_image_to_image(controller: parimg.Controller) -> None:
+    def count_page_faults(image: np.ndarray) -> int:
+        import resource
+
+        def allocate() -> int:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            blocks = [np.ones(2**21, np.uint8) for _ in range(8)]
+            del blocks
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        allocate()
+        return allocate()
+
+    counts = [record["value"] for record in controller.map(count_page_faults, {"one": np.ones(1)}).get(60)]
+    assert max(counts) < 100  # of 4096 pages

@@ -47,7 +47,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def parent_of(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process that starts `command`, and waits.
 
-    The command's word PARENT stands for the process's id. The standard output of both is one pipe: it ends when both have ended, whoever cleans up after them.
+    The command's word PARENT stands for the process's id. The standard output of both is one pipe: it ends when
+    both have ended, whoever cleans up after them.
     """
     script = (
         "import os, subprocess, time\n"
