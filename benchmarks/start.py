@@ -49,7 +49,8 @@ def main():
             values.append(time_to_ready(start))
     plain, ours = (statistics.median(values) for values in seconds.values())
     print(
-        f"two engines ready: ipyparallel.Cluster {plain:.2f} s, parimg.start {ours:.2f} s, {plain / ours:.2f} times sooner"
+        f"two engines ready: ipyparallel.Cluster {plain:.2f} s, parimg.start {ours:.2f} s, "
+        f"{plain / ours:.2f} times sooner"
     )
 
     imports = run_in_turn(lambda: run_python("import parimg"), lambda: run_python("import ipyparallel"), 15)

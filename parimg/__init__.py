@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from parimg.controller import Controller, connect, start
     from parimg.job import Job, open_job
+    from parimg.plots import draw_matches
     from parimg.record import Record
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
@@ -24,6 +25,7 @@ _HOMES = {
     "Record": "parimg.record",
     "Task": "parimg.tasks.task",
     "connect": "parimg.controller",
+    "draw_matches": "parimg.plots",
     "open_job": "parimg.job",
     "start": "parimg.controller",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "Record",
     "Task",
     "connect",
+    "draw_matches",
     "open_job",
     "start",
 ]

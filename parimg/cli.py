@@ -22,6 +22,7 @@ from parimg.errors import ParimgError
 if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job import Job
+    from parimg.kernels.verification import Model
     from parimg.record import Record
     from parimg.tasks.match_sift import CrossCheck
 
@@ -50,6 +51,21 @@ _CROSS_CHECKS: dict[CrossCheckOption, CrossCheck | None] = {
     CrossCheckOption.mutual: "mutual",
     CrossCheckOption.one_way: "one-way",
     CrossCheckOption.none: None,
+}
+
+
+class VerifyOption(StrEnum):
+    """Choices of --verify."""
+
+    homography = "homography"
+    fundamental = "fundamental"
+    none = "none"
+
+
+_MODELS: dict[VerifyOption, Model | None] = {
+    VerifyOption.homography: "homography",
+    VerifyOption.fundamental: "fundamental",
+    VerifyOption.none: None,
 }
 
 Engines = Annotated[
@@ -92,6 +108,10 @@ def match(
     max_ratio: Annotated[float | None, typer.Option(help="Lowe's ratio test: best below this x second.")] = None,
     contrast_threshold: Annotated[float, typer.Option(help="Larger: fewer features.")] = 0.04,
     mask: Annotated[Path | None, typer.Option(help="Image whose nonzero pixels say where to look.")] = None,
+    root: Annotated[bool, typer.Option("--root", help="Compare RootSIFT descriptors.")] = False,
+    verify: Annotated[VerifyOption, typer.Option(help="Geometry that must explain matches.")] = VerifyOption.none,
+    verify_threshold: Annotated[float, typer.Option(help="Pixels an inlier may be off.")] = 3.0,
+    max_size: Annotated[int | None, typer.Option(help="Scale larger images down to this longer side.")] = None,
     column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
     max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
@@ -107,6 +127,10 @@ def match(
         max_ratio=max_ratio,
         contrast_threshold=contrast_threshold,
         mask=mask,
+        root=root,
+        verify=_MODELS[verify],
+        verify_threshold=verify_threshold,
+        max_size=max_size,
     )
     source = images[0] if len(images) == 1 else images
     _check_source(task, source, column)
@@ -114,7 +138,7 @@ def match(
         running = controller.submit(
             task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
         )
-        _follow(running, output, sort_by="matches")
+        _follow(running, output, sort_by="matches" if task.verify is None else "inliers")
 
 
 @app.command()

@@ -228,7 +228,7 @@ class Controller:
                 "task": {
                     "name": task.name,
                     "parameters": task.describe(),
-                    "columns": dict(task.columns),
+                    "columns": task.declared_columns(),
                     "refs": refs,
                 },
                 "source": source.spec(),

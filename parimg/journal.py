@@ -208,7 +208,7 @@ class Journal:
         name, value = ("key", key) if key is not None else ("position", position)
         query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {name} = ?"  # noqa: S608 - one of two literals
         row = self._connection.execute(query, (value,)).fetchone()
-        return None if row is None else _record(row)
+        return None if row is None else self._record(row)
 
     def completed(self, after: int = 0) -> Iterator[tuple[int, Record]]:
         """Records in order of completion, each with its sequence number, from those after `after`."""
@@ -227,12 +227,47 @@ class Journal:
         """Freeze what is recorded now: a callable that gives the same records, in order, however often."""
         with contextlib.closing(_open_for_reading(self._path)) as connection:
             connection.execute("BEGIN")
-            yield lambda: (row[1] for row in _select(connection, "position > ?", "position, seq", -1))
+            yield lambda: (record for _, record in self._select(connection, "position > ?", "position, seq", -1))
 
     def _scan(self, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
         # A connection of its own: the consumer's thread may be any, and may stop in the middle.
         with contextlib.closing(_open_for_reading(self._path)) as connection:
-            yield from _select(connection, where, order, after)
+            yield from self._select(connection, where, order, after)
+
+    def _select(
+        self, connection: sqlite3.Connection, where: str, order: str, after: int
+    ) -> Iterator[tuple[int, Record]]:
+        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {where} ORDER BY {order}"  # noqa: S608 - literals
+        cursor = connection.execute(query, (after,))
+        while rows := cursor.fetchmany(_READ_BATCH):
+            for row in rows:
+                yield row[0], self._record(row)
+
+    def _record(self, row: tuple[Any, ...]) -> Record:
+        _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = (
+            row[:12]
+        )
+        columns, arrays = decode_values(row[12], row[13])
+        return Record(
+            key=key,
+            status=status,
+            columns=columns,
+            arrays=arrays,
+            stage=stage,
+            error=error,
+            message=message,
+            traceback=traceback,
+            attempts=row[14],
+            engine=row[15],
+            host=row[16],
+            pid=row[17],
+            started=started,
+            decode_seconds=decode_seconds,
+            task_seconds=task_seconds,
+            uri=uri,
+            position=position,
+            job=self.directory,
+        )
 
 
 class JournalWriter(Journal):
@@ -364,14 +399,6 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
     return connection
 
 
-def _select(connection: sqlite3.Connection, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
-    query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {where} ORDER BY {order}"  # noqa: S608 - literals
-    cursor = connection.execute(query, (after,))
-    while rows := cursor.fetchmany(_READ_BATCH):
-        for row in rows:
-            yield row[0], _record(row)
-
-
 def _storable(value: object) -> object:
     """Text as SQLite takes it: a file name that is not UTF-8 keeps its odd bytes as escapes."""
     if not isinstance(value, str) or value.isascii():
@@ -403,29 +430,3 @@ def _acquire_lock(directory: str) -> FileLock:
     with open(f"{path}.owner", "w", encoding="utf-8") as file:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
     return lock
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = row[
-        :12
-    ]
-    columns, arrays = decode_values(row[12], row[13])
-    return Record(
-        key=key,
-        status=status,
-        columns=columns,
-        arrays=arrays,
-        stage=stage,
-        error=error,
-        message=message,
-        traceback=traceback,
-        attempts=row[14],
-        engine=row[15],
-        host=row[16],
-        pid=row[17],
-        started=started,
-        decode_seconds=decode_seconds,
-        task_seconds=task_seconds,
-        uri=uri,
-        position=position,
-    )

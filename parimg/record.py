@@ -77,6 +77,8 @@ class Record:
         Absolute path or URL it was read from; empty for arrays.
     position : int
         Place of the image in its source, counted from 0.
+    job : str
+        Directory of the job it belongs to.
     """
 
     key: str
@@ -96,6 +98,7 @@ class Record:
     task_seconds: float = 0.0
     uri: str = ""
     position: int = 0
+    job: str = field(default="", repr=False, compare=False)
 
     @property
     def ok(self) -> bool:

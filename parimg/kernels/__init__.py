@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
+    from parimg.kernels.verification import Verification, verify_matches
 
 _HOMES = {
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
+    "Verification": "verification",
+    "verify_matches": "verification",
 }
 
-__all__ = ["Matches", "match_descriptors", "nearest_descriptors"]
+__all__ = ["Matches", "Verification", "match_descriptors", "nearest_descriptors", "verify_matches"]
 
 
 def __getattr__(name: str) -> object:

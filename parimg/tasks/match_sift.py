@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from parimg.kernels.verification import Model
+
 CrossCheck = Literal["mutual", "one-way"]
 _CROSS_CHECKS = ("mutual", "one-way", None)
+_MODELS = ("homography", "fundamental", None)
+_LEAST_SIZE = 16  # pixels; SIFT finds nothing in less
 _DESCRIPTOR_WIDTH = 128
 
 
@@ -55,6 +59,16 @@ class MatchSIFT(Task):
         Keep a match only if its distance is below this share of that to the second best (Lowe's ratio test).
     contrast_threshold : float, default 0.04
         SIFT's threshold on contrast; larger gives fewer features.
+    root : bool
+        Compare square roots of descriptors normalised to a sum of 1 (RootSIFT), which often matches better.
+    verify : {"homography", "fundamental"}, optional
+        Which matches one geometric model explains; see `parimg.kernels.verify_matches`. The reference must be an
+        image then.
+    verify_threshold : float, default 3.0
+        Largest distance of an inlier from where the model puts it, pixels.
+    max_size : int, optional
+        Images, and the reference, whose longer side has more pixels are scaled down to it before features are
+        sought. Keypoints are told in pixels of the original.
     mask : path or ndarray, optional
         Where to look for features, in every image: nonzero pixels of a gray image of the images' size. It does
         not apply to the reference.
@@ -72,13 +86,18 @@ class MatchSIFT(Task):
     Notes
     -----
     Columns: ``features``, the number of features of the image; ``matches``; ``distance_median``, the median
-    L2 distance of the matches, None where there are none.
+    L2 distance of the matches, None where there are none. With `verify` also ``inliers``, the matches that the
+    model explains, and ``inlier_ratio``, their share, None where there are no matches; and the arrays
+    ``inlier_pairs``, int32 of shape ``(inliers, 2)``, and ``model``, float64 of shape ``(3, 3)``, from the
+    reference to the image, all NaN where none was found.
 
     The reference plays the matcher's *query*, the image its *train*, as in the published recipe.
 
     References
     ----------
     D. G. Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 60(2), 2004.
+    R. Arandjelović, A. Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012
+    (RootSIFT).
 
     Examples
     --------
@@ -101,6 +120,10 @@ class MatchSIFT(Task):
     max_ratio: float | None = None
     contrast_threshold: float = 0.04
     mask: str | os.PathLike[str] | npt.NDArray[np.uint8] | None = None
+    root: bool = False
+    verify: Model | None = None
+    verify_threshold: float = 3.0
+    max_size: int | None = None
     return_pairs: bool = False
     return_keypoints: bool = False
 
@@ -113,6 +136,16 @@ class MatchSIFT(Task):
             raise TaskError(f"max_ratio must lie in (0, 1] or be None (got {self.max_ratio!r})")
         if not self.contrast_threshold >= 0:
             raise TaskError(f"contrast_threshold must be at least 0 (got {self.contrast_threshold!r})")
+        if self.verify not in _MODELS:
+            raise TaskError(f"verify must be 'homography', 'fundamental' or None (got {self.verify!r})")
+        if not self.verify_threshold > 0:
+            raise TaskError(f"verify_threshold must be positive (got {self.verify_threshold!r})")
+        if self.max_size is not None and (
+            isinstance(self.max_size, bool) or not isinstance(self.max_size, int) or self.max_size < _LEAST_SIZE
+        ):
+            raise TaskError(
+                f"max_size must be an integer of at least {_LEAST_SIZE}, or None (got {self.max_size!r})"
+            )
         for name in ("reference", "mask"):
             value = getattr(self, name)
             if value is None and name == "mask":
@@ -126,10 +159,11 @@ class MatchSIFT(Task):
 
         from parimg.kernels.descriptors import match_descriptors
 
+        reference = self.reference_features
         found = self.detect(image, self._mask_array)
         matches = match_descriptors(
-            self.reference_features.descriptors,
-            found.descriptors,
+            self._comparable_reference,
+            self._comparable(found.descriptors),
             cross_check=self.cross_check,
             max_ratio=self.max_ratio,
         )
@@ -139,8 +173,19 @@ class MatchSIFT(Task):
             "matches": n_matches,
             "distance_median": float(np.median(matches.distance)) if n_matches else None,
         }
+        pairs = np.column_stack([matches.query, matches.train]).astype(np.int32)
+        if self.verify is not None:
+            from parimg.kernels.verification import verify_matches
+
+            points = reference.keypoints[pairs[:, 0], :2], found.keypoints[pairs[:, 1], :2]
+            verification = verify_matches(*points, self.verify, self.verify_threshold)
+            n_inliers = int(verification.inliers.sum())
+            values["inliers"] = n_inliers
+            values["inlier_ratio"] = n_inliers / n_matches if n_matches else None
+            values["inlier_pairs"] = pairs[verification.inliers]
+            values["model"] = verification.model
         if self.return_pairs:
-            values["pairs"] = np.column_stack([matches.query, matches.train]).astype(np.int32)
+            values["pairs"] = pairs
         if self.return_keypoints:
             values["keypoints"] = found.keypoints
         return values
@@ -167,22 +212,44 @@ class MatchSIFT(Task):
         # OpenCV's detector takes neither negative strides nor an empty image.
         if not image.size:
             return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
-        keypoints, descriptors = self._sift.detectAndCompute(np.ascontiguousarray(image), mask)
+        image, mask, scale = self._scaled_down(np.ascontiguousarray(image), mask)
+        keypoints, descriptors = self._sift.detectAndCompute(image, mask)
         if descriptors is None:
             return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
         points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
+        if scale is not None:  # pixel centres have whole coordinates
+            points[:, :2] = (points[:, :2] + 0.5) / scale - 0.5
+            points[:, 2] /= scale.mean()
         return Features(points, np.asarray(descriptors, np.uint8))
+
+    def _reference_array(self) -> npt.NDArray[Any]:
+        import numpy as np
+
+        if isinstance(self.reference, str | os.PathLike):
+            color: Literal["gray", "unchanged"]
+            color = "unchanged" if os.fspath(self.reference).endswith(".npy") else "gray"
+            return _read(self.reference, "reference", color)
+        return np.asarray(self.reference)
+
+    def reference_image(self) -> npt.NDArray[np.uint8]:
+        """The reference as a gray image; TaskError if descriptors were given."""
+        array = self._reference_array()
+        if _are_descriptors(array):
+            raise TaskError(f"the reference {_named(self.reference)} holds descriptors; there is no picture of it")
+        return _as_gray(array, "reference")
 
     @cached_property
     def reference_features(self) -> Features:
         """Features of the reference; its keypoints are empty if descriptors were given."""
         import numpy as np
 
-        array = self.reference
-        if isinstance(array, str | os.PathLike):
-            array = _read(array, "reference", color="unchanged" if os.fspath(array).endswith(".npy") else "gray")
-        array = np.asarray(array)
-        if array.ndim == 2 and array.shape[1] == _DESCRIPTOR_WIDTH:
+        array = self._reference_array()
+        if _are_descriptors(array):
+            if self.verify is not None:
+                raise TaskError(
+                    f"verify={self.verify!r} needs the reference's keypoints; give the image instead of its "
+                    f"descriptors (got {_named(self.reference)})"
+                )
             features = Features(np.empty((0, 4), np.float32), _as_bytes(array))
         else:
             features = self.detect(_as_gray(array, "reference"))
@@ -195,7 +262,7 @@ class MatchSIFT(Task):
 
     def resolve(self) -> None:
         """Read the reference and the mask, and compute the reference's features."""
-        _ = self.reference_features, self._mask_array
+        _ = self._comparable_reference, self._mask_array
 
     def prepare(self) -> None:
         """Load OpenCV and the compiled matcher."""
@@ -203,9 +270,46 @@ class MatchSIFT(Task):
 
         from parimg.kernels.descriptors import match_descriptors
 
-        one = np.zeros((1, _DESCRIPTOR_WIDTH), np.uint8)
-        match_descriptors(self.reference_features.descriptors, one, cross_check=self.cross_check)
+        one = self._comparable(np.ones((1, _DESCRIPTOR_WIDTH), np.uint8))
+        match_descriptors(self._comparable_reference, one, cross_check=self.cross_check, max_ratio=self.max_ratio)
         _ = self._sift
+
+    def declared_columns(self) -> dict[str, str]:
+        """Arrow type by name of the columns."""
+        verified = {"inliers": "int64", "inlier_ratio": "double"} if self.verify is not None else {}
+        return {**self.columns, **verified}
+
+    def _comparable(self, descriptors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+        """Descriptors in the form in which they are compared."""
+        import numpy as np
+
+        if not self.root:
+            return descriptors
+        total = np.maximum(descriptors.sum(axis=1, keepdims=True, dtype=np.float32), 1)
+        rooted: npt.NDArray[np.float32] = np.sqrt(descriptors / total, dtype=np.float32)
+        return rooted
+
+    @cached_property
+    def _comparable_reference(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+        return self._comparable(self.reference_features.descriptors)
+
+    def _scaled_down(
+        self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None, npt.NDArray[np.float32] | None]:
+        """Image and mask of at most `max_size`, and their pixels for each of the original in x and y."""
+        import numpy as np
+
+        longest = max(image.shape)
+        if self.max_size is None or longest <= self.max_size:
+            return image, mask, None
+        import cv2
+
+        height, width = (max(1, round(side * self.max_size / longest)) for side in image.shape)
+        scale = np.array([width / image.shape[1], height / image.shape[0]], np.float32)
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if mask is not None:
+            mask = np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+        return np.asarray(small, np.uint8), mask, scale
 
     @cached_property
     def _sift(self) -> cv2.SIFT:
@@ -255,6 +359,10 @@ def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "uncha
         return read_image(uri if "://" in uri else os.path.abspath(uri), color)
     except ImageError as error:
         raise TaskError(f"the {name} cannot be read: {error}") from error
+
+
+def _are_descriptors(array: npt.NDArray[Any]) -> bool:
+    return array.ndim == 2 and array.shape[1] == _DESCRIPTOR_WIDTH
 
 
 def _as_gray(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:

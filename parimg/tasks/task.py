@@ -67,6 +67,10 @@ class Task:
     def prepare(self) -> None:
         """Do what an engine needs once before its first image: load, warm, compile."""
 
+    def declared_columns(self) -> dict[str, str]:
+        """Arrow type by name of the scalar values that these parameters give; by default `columns`."""
+        return dict(self.columns)
+
     @property
     def name(self) -> str:
         """Name for tables, bars and job directories."""

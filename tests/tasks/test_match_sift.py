@@ -12,6 +12,7 @@ import pytest
 from skimage import data
 
 from parimg import MatchSIFT
+from parimg.demo import make_views
 from parimg.errors import TaskError
 
 
@@ -195,3 +196,106 @@ def test_a_reference_that_is_no_path_and_no_array_is_refused() -> None:
 def test_an_image_that_is_not_gray_8_bit_is_told(camera: np.ndarray) -> None:
     with pytest.raises(TaskError, match=r"gray uint8 image .got float64"):
         MatchSIFT(camera)(camera.astype(float))
+
+
+def test_root_sift_matches_are_those_of_opencv_on_rooted_descriptors(
+    temple_ring: list[str], views: list[np.ndarray]
+) -> None:
+    def rooted(path: str) -> np.ndarray:
+        descriptors = cv2_descriptors(path)
+        return np.sqrt(descriptors / descriptors.sum(axis=1, keepdims=True))
+
+    task = MatchSIFT(views[0], root=True, return_pairs=True)
+    matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
+    for number in (1, 10, 30):
+        expected = matcher.match(rooted(temple_ring[0]), rooted(temple_ring[number]))
+        found = task(views[number])
+        assert found["pairs"].tolist() == [[match.queryIdx, match.trainIdx] for match in expected]
+        assert found["distance_median"] == pytest.approx(
+            np.median([match.distance for match in expected]), rel=1e-5
+        )
+
+
+def test_verify_finds_the_homography_that_made_the_view(tmp_path: Path) -> None:
+    reference, made = make_views(str(tmp_path))
+    task = MatchSIFT(reference, verify="homography", return_pairs=True)
+    height, width = cv2.imread(reference, cv2.IMREAD_GRAYSCALE).shape
+    corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], float)
+    for view in (made[1], made[13], made[31]):
+        values = task(cv2.imread(view.path, cv2.IMREAD_GRAYSCALE))
+        assert values["inliers"] == len(values["inlier_pairs"]) > 100
+        assert values["inlier_ratio"] == values["inliers"] / values["matches"]
+        assert set(map(tuple, values["inlier_pairs"])) <= set(map(tuple, values["pairs"]))
+        offset = cv2.perspectiveTransform(corners, values["model"]) - cv2.perspectiveTransform(
+            corners, view.homography
+        )
+        assert np.abs(offset).max() < 2.0  # pixels
+
+
+def test_another_photograph_has_few_inliers(tmp_path: Path) -> None:
+    reference, made = make_views(str(tmp_path))
+    other = next(view for view in made if view.photograph != "astronaut")
+    values = MatchSIFT(reference, verify="homography")(cv2.imread(other.path, cv2.IMREAD_GRAYSCALE))
+    assert values["inlier_ratio"] < 0.15
+
+
+def test_neighbouring_views_of_the_temple_have_a_fundamental_matrix(views: list[np.ndarray]) -> None:
+    values = MatchSIFT(views[0], verify="fundamental")(views[1])
+    assert values["inlier_ratio"] > 0.7
+    assert np.linalg.matrix_rank(values["model"], tol=1e-6 * np.abs(values["model"]).max()) == 2
+
+
+def test_verification_of_a_blank_image_has_no_model(camera: np.ndarray) -> None:
+    values = MatchSIFT(camera, verify="homography")(np.zeros((100, 100), np.uint8))
+    assert (values["matches"], values["inliers"], values["inlier_ratio"]) == (0, 0, None)
+    assert values["inlier_pairs"].shape == (0, 2)
+    assert np.isnan(values["model"]).all()
+
+
+def test_verification_wants_an_image_as_reference(temple_ring: list[str]) -> None:
+    with pytest.raises(TaskError, match="verify='homography' needs the reference's keypoints"):
+        MatchSIFT(cv2_descriptors(temple_ring[0]), verify="homography").resolve()
+
+
+def test_max_size_tells_keypoints_in_pixels_of_the_original(camera: np.ndarray) -> None:
+    doubled = np.repeat(np.repeat(camera, 2, axis=0), 2, axis=1)  # scaled down again, it is `camera` itself
+    small = MatchSIFT(camera, return_keypoints=True)(camera)["keypoints"]
+    large = MatchSIFT(camera, max_size=512, return_keypoints=True)(doubled)["keypoints"]
+    np.testing.assert_allclose(large[:, :2], (small[:, :2] + 0.5) * 2 - 0.5, atol=1e-3)
+    np.testing.assert_allclose(large[:, 2], small[:, 2] * 2, rtol=1e-5)
+    assert (large[:, 3] == small[:, 3]).all()
+
+
+def test_images_within_max_size_are_left_alone(camera: np.ndarray) -> None:
+    assert MatchSIFT(camera, max_size=512)(camera) == MatchSIFT(camera)(camera)
+
+
+def test_the_mask_is_scaled_with_the_image(camera: np.ndarray) -> None:
+    mask = np.zeros(camera.shape, np.uint8)
+    mask[:, :200] = 1
+    keypoints = MatchSIFT(camera, mask=mask, max_size=256, return_keypoints=True)(camera)["keypoints"]
+    assert len(keypoints) > 10
+    assert keypoints[:, 0].max() < 202
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"verify": "affine"}, r"verify must be 'homography', 'fundamental' or None \(got 'affine'\)"),
+        ({"verify_threshold": 0}, "verify_threshold must be positive"),
+        ({"max_size": 8}, "max_size must be an integer of at least 16"),
+        ({"max_size": 99.5}, "max_size must be an integer of at least 16"),
+    ],
+)
+def test_senseless_options_of_verification_and_size_are_refused(
+    camera: np.ndarray, options: dict, message: str
+) -> None:
+    with pytest.raises(TaskError, match=message):
+        MatchSIFT(camera, **options)
+
+
+def test_declared_columns_are_those_that_are_returned(camera: np.ndarray) -> None:
+    for options in ({}, {"verify": "homography"}):
+        task = MatchSIFT(camera, **options)
+        scalars = [name for name, value in task(camera).items() if not isinstance(value, np.ndarray)]
+        assert list(task.declared_columns()) == scalars
