@@ -256,12 +256,12 @@ def demo(
             job.wait()
     from rich.table import Table
 
-    table = Table("view", "photograph", "features", "matches", "confirmed by the known homography", "reason")
+    table = Table("view", "photograph", "features", "matches", "confirmed by the homography", "error")
     for record in job.in_order():
         name = os.path.basename(record.key)
         view = by_name[name]
         if not record.ok:
-            table.add_row(name, view.photograph, "", "", "", f"{record.error}: {record.message}", style="red")
+            table.add_row(name, view.photograph, "", "", "", str(record.error), style="red")
             continue
         share = ""
         if view.photograph == demonstration.REFERENCE:

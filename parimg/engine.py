@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import pickle
+import re
 import socket
 import sys
 import time
@@ -18,6 +19,8 @@ import traceback
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from parimg import __version__, shared
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
@@ -203,7 +206,7 @@ def _host() -> str:
 def _prepared(ref: shared.SharedRef, folder: str) -> Task:
     try:
         task = shared.load_task(ref, folder)
-        task.prepare()
+        _prepare_once_a_host(task)
     except shared.SharedObjectMissing:
         raise
     except Exception as error:
@@ -214,6 +217,20 @@ def _prepared(ref: shared.SharedRef, folder: str) -> Task:
     prepare_engine()  # what the task loaded may have brought thread pools
     gc.freeze()  # libraries and the task's own objects need not be walked at each collection
     return task
+
+
+def _prepare_once_a_host(task: Task) -> None:
+    """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
+    kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{_host()}"
+    marker = os.path.join(shared.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
+    if not os.path.exists(marker):
+        os.makedirs(shared.host_folder(), mode=0o700, exist_ok=True)
+        with FileLock(f"{marker}.lock"):
+            if not os.path.exists(marker):
+                task.prepare()
+                with open(marker, "w", encoding="utf-8"):
+                    return
+    task.prepare()
 
 
 def _run(task: Task, chunk: Chunk) -> list[Row]:
