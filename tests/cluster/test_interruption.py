@@ -23,7 +23,7 @@ import sys
 import parimg
 
 job_dir, reference, *images = sys.argv[1:]
-with parimg.start(n=2) as ctl:
+with parimg.start(n=1) as ctl:
     job = ctl.submit(parimg.MatchSIFT(reference), images, job_dir=job_dir)
     print("submitted", flush=True)
     for record in job:
@@ -95,7 +95,7 @@ def test_the_cluster_of_a_killed_client_ends_by_itself(temple_ring: list[str], t
     with client_process(tmp_path / "job", temple_ring * 20) as client:
         wait_for_records(tmp_path / "job", 1)
         family = psutil.Process(client.pid).children(recursive=True)
-        assert len(family) >= 3  # a controller and two engines
+        assert len(family) >= 2  # a controller and an engine
         client.send_signal(signal.SIGKILL)
         _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
