@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
 import logging
 import pickle
 import queue
@@ -25,6 +24,7 @@ import ipyparallel as ipp
 from parimg import __version__, engine, events, shared
 from parimg.errors import EngineDied, EngineVersionError, JobError, ParimgError, SourceError, TaskError
 from parimg.journal import JournalWriter, Placement
+from parimg.read_ahead import ReadAhead
 from parimg.record import Row, failed_row
 from parimg.sources import Image, Source
 
@@ -33,8 +33,7 @@ _log = logging.getLogger(__name__)
 CHUNK_SECONDS = 0.5  # what a chunk should take an engine: long against 5 ms a message, short for a progress bar
 _MAX_CHUNK = 20_000  # images
 _MAX_CHUNK_BYTES = 16 * 2**20  # of arrays that travel with their chunk
-_LISTING_SECONDS = 0.1  # a slow source gives a smaller chunk rather than keep results waiting
-_LISTING_BATCH = 64  # images looked up in the journal at once
+_LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 
 
 class Engines(Protocol):
@@ -117,12 +116,14 @@ class Dispatcher:
         self.duplicates = 0
         self.chunk_size = plan.chunk_size or 1
         self._seconds_per_image = 0.0
-        self._source_error: Exception | None = None
         self._stopping = threading.Event()
         self._aborting = threading.Event()
         self._results: queue.SimpleQueue[_Result | None] = queue.SimpleQueue()
+        self._read_ahead = ReadAhead(plan.source, lambda: self._results.put(None))
+        self._fresh: collections.deque[_Pending] = collections.deque()
         self._again: collections.deque[_Chunk] = collections.deque()
         self._outstanding = 0
+        self._total_is_noted = False
         self._in_flight: set[str] = set()
         self._sending: dict[tuple[int, str], Future[None]] = {}
         self._thread = threading.Thread(target=self._run, name="parimg-dispatch", daemon=True)
@@ -157,25 +158,25 @@ class Dispatcher:
     # -- the loop ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        images = self._new_images(self.journal.run)
+        self._read_ahead.start()
         threading.Thread(target=self._count_images, name="parimg-count", daemon=True).start()
         self._emit(events.JobStarted(self.journal.directory, self.total, sum(self.counts.values())))
         state = "failed"
         try:
             while not self._aborting.is_set():
-                self._fill_window(images)
-                if not self._outstanding:
+                self._fill_window()
+                if not self._outstanding and (self._stopping.is_set() or self._read_ahead.exhausted):
                     break
                 self._collect(self._results.get())
             self._raise_source_error()
-            state = self._end_state(images)
+            state = self._end_state()
         except BaseException as error:
             self.error = error
             self._gather_outstanding()
         self._finish(state)
 
     def _raise_source_error(self) -> None:
-        error = self._source_error
+        error = self._read_ahead.error
         if isinstance(error, ParimgError):
             raise error
         if error is not None:
@@ -190,14 +191,13 @@ class Dispatcher:
             with contextlib.suppress(Exception):  # the first error is told
                 self._collect(self._results.get())
 
-    def _end_state(self, images: Iterator[_Pending]) -> str:
+    def _end_state(self) -> str:
         if self._aborting.is_set():
             return "aborted"
-        if not self._stopping.is_set():
-            return "finished"
-        return "interrupted" if self._again or next(images, None) is not None else "finished"
+        return "interrupted" if self._again or self._fresh or not self._read_ahead.exhausted else "finished"
 
     def _finish(self, state: str) -> None:
+        self._read_ahead.stop()
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
         with contextlib.suppress(Exception):  # a full disk must not hide the error that ended the job
             self.journal.set_meta("total", self.listed if state == "finished" else self.total)
@@ -221,24 +221,28 @@ class Dispatcher:
 
     # -- submitting -------------------------------------------------------------------------------------------
 
-    def _fill_window(self, images: Iterator[_Pending]) -> None:
+    def _fill_window(self) -> None:
         while not self._stopping.is_set() and self._outstanding < 2 * max(1, self.engines.count()):
-            chunk = self._again.popleft() if self._again else self._next_chunk(images)
+            chunk = self._again.popleft() if self._again else self._next_chunk()
             if not chunk:
                 return
             self._submit(chunk)
 
-    def _next_chunk(self, images: Iterator[_Pending]) -> _Chunk:
+    def _next_chunk(self) -> _Chunk:
+        """Images that were not given out yet, fewer than wanted if the source is slow."""
         size = self._next_size()
         deadline = time.monotonic() + _LISTING_SECONDS
+        while len(self._fresh) < size and not self._stopping.is_set():
+            listed = self._read_ahead.take(size - len(self._fresh), deadline - time.monotonic())
+            if not listed:
+                break
+            self._fresh.extend(self._new_images(listed))
         chunk: _Chunk = []
         nbytes = 0
-        for pending in images:
-            chunk.append(pending)
-            if pending.image.array is not None:
-                nbytes += pending.image.array.nbytes
-            if len(chunk) >= size or nbytes >= _MAX_CHUNK_BYTES or time.monotonic() > deadline:
-                break
+        while self._fresh and len(chunk) < size and nbytes < _MAX_CHUNK_BYTES:
+            chunk.append(self._fresh.popleft())
+            array = chunk[-1].image.array
+            nbytes += 0 if array is None else array.nbytes
         return chunk
 
     def _next_size(self) -> int:
@@ -263,26 +267,17 @@ class Dispatcher:
         result.add_done_callback(lambda done: self._results.put((chunk, done)))
         self._emit(events.ChunkSubmitted(len(chunk), self._outstanding))
 
-    def _new_images(self, run: int) -> Iterator[_Pending]:
-        """Images of the source that have no record yet and are not under way."""
-        numbered = enumerate(self.plan.source)
-        error: Exception | None = None
-        while error is None:
-            batch, error = _list_batch(numbered, max(_LISTING_BATCH, self.chunk_size))
-            if not batch and error is None:
-                return
-            recorded = self.journal.recorded([image.key for _, image in batch])
-            in_batch: set[str] = set()
-            for position, image in batch:
-                self.listed = position + 1
-                earlier = recorded.get(image.key)
-                if image.key in in_batch or image.key in self._in_flight or (earlier and earlier[0] == run):
-                    self._tell_duplicate(image.key)
-                elif earlier is None or (self.plan.retry_failed and earlier[1] == "failed"):
-                    in_batch.add(image.key)
-                    self._in_flight.add(image.key)
-                    yield _Pending(image, position)
-        self._source_error = error  # told when what was listed before is done
+    def _new_images(self, listed: list[tuple[int, Image]]) -> Iterator[_Pending]:
+        """Those that have no record yet and are not under way."""
+        recorded = self.journal.recorded([image.key for _, image in listed])
+        for position, image in listed:
+            self.listed = position + 1
+            earlier = recorded.get(image.key)
+            if image.key in self._in_flight or (earlier and earlier[0] == self.journal.run):
+                self._tell_duplicate(image.key)
+            elif earlier is None or (self.plan.retry_failed and earlier[1] == "failed"):
+                self._in_flight.add(image.key)
+                yield _Pending(image, position)
 
     def _tell_duplicate(self, key: str) -> None:
         self.duplicates += 1
@@ -293,7 +288,7 @@ class Dispatcher:
     # -- collecting -------------------------------------------------------------------------------------------
 
     def _collect(self, result: _Result | None) -> None:
-        if result is None:  # woken by stop()
+        if result is None:  # woken by stop(), or because the source gave more
             return
         chunk, answer = result
         self._outstanding -= 1
@@ -321,6 +316,9 @@ class Dispatcher:
     def _journal(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
         replaced = self.journal.recorded([row.key for row, _ in rows]) if self.plan.retry_failed else {}
         self.journal.append(rows, placement)
+        if self.total is not None and not self._total_is_noted:
+            self.journal.set_meta("total", self.total)  # for those who look from other processes
+            self._total_is_noted = True
         failed = sum(row.status == "failed" for row, _ in rows)
         self._in_flight.difference_update([row.key for row, _ in rows])
         with self.changed:
@@ -395,24 +393,6 @@ class Dispatcher:
             except Exception:
                 self.listeners.remove(listener)
                 _log.exception("a listener of the job raised, and is called no more")
-
-
-def _list_batch(
-    numbered: Iterator[tuple[int, Image]], size: int
-) -> tuple[list[tuple[int, Image]], Exception | None]:
-    """List at most `size` images, fewer if they come slowly or bring many bytes, and the error that ended it."""
-    batch = []
-    nbytes = 0
-    deadline = time.monotonic() + _LISTING_SECONDS
-    try:
-        for position, image in itertools.islice(numbered, size):
-            batch.append((position, image))
-            nbytes += 0 if image.array is None else image.array.nbytes
-            if nbytes >= _MAX_CHUNK_BYTES or time.monotonic() > deadline:
-                break
-    except Exception as error:
-        return batch, error
-    return batch, None
 
 
 def check_options(retries: int, chunk_size: int | None, max_pixels: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +203,19 @@ def test_a_file_name_that_is_not_utf_8_is_run_and_recorded(controller: parimg.Co
     assert good["value"] == 9
     assert good.uri.endswith("caf\\udce9.png")
     assert bad.error == "ImageTruncatedError"
+
+
+def test_results_are_recorded_while_a_slow_source_makes_its_next_image(controller: parimg.Controller) -> None:
+    go_on = threading.Event()
+
+    def camera() -> Iterator[tuple[str, np.ndarray]]:
+        yield "first", np.ones(1)
+        go_on.wait(60)
+        yield "second", np.ones(1)
+
+    job = controller.map(np.max, camera())
+    records = iter(job)
+    assert next(records).key == "first"
+    assert not go_on.is_set()
+    go_on.set()
+    assert [record.key for record in records] == ["second"]
