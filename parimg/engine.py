@@ -170,7 +170,9 @@ def inspect_engine() -> dict[str, object]:
     import psutil
     import threadpoolctl
 
-    threads |= {pool["internal_api"]: pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    for pool in threadpoolctl.threadpool_info():  # numpy and scipy each bring a BLAS
+        name = pool["internal_api"]
+        threads[name] = max(threads.get(name, 0), pool["num_threads"])
     memory = psutil.virtual_memory()
     return {
         "host": _host(),
