@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -226,14 +227,18 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
             f"cluster ready after {ready:.1f} s; {len(found)} of {len(controller)} engines answer"
         )
         _console().print(table)
-        for what, seconds in controller.time_round_trip().items():
-            print(f"{what:<48}{seconds * 1e3:9.2f} ms")
+        busy = sorted(set(controller.engines) - set(found))
+        if busy:
+            print(f"engines {busy} do not answer: busy, or gone")
+        else:
+            for what, seconds in controller.time_round_trip().items():
+                print(f"{what:<48}{seconds * 1e3:9.2f} ms")
         too_many = [
             engine_id for engine_id, about in found.items() if max(about["threads"].values(), default=1) > 1
         ]
         if too_many:
             print(f"engines {too_many} use more than one thread each")
-        if len(found) < len(controller) or too_many:
+        if busy or too_many:
             raise typer.Exit(EXIT_FAILED)
 
 
@@ -273,7 +278,7 @@ def demo(
     _console().print(table)
     _print_summary(job)
     print(f"the job lies in   {job.directory}")
-    print(f"export it by      parimg status {job.directory} -o matches.parquet")
+    print(f"export it by      parimg status {shlex.quote(job.directory)} -o matches.parquet")
     print(f"go on with it by  {job.resume_command} --retry-failed")
 
 
@@ -354,8 +359,14 @@ def _progress(job: Job) -> contextlib.AbstractContextManager[None]:
 
 def _follow(job: Job, output: Path | None, sort_by: str | None = None) -> None:
     """Show a job until it ends, then its table and what failed."""
-    with _progress(job):
-        job.wait()
+    try:
+        with _progress(job):
+            job.wait()
+    except ParimgError as error:
+        _print_summary(job)
+        print(f"parimg: {error}", file=sys.stderr)
+        print(f"to go on: {job.resume_command}")
+        raise typer.Exit(EXIT_FAILED) from None
     _print_records(job, sort_by)
     _print_summary(job)
     _export(job, output)

@@ -27,6 +27,7 @@ from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
 _START_TIMEOUT = 120  # s, for a machine that is busy
+_ANSWER_SECONDS = 5.0  # in which an idle engine tells its versions
 _BUSY_ENGINE_SECONDS = 1.0  # to end in order when the cluster stops
 _VERSIONS = (
     "{'python': __import__('platform').python_version(), 'host': __import__('socket').gethostname(), 'parimg': "
@@ -142,7 +143,7 @@ def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.
         ) from error
     try:
         _wait_for_engine(client, timeout, start_command)
-        _check_versions(client)
+        _check_versions(client, min(timeout, _ANSWER_SECONDS))
     except BaseException:
         client.close()
         raise
@@ -253,12 +254,16 @@ def _wait_for_engine(client: ipp.Client, timeout: float, start_command: str) -> 
         time.sleep(0.05)
 
 
-def _check_versions(client: ipp.Client) -> None:
+def _check_versions(client: ipp.Client, timeout: float) -> None:
+    """Compare versions with every engine that answers in time; a busy one is asked again by its first chunk."""
     ours = _versions(platform.python_version(), __version__)
     # An expression, not a function: byte code of another Python minor version cannot be trusted to load.
     answers = [(engine_id, client[engine_id].apply_async(eval, _VERSIONS)) for engine_id in client.ids]
+    deadline = time.monotonic() + timeout
     for engine_id, answer in answers:
-        found: dict[str, Any] = answer.get(60)
+        if not answer.wait(max(0.0, deadline - time.monotonic())):
+            continue
+        found: dict[str, Any] = answer.get()
         theirs = _versions(found["python"], found["parimg"])
         if ours != theirs:
             raise EngineVersionError(

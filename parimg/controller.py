@@ -6,11 +6,13 @@ each in a thread of their own, so everything works the same in a script, in IPyt
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import platform
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,14 +21,14 @@ import ipyparallel as ipp
 
 from parimg import __version__, shared
 from parimg.cluster import ClientEngines, EmbeddedCluster, connect_client, time_round_trip
-from parimg.dispatch import Dispatcher, Plan, check_options
+from parimg.dispatch import Dispatcher, Plan, check_listeners, check_options
 from parimg.engine import inspect_engine, prepare_engine
 from parimg.errors import ClusterError, JobError, TaskError
-from parimg.job import Job, print_line, stop_gracefully
+from parimg.job import Job, print_line
 from parimg.journal import Journal, JournalWriter, discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
-from parimg.tasks.task import Task
+from parimg.tasks.task import Task, check_task
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -118,8 +120,17 @@ class Controller:
     def __init__(self, client: ipp.Client, embedded: EmbeddedCluster | None = None) -> None:
         self.client = client
         self._embedded = embedded
-        self._jobs: list[tuple[Job, Dispatcher]] = []
+        self._jobs: list[Job] = []
+        self._jobs_lock = threading.Lock()
         self._closing = threading.Event()
+        controller = weakref.ref(self)
+
+        def close_at_exit() -> None:
+            if (alive := controller()) is not None:
+                alive.close()
+
+        self._close_at_exit = close_at_exit
+        atexit.register(close_at_exit)
         self.client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
         prepared = [self._prepare(engine_id) for engine_id in self.client.ids]
         if embedded is not None:  # engines of others may be busy, and do it before their next chunk
@@ -131,14 +142,11 @@ class Controller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            for job, _ in self._jobs:
-                stop_gracefully(job)
         self.close()
 
     def __repr__(self) -> str:
         kind = "an embedded cluster" if self._embedded is not None else "a cluster"
-        running = sum(dispatcher.state == "running" for _, dispatcher in self._jobs)
+        running = sum(not job.ready() for job in self._jobs)
         state = "closed" if self._closing.is_set() else f"{len(self.client.ids)} engines, {running} jobs running"
         return f"<Controller of {kind}: {state}>"
 
@@ -154,17 +162,21 @@ class Controller:
         return list(self.client.ids)
 
     def close(self) -> None:
-        """Stop running jobs in order, disconnect, and end the cluster if it is ours."""
+        """Stop running jobs in order, disconnect, and end the cluster if it is ours.
+
+        A job that is cut short is told, with the command that goes on with it.
+        """
         if self._closing.is_set():
             return
         self._closing.set()
-        for _, dispatcher in self._jobs:
-            dispatcher.stop()
-        for _, dispatcher in self._jobs:
-            dispatcher.join()
-        self.client.close()
-        if self._embedded is not None:
-            self._embedded.stop()
+        atexit.unregister(self._close_at_exit)
+        try:
+            for job in self._jobs:
+                job.stop_gracefully()
+        finally:
+            self.client.close()
+            if self._embedded is not None:
+                self._embedded.stop()
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
@@ -216,6 +228,8 @@ class Controller:
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         check_options(retries, chunk_size, max_pixels)
+        check_task(task)
+        heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
         task.resolve()
@@ -240,7 +254,7 @@ class Controller:
         except BaseException:
             discard_job_dir(directory, lock)
             raise
-        return self._start(journal, Plan(tuple(refs), source, retry_failed=False, **options), listeners)
+        return self._start(journal, Plan(tuple(refs), source, retry_failed=False, **options), heard)
 
     def map(
         self,
@@ -305,24 +319,22 @@ class Controller:
         """
         if retry not in {None, "failed"}:
             raise JobError(f"retry must be 'failed' or None (got {retry!r})")
+        heard = check_listeners(listeners)
         self._check_open()
         directory = os.path.abspath(os.fspath(path))
         found = Journal(directory)
-        try:
-            about, options, spec = found.meta("task"), found.meta("options"), found.meta("source")
-        finally:
-            found.close()
+        about, options, spec = found.meta("task"), found.meta("options"), found.meta("source")
         source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
         refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
         plan = Plan(refs, source, retry_failed=retry == "failed", **options)
-        return self._start(journal, plan, listeners)
+        return self._start(journal, plan, heard)
 
-    def _start(self, journal: JournalWriter, plan: Plan, listeners: Iterable[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, ClientEngines(self.client), list(listeners))
+    def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
+        dispatcher = Dispatcher(plan, journal, ClientEngines(self.client), listeners)
         job = Job(Journal(journal.directory), dispatcher)
-        self._jobs = [(other, run) for other, run in self._jobs if run.state == "running"]
-        self._jobs.append((job, dispatcher))
+        with self._jobs_lock:
+            self._jobs = [*(other for other in self._jobs if not other.ready()), job]
         dispatcher.start()
         return job
 
@@ -338,10 +350,11 @@ class Controller:
         Engines that do not answer within `timeout` seconds are left out.
         """
         answers = {}
+        deadline = time.monotonic() + timeout
         for engine_id in self.engines:
             begin = time.perf_counter()
-            with contextlib.suppress(TimeoutError, ipp.error.RemoteError):
-                self.client[engine_id].apply_async(os.getpid).get(timeout)
+            with contextlib.suppress(TimeoutError, ipp.error.RemoteError, IndexError):
+                self.client[engine_id].apply_async(os.getpid).get(max(0.0, deadline - time.monotonic()))
                 round_trip = time.perf_counter() - begin
                 answer = self.client[engine_id].apply_async(inspect_engine).get(timeout)
                 answers[engine_id] = {**answer, "round_trip": round_trip}

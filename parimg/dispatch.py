@@ -14,14 +14,14 @@ import pickle
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
 import ipyparallel as ipp
 
-from parimg import __version__, engine, events, shared
+from parimg import engine, events, shared
 from parimg.errors import EngineDied, EngineVersionError, JobError, ParimgError, SourceError, TaskError
 from parimg.journal import JournalWriter, Placement
 from parimg.read_ahead import ReadAhead
@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.5  # what a chunk should take an engine: long against 5 ms a message, short for a progress bar
 _MAX_CHUNK = 20_000  # images
-_MAX_CHUNK_BYTES = 16 * 2**20  # of arrays that travel with their chunk
+_MAX_CHUNK_BYTES = 16 * 2**20  # of arrays that travel with their chunk, or come back with it
+_BEHIND_ALL = 2**40  # positions of images that a changed source brought between the others
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 
 
@@ -124,6 +125,8 @@ class Dispatcher:
         self._again: collections.deque[_Chunk] = collections.deque()
         self._outstanding = 0
         self._total_is_noted = False
+        self._last_position = journal.last_position()
+        self._is_resumed = self._last_position >= 0
         self._in_flight: set[str] = set()
         self._sending: dict[tuple[int, str], Future[None]] = {}
         self._thread = threading.Thread(target=self._run, name="parimg-dispatch", daemon=True)
@@ -159,8 +162,8 @@ class Dispatcher:
 
     def _run(self) -> None:
         self._read_ahead.start()
+        self._emit(events.JobStarted(self.journal.directory, sum(self.counts.values())))
         threading.Thread(target=self._count_images, name="parimg-count", daemon=True).start()
-        self._emit(events.JobStarted(self.journal.directory, self.total, sum(self.counts.values())))
         state = "failed"
         try:
             while not self._aborting.is_set():
@@ -256,7 +259,7 @@ class Dispatcher:
 
     def _submit(self, chunk: _Chunk) -> None:
         message = engine.Chunk(
-            version=__version__,
+            version=engine.VERSION,
             refs=self.plan.refs,
             folder=f"{self.journal.directory}/shared",
             max_pixels=self.plan.max_pixels,
@@ -270,14 +273,23 @@ class Dispatcher:
     def _new_images(self, listed: list[tuple[int, Image]]) -> Iterator[_Pending]:
         """Those that have no record yet and are not under way."""
         recorded = self.journal.recorded([image.key for _, image in listed])
+        occupied = self.journal.occupied([position for position, _ in listed]) if self._is_resumed else ()
         for position, image in listed:
             self.listed = position + 1
             earlier = recorded.get(image.key)
-            if image.key in self._in_flight or (earlier and earlier[0] == self.journal.run):
+            if image.key in self._in_flight or (earlier and earlier.run == self.journal.run):
                 self._tell_duplicate(image.key)
-            elif earlier is None or (self.plan.retry_failed and earlier[1] == "failed"):
+            elif earlier is None:
                 self._in_flight.add(image.key)
-                yield _Pending(image, position)
+                yield _Pending(image, self._position_at_end() if position in occupied else position)
+            elif self.plan.retry_failed and earlier.status == "failed":
+                self._in_flight.add(image.key)
+                yield _Pending(image, earlier.position)
+
+    def _position_at_end(self) -> int:
+        """A place behind all others, for an image whose own is taken: the source changed between two runs."""
+        self._last_position = max(self._last_position + 1, _BEHIND_ALL)
+        return self._last_position
 
     def _tell_duplicate(self, key: str) -> None:
         self.duplicates += 1
@@ -293,7 +305,8 @@ class Dispatcher:
         chunk, answer = result
         self._outstanding -= 1
         try:
-            reply: engine.Reply = pickle.loads(answer.result())
+            message = answer.result()
+            reply: engine.Reply = pickle.loads(message)
         except ipp.error.EngineError as error:
             self._engine_lost(chunk, str(error))
         except ipp.error.RemoteError as error:
@@ -307,11 +320,11 @@ class Dispatcher:
                 self._send_missing(chunk, reply.missing, engine_id)
             else:
                 self._write(chunk, reply, engine_id)
+                self._adapt_chunk_size(reply.seconds / len(chunk), len(message) / len(chunk))
 
     def _write(self, chunk: _Chunk, reply: engine.Reply, engine_id: int | None) -> None:
         rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, chunk, strict=True)]
         self._journal(rows, Placement(engine_id, reply.host, reply.pid), reply.seconds)
-        self._adapt_chunk_size(reply.seconds / len(chunk))
 
     def _journal(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
         replaced = self.journal.recorded([row.key for row, _ in rows]) if self.plan.retry_failed else {}
@@ -322,38 +335,39 @@ class Dispatcher:
         failed = sum(row.status == "failed" for row, _ in rows)
         self._in_flight.difference_update([row.key for row, _ in rows])
         with self.changed:
-            for _, status in replaced.values():
-                self.counts[status] -= 1
+            for earlier in replaced.values():
+                self.counts[earlier.status] -= 1
             self.counts["ok"] += len(rows) - failed
             self.counts["failed"] += failed
             self.changed.notify_all()
         self._emit(events.RecordsWritten(len(rows) - failed, failed, placement.engine, seconds))
 
-    def _adapt_chunk_size(self, seconds_per_image: float) -> None:
+    def _adapt_chunk_size(self, seconds_per_image: float, reply_bytes_per_image: float) -> None:
         if self.plan.chunk_size is not None:
             return
         previous = self._seconds_per_image or seconds_per_image
         self._seconds_per_image = (previous + seconds_per_image) / 2
-        wanted = int(CHUNK_SECONDS / max(self._seconds_per_image, 1e-9))
-        self.chunk_size = max(1, min(2 * self.chunk_size, wanted, _MAX_CHUNK))
+        in_time = int(CHUNK_SECONDS / max(self._seconds_per_image, 1e-9))
+        in_bytes = int(_MAX_CHUNK_BYTES / reply_bytes_per_image)
+        self.chunk_size = max(1, min(2 * self.chunk_size, in_time, in_bytes, _MAX_CHUNK))
 
     def _send_missing(self, chunk: _Chunk, digests: list[str], engine_id: int | None) -> None:
         """Send an engine what it lacks, each object once, and the chunk again when it arrived."""
+        self._again.append(chunk)
         if engine_id is None:
-            self._again.append(chunk)
             return
         arrived = []
-        for digest in digests:
-            if (engine_id, digest) not in self._sending:
-                data = shared.read_shared(f"{self.journal.directory}/shared", digest)
-                self._sending[engine_id, digest] = self.engines.send_shared(digest, data, engine_id)
-                self._emit(events.SharedObjectSent(digest, len(data), engine_id))
-            arrived.append(self._sending[engine_id, digest])
-        for future in arrived:
-            # The other engines work on meanwhile; this thread waits some ms for a message that is under way.
-            with contextlib.suppress(ipp.error.EngineError):
+        # It may have died since it answered; then another engine gets the chunk.
+        with contextlib.suppress(ipp.error.EngineError, ipp.error.NoEnginesRegistered, IndexError):
+            for digest in digests:
+                if (engine_id, digest) not in self._sending:
+                    data = shared.read_shared(f"{self.journal.directory}/shared", digest)
+                    self._sending[engine_id, digest] = self.engines.send_shared(digest, data, engine_id)
+                    self._emit(events.SharedObjectSent(digest, len(data), engine_id))
+                arrived.append(self._sending[engine_id, digest])
+            for future in arrived:
+                # The other engines work on meanwhile; this thread waits some ms for a message that is under way.
                 future.result()
-        self._again.append(chunk)
 
     def _engine_lost(self, chunk: _Chunk, reason: str) -> None:
         self._emit(events.ChunkLost(len(chunk), reason))
@@ -393,6 +407,16 @@ class Dispatcher:
             except Exception:
                 self.listeners.remove(listener)
                 _log.exception("a listener of the job raised, and is called no more")
+
+
+def check_listeners(listeners: Iterable[events.Listener]) -> list[events.Listener]:
+    """Refuse what cannot be called with an event."""
+    if callable(listeners):
+        raise JobError(f"listeners must be a list of callables (got one callable, {listeners!r})")
+    for listener in (heard := list(listeners)):
+        if not callable(listener):
+            raise JobError(f"a listener must be callable (got {listener!r}, a {type(listener).__name__})")
+    return heard
 
 
 def check_options(retries: int, chunk_size: int | None, max_pixels: int) -> None:

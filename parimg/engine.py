@@ -46,6 +46,9 @@ _THREAD_VARIABLES = (
     "OPENCV_FOR_THREADS_NUM",
 )
 
+VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor} and parimg {__version__}"
+"""What client and engines must have in common."""
+
 ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]
 """Position, key, uri, and the array of an image that comes with its pixels."""
 
@@ -101,8 +104,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     """
     begin = time.perf_counter()
     chunk: Chunk = pickle.loads(chunk_bytes)
-    if chunk.version != __version__:
-        raise EngineVersionError(f"the client has parimg {chunk.version}, an engine on {_host()} {__version__}")
+    if chunk.version != VERSION:
+        raise EngineVersionError(f"the client has {chunk.version}, an engine on {_host()} {VERSION}")
     prepare_engine()
     missing = shared.missing(chunk.refs, chunk.folder)
     rows = [] if missing else _run(_prepared(chunk.refs[0], chunk.folder), chunk)

@@ -1,6 +1,6 @@
 """What happens while a job runs, as dataclasses.
 
-The dispatcher emits them, in the order in which they happen, from its own thread; progress bars, logs and
+The dispatcher emits them, in the order in which they happen, from threads of its own; progress bars, logs and
 dashboards listen. A listener is any callable of one event: ``submit(..., listeners=[print])``. The dispatcher
 knows no listener by name, and one that raises is dropped, never the job.
 """
@@ -16,9 +16,7 @@ class JobStarted:
     """The dispatcher took up the job."""
 
     job: str
-    """Identifier of the job."""
-    total: int | None
-    """Images in the source, where that is known before they are listed."""
+    """Directory of the job."""
     already_done: int
     """Records that an earlier run left in the journal."""
 

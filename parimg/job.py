@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
 import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from parimg import tables
 from parimg.errors import JobError
@@ -40,7 +41,8 @@ class Job:
     Made by ``ctl.submit(...)``, ``ctl.map(...)``, ``ctl.resume(...)`` and ``parimg.open_job(...)``.
 
     Iterating gives records as they complete and ends when the job does; `in_order` gives them by place in the
-    source. ``job["name.png"]`` and ``job[3]`` look one record up. ``await job`` waits for the end and gives the
+    source. ``job["name.png"]`` looks one record up, ``job[3]`` the fourth of
+    those recorded, by place in the source. ``await job`` waits for the end and gives the
     job back; ``async for record in job`` iterates without blocking the event loop.
 
     Ctrl-C during a wait or an iteration stops sending, gathers what engines are computing, prints the command
@@ -78,10 +80,10 @@ class Job:
         """
         if self._dispatcher is not None:
             return self._dispatcher.state
-        state = str(self._journal.last_run()["state"])
+        state = str(self._journal.last_run().state)
         if state == "running" and not self._journal.is_being_written():
             # It may have ended between the two looks.
-            state = str(self._journal.last_run()["state"])
+            state = str(self._journal.last_run().state)
             return "interrupted" if state == "running" else state
         return state
 
@@ -105,7 +107,7 @@ class Job:
         """Images that the source named once more; each is run once."""
         if self._dispatcher is not None:
             return self._dispatcher.duplicates
-        return int(self._journal.last_run()["duplicates"])
+        return int(self._journal.last_run().duplicates)
 
     @property
     def failures(self) -> list[Record]:
@@ -130,13 +132,23 @@ class Job:
     def __bool__(self) -> bool:
         return True
 
-    def __getitem__(self, image: int | str) -> Record:
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._journal.find(key) is not None
+
+    @overload
+    def __getitem__(self, image: int | str) -> Record: ...
+
+    @overload
+    def __getitem__(self, image: slice) -> list[Record]: ...
+
+    def __getitem__(self, image: int | str | slice) -> Record | list[Record]:
+        if isinstance(image, slice):
+            return [self[number] for number in range(*image.indices(self.progress))]
         if isinstance(image, str):
-            record = self._journal.find(key=image)
-        elif image < 0:
-            record = self._journal.find(position=len(self) + image)
+            record = self._journal.find(image)
         else:
-            record = self._journal.find(position=image)
+            number = operator.index(image)
+            record = self._journal.nth(number if number >= 0 else self.progress + number)
         if record is None:
             kind = KeyError if isinstance(image, str) else IndexError
             raise kind(f"no record of image {image!r} ({'so far' if not self.ready() else 'in this job'})")
@@ -264,7 +276,7 @@ class Job:
         try:
             yield
         except KeyboardInterrupt:
-            stop_gracefully(self)
+            self.stop_gracefully()
             raise
 
     def _raise_error(self) -> None:
@@ -272,7 +284,7 @@ class Job:
             if self._dispatcher.error is not None:
                 raise self._dispatcher.error
         elif self.state == "failed":
-            raise JobError(f"the job {self.directory!r} ended early: {self._journal.last_run()['reason']}")
+            raise JobError(f"the job {self.directory!r} ended early: {self._journal.last_run().reason}")
 
     # -- AsyncResult's vocabulary -----------------------------------------------------------------------------
 
@@ -299,9 +311,13 @@ class Job:
         ------
         TimeoutError
             If the job has not ended after `timeout` seconds.
+        JobError
+            If it was stopped before all images had a record; `in_order` gives those that have.
         """
         if not self.wait(timeout):
             raise TimeoutError(f"the job has not ended after {timeout} s: {self!r}")
+        if self.state != "finished":
+            raise JobError(f"not all images have a record: {self!r}; to go on: {self.resume_command}")
         return list(self.in_order())
 
     def stop(self) -> None:
@@ -309,6 +325,23 @@ class Job:
         if self._dispatcher is not None:
             self._dispatcher.stop()
             self._dispatcher.join()
+
+    def stop_gracefully(self) -> None:
+        """Stop as on Ctrl-C: gather what runs, and print how to go on; a Ctrl-C meanwhile aborts."""
+        dispatcher = self._dispatcher
+        if dispatcher is None or dispatcher.state != "running":
+            return
+        print_line(f"stopping: waiting for {dispatcher.outstanding} running chunks; Ctrl-C again leaves at once")
+        try:
+            dispatcher.stop()
+            while not dispatcher.join(_WAKE_SECONDS):
+                pass
+        except KeyboardInterrupt:
+            self.abort()
+        if self.state != "finished":
+            counts = self.counts
+            of = counts["total"] if counts["total"] is not None else "the"
+            print_line(f"{counts['done']} of {of} images are recorded; to go on: {self.resume_command}")
 
     def abort(self) -> None:
         """End now, without waiting for what engines are computing; the job can be resumed."""
@@ -391,24 +424,6 @@ class Job:
         if self._dispatcher is None or self._dispatcher.state != "running":
             return None
         return self._dispatcher.engines.count()
-
-
-def stop_gracefully(job: Job) -> None:
-    """Stop a job on Ctrl-C: gather what runs, and say how to resume; a second Ctrl-C aborts it."""
-    dispatcher = job._dispatcher  # noqa: SLF001 - the two are one thing
-    if dispatcher is None or dispatcher.state != "running":
-        return
-    print_line(f"stopping: waiting for {dispatcher.outstanding} running chunks; Ctrl-C again leaves at once")
-    try:
-        dispatcher.stop()
-        while not dispatcher.join(_WAKE_SECONDS):
-            pass
-    except KeyboardInterrupt:
-        job.abort()
-    counts = job.counts
-    print_line(
-        f"{counts['done']} of {counts['total'] or 'the'} images are recorded; to go on: {job.resume_command}"
-    )
 
 
 def print_line(text: str) -> None:

@@ -14,13 +14,14 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
@@ -30,7 +31,8 @@ from parimg.record import Record, Row, decode_values
 
 FORMAT = 1
 _FILE = "journal.sqlite"
-_READ_BATCH = 500  # records held in memory by an iteration
+_LOOK_UP_BATCH = 500  # keys of a query
+_GLANCE_SECONDS = 0.05  # other readers hold the lock for an instant when they ask whether it is held
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -51,6 +53,27 @@ _RECORD_COLUMNS = (
     "seq, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds, "
     "columns, arrays, attempts, engine, host, pid"
 )
+
+
+class Run(NamedTuple):
+    """One process's work on a job."""
+
+    run: int
+    started: float
+    ended: float | None
+    host: str
+    pid: int
+    state: str
+    reason: str | None
+    duplicates: int
+
+
+class Recorded(NamedTuple):
+    """What the journal knows of an image that has a record."""
+
+    run: int
+    status: str
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +122,7 @@ def reserve_job_dir(directory: str) -> FileLock:
         found = set(os.listdir(directory))
         if _FILE in found:
             raise JobError(
-                f"{directory!r} holds a job already; go on with it by `parimg resume {directory}` or "
+                f"{directory!r} holds a job already; go on with it by `parimg resume {shlex.quote(directory)}` or "
                 "ctl.resume(...), or give another job_dir"
             )
         if others := found - {"shared", "lock", "lock.owner", f"{_FILE}.new"}:
@@ -146,7 +169,6 @@ class Journal:
         if not os.path.isfile(path):
             raise JobError(f"{self.directory!r} is not a job: it holds no {_FILE}; `parimg jobs` lists the jobs")
         self._path = path
-        self._connection = self._open()
         try:
             found = self.meta("format")
         except sqlite3.DatabaseError as error:
@@ -154,28 +176,30 @@ class Journal:
         if found != FORMAT:
             raise JobError(f"the journal {path!r} has format {found!r}; this parimg reads format {FORMAT}")
 
-    def _open(self) -> sqlite3.Connection:
-        return _open_for_reading(self._path)
+    @contextlib.contextmanager
+    def _look(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one look: one that stayed open would keep the writer from leaving one plain file."""
+        with contextlib.closing(_open_for_reading(self._path)) as connection:
+            yield connection
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
+    def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._look() as connection:
+            return connection.execute(query, parameters).fetchall()
 
     def meta(self, name: str) -> Any:
         """Value that `JournalWriter.set_meta` stored, or None."""
-        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
 
-    def last_run(self) -> dict[str, Any]:
-        """The newest run: ``run, started, ended, host, pid, state, reason, duplicates``."""
-        cursor = self._connection.execute("SELECT * FROM runs ORDER BY run DESC LIMIT 1")
-        return dict(zip([column[0] for column in cursor.description], cursor.fetchone(), strict=True))
+    def last_run(self) -> Run:
+        """The newest run."""
+        return Run(*self._rows("SELECT * FROM runs ORDER BY run DESC LIMIT 1")[0])
 
     def is_being_written(self) -> bool:
         """Whether a live process holds the job's lock."""
         lock = FileLock(os.path.join(self.directory, "lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_GLANCE_SECONDS, poll_interval=_GLANCE_SECONDS / 10)
         except Timeout:
             return True
         except OSError:
@@ -185,30 +209,34 @@ class Journal:
 
     def count_by_status(self) -> dict[str, int]:
         """Number of records by status, ``{"ok": 46, "failed": 1}``."""
-        (total,) = self._connection.execute("SELECT count(*) FROM records").fetchone()
-        (failed,) = self._connection.execute("SELECT count(*) FROM records WHERE status = 'failed'").fetchone()
+        query = "SELECT (SELECT count(*) FROM records), (SELECT count(*) FROM records WHERE status = 'failed')"
+        [(total, failed)] = self._rows(query)
         return {"ok": total - failed, "failed": failed}
 
     def seconds_by_run(self) -> list[tuple[float, float | None]]:
         """Start and end of every run, seconds since the epoch."""
-        return list(self._connection.execute("SELECT started, ended FROM runs ORDER BY run"))
+        return [(started, ended) for started, ended in self._rows("SELECT started, ended FROM runs ORDER BY run")]
 
     def serial_seconds(self) -> float:
         """Time that engines spent on the recorded images, seconds."""
-        query = "SELECT total(decode_seconds + task_seconds) FROM records"
-        return float(self._connection.execute(query).fetchone()[0])
+        [(seconds,)] = self._rows("SELECT total(decode_seconds + task_seconds) FROM records")
+        return float(seconds)
 
     def last_written(self) -> float | None:
         """When the last recorded image was taken up, seconds since the epoch."""
-        value = self._connection.execute("SELECT max(started) FROM records").fetchone()[0]
-        return None if value is None else float(value)
+        [(started,)] = self._rows("SELECT max(started) FROM records")
+        return None if started is None else float(started)
 
-    def find(self, *, key: str | None = None, position: int | None = None) -> Record | None:
+    def find(self, key: str) -> Record | None:
         """The record of one image, None if it has none yet."""
-        name, value = ("key", key) if key is not None else ("position", position)
-        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {name} = ?"  # noqa: S608 - one of two literals
-        row = self._connection.execute(query, (value,)).fetchone()
-        return None if row is None else self._record(row)
+        rows = self._rows(f"SELECT {_RECORD_COLUMNS} FROM records WHERE key = ?", (key,))
+        return self._record(rows[0]) if rows else None
+
+    def nth(self, n: int) -> Record | None:
+        """The n-th record by place in the source, from 0, None if there are not so many."""
+        query = f"SELECT {_RECORD_COLUMNS} FROM records ORDER BY position LIMIT 1 OFFSET ?"
+        rows = self._rows(query, (n,))
+        return self._record(rows[0]) if rows else None
 
     def completed(self, after: int = 0) -> Iterator[tuple[int, Record]]:
         """Records in order of completion, each with its sequence number, from those after `after`."""
@@ -216,7 +244,7 @@ class Journal:
 
     def in_order(self, after: int = -1) -> Iterator[tuple[int, Record]]:
         """Records by place in the source, each with its position, from those after position `after`."""
-        return ((record.position, record) for _, record in self._scan("position > ?", "position, seq", after))
+        return ((record.position, record) for _, record in self._scan("position > ?", "position", after))
 
     def failed(self) -> Iterator[Record]:
         """Records of failed images, in order of completion."""
@@ -224,24 +252,27 @@ class Journal:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Callable[[], Iterator[Record]]]:
-        """Freeze what is recorded now: a callable that gives the same records, in order, however often."""
-        with contextlib.closing(_open_for_reading(self._path)) as connection:
+        """Freeze what is recorded now: a callable that gives the same records, in order, however often.
+
+        The records come without their arrays.
+        """
+        columns = _RECORD_COLUMNS.replace(" arrays,", " NULL,")
+        with self._look() as connection:
             connection.execute("BEGIN")
-            yield lambda: (record for _, record in self._select(connection, "position > ?", "position, seq", -1))
+            yield lambda: (
+                record for _, record in self._select(connection, columns, "position > ?", "position", -1)
+            )
 
     def _scan(self, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
-        # A connection of its own: the consumer's thread may be any, and may stop in the middle.
-        with contextlib.closing(_open_for_reading(self._path)) as connection:
-            yield from self._select(connection, where, order, after)
+        with self._look() as connection:
+            yield from self._select(connection, _RECORD_COLUMNS, where, order, after)
 
     def _select(
-        self, connection: sqlite3.Connection, where: str, order: str, after: int
+        self, connection: sqlite3.Connection, columns: str, where: str, order: str, after: int
     ) -> Iterator[tuple[int, Record]]:
-        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE {where} ORDER BY {order}"  # noqa: S608 - literals
-        cursor = connection.execute(query, (after,))
-        while rows := cursor.fetchmany(_READ_BATCH):
-            for row in rows:
-                yield row[0], self._record(row)
+        # Row by row: arrays may be large.
+        for row in connection.execute(f"SELECT {columns} FROM records WHERE {where} ORDER BY {order}", (after,)):
+            yield row[0], self._record(row)
 
     def _record(self, row: tuple[Any, ...]) -> Record:
         _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = (
@@ -282,12 +313,10 @@ class JournalWriter(Journal):
     """
 
     def __init__(self, directory: str, lock: FileLock, run: int) -> None:
-        self._lock = lock
         super().__init__(directory)
+        self._lock = lock
+        self._connection = _open_for_writing(self._path)
         self.run = run
-
-    def _open(self) -> sqlite3.Connection:
-        return _open_for_writing(self._path)
 
     @classmethod
     def create(cls, directory: str, lock: FileLock, meta: Mapping[str, object]) -> JournalWriter:
@@ -327,7 +356,7 @@ class JournalWriter(Journal):
         JobError
             If there is no journal, or it cannot be written.
         """
-        Journal(directory).close()  # its errors name what is wrong with the directory
+        Journal(directory)  # its errors name what is wrong with the directory
         try:
             journal = cls(directory, _acquire_lock(os.path.abspath(directory)), 0)
             journal.run = _start_run(journal._connection)
@@ -366,22 +395,35 @@ class JournalWriter(Journal):
                 self._connection.execute("ROLLBACK")
             raise
 
-    def recorded(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
-        """Run and status of those of `keys` that have a record."""
-        found: dict[str, tuple[int, str]] = {}
-        for start in range(0, len(keys), _READ_BATCH):
-            batch = keys[start : start + _READ_BATCH]
+    def recorded(self, keys: Sequence[str]) -> dict[str, Recorded]:
+        """What is known of those of `keys` that have a record."""
+        return {key: Recorded(*known) for key, *known in self._among("key", "key, run, status, position", keys)}
+
+    def occupied(self, positions: Sequence[int]) -> set[int]:
+        """Those of `positions` that a record has."""
+        return {position for (position,) in self._among("position", "position", positions)}
+
+    def _among(self, column: str, wanted: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(values), _LOOK_UP_BATCH):
+            batch = values[start : start + _LOOK_UP_BATCH]
             marks = ",".join("?" * len(batch))
-            query = f"SELECT key, run, status FROM records WHERE key IN ({marks})"  # noqa: S608 - only marks
-            found.update({key: (run, status) for key, run, status in self._connection.execute(query, batch)})
-        return found
+            yield from self._connection.execute(
+                f"SELECT {wanted} FROM records WHERE {column} IN ({marks})", list(batch)
+            )
+
+    def last_position(self) -> int:
+        """The largest position that a record has, -1 if there is none."""
+        [(position,)] = self._connection.execute("SELECT max(position) FROM records").fetchall()
+        return -1 if position is None else int(position)
 
     def close(self) -> None:
-        """Close the journal, leaving one plain file where no reader is in the way, and free the lock."""
+        """Close the journal, leaving one plain file, and free the lock."""
         with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA busy_timeout = 0")
+            # If a reader is just looking, at least all records are in the one file.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute("PRAGMA busy_timeout = 2000")
             self._connection.execute("PRAGMA journal_mode = DELETE")
-        super().close()
+        self._connection.close()
         self._lock.release()
 
 

@@ -24,10 +24,16 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
+def _start_watching(parent: int) -> None:
+    threading.Thread(target=_watch, args=(parent,), name="parimg-lifeline", daemon=True).start()
+
+
 def main() -> None:
     """Take the client's process id and the module's name off the command line, and become that module."""
     # Not os.getppid(): the client may have died before this line.
-    threading.Thread(target=_watch, args=(int(sys.argv[1]),), name="parimg-lifeline", daemon=True).start()
+    _start_watching(int(sys.argv[1]))
+    # ipyparallel's controller forks its schedulers, and threads do not survive a fork.
+    os.register_at_fork(after_in_child=lambda: _start_watching(os.getppid()))
     del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -89,11 +89,7 @@ def _match_task(record: Record) -> MatchSIFT:
     """The task of the record's job."""
     if not record.job:
         raise TaskError(f"record {record.key!r} belongs to no job")
-    journal = Journal(record.job)
-    try:
-        ref = shared.SharedRef(*journal.meta("task")["refs"][0])
-    finally:
-        journal.close()
+    ref = shared.SharedRef(*Journal(record.job).meta("task")["refs"][0])
     task = shared.load_task(ref, os.path.join(record.job, "shared"))
     if not isinstance(task, MatchSIFT):
         raise TaskError(f"record {record.key!r} is of a {task.name} job; only MatchSIFT's matches can be drawn")

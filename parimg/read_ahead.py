@@ -28,12 +28,12 @@ class ReadAhead:
 
     Attributes
     ----------
-    error : Exception or None
+    error : BaseException or None
         What ended the source early.
     """
 
     def __init__(self, source: Source, on_news: Callable[[], None]) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._source = source
         self._on_news = on_news
         self._listed: collections.deque[tuple[int, Image]] = collections.deque()
@@ -74,7 +74,7 @@ class ReadAhead:
         taken = [self._listed.popleft() for _ in range(min(len(self._listed), self._ahead))]
         self._bytes_taken += sum(image.array.nbytes for _, image in taken if image.array is not None)
         self._room.set()
-        if len(taken) < wanted and not self._ended.is_set():
+        if len(taken) < wanted and not self.exhausted:
             self._is_awaited.set()
             if self._has_enough():  # it came between the two looks
                 self._tell()
@@ -96,7 +96,7 @@ class ReadAhead:
                         self._room.wait()
                 if self._stopped.is_set():
                     return
-        except Exception as error:
+        except BaseException as error:  # a generator may call sys.exit()
             self.error = error
         self._ended.set()
         self._enough.set()

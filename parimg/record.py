@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from parimg.errors import ResultError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_LARGEST_ARRAY = 2**28  # bytes, of a record's arrays together; SQLite takes 10**9
 Status = Literal["ok", "failed"]
 Stage = Literal["decode", "task", "result", "engine"]
 
@@ -42,7 +43,7 @@ class Row(NamedTuple):
     arrays: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """What became of one image: one row of a job's table.
 
@@ -99,6 +100,17 @@ class Record:
     uri: str = ""
     position: int = 0
     job: str = field(default="", repr=False, compare=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return self._scalars() == other._scalars() and _encode_arrays(self.arrays) == _encode_arrays(other.arrays)
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.position, self.started))
+
+    def _scalars(self) -> list[object]:
+        return [getattr(self, item.name) for item in fields(self) if item.name not in {"arrays", "job"}]
 
     @property
     def ok(self) -> bool:
@@ -160,7 +172,7 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
     if type(values) is dict and all(type(name) is str for name in values):
         try:
             return _PLAIN_ENCODER.encode(values), None  # the common case: only plain scalars
-        except TypeError:
+        except (TypeError, ValueError):
             pass
     if not isinstance(values, Mapping):
         values = {"value": values}
@@ -180,6 +192,10 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
         else:
             columns[name] = value
     try:
+        if sum(array.nbytes for array in arrays.values()) > _LARGEST_ARRAY:
+            raise ResultError(
+                f"a record's arrays have more than {_LARGEST_ARRAY} bytes together; write them to files"
+            )
         return _NUMPY_ENCODER.encode(columns), _encode_arrays(arrays) if arrays else None
     except (TypeError, ValueError) as error:  # a nested name of another type, a list that holds itself
         raise ResultError(f"a task returned what cannot be stored: {error}") from error

@@ -10,7 +10,6 @@ against the digest that came with the (signed) request.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import os
@@ -83,8 +82,8 @@ def write_task(folder: str, task: Task) -> list[SharedRef]:
 def _write_task(folder: str, task: Task) -> list[SharedRef]:
     buffer = io.BytesIO()
     pickler = _TaskPickler(buffer, folder)
-    registered = cloudpickle.list_registry_pickle_by_value()
-    by_value = [module for name in _modules_of(task) - registered if (module := _module_engines_lack(name))]
+    unregistered = set(sys.modules) - cloudpickle.list_registry_pickle_by_value()
+    by_value = [module for name in sorted(unregistered) if (module := _module_engines_lack(name))]
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -137,27 +136,23 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         return ref
 
 
-def _modules_of(task: Task) -> set[str]:
-    """Modules that the task's class and the functions among its parameters come from."""
-    values = [type(task), *map(_unwrapped, vars(task).values())]
-    return {module for value in values if isinstance(module := getattr(value, "__module__", None), str)}
-
-
-def _unwrapped(value: object) -> object:
-    while isinstance(value, functools.partial):
-        value = value.func
-    return value
-
-
 def _module_engines_lack(name: str) -> ModuleType | None:
     """The module, if it is no installed one, as a user's script or test file, which engines could not import."""
     module = sys.modules.get(name)
     file = getattr(module, "__file__", None)
-    if module is None or file is None or name == "__main__" or name.partition(".")[0] == "parimg":
+    if (
+        module is None
+        or not isinstance(file, str)
+        or name.partition(".")[0] in {"__main__", "__mp_main__", "parimg"}
+    ):
         return None
-    installed = (sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-    path = os.path.realpath(file)
-    return None if any(path.startswith(os.path.realpath(folder) + os.sep) for folder in installed) else module
+    return None if os.path.realpath(file).startswith(_installed_folders()) else module
+
+
+@cache
+def _installed_folders() -> tuple[str, ...]:
+    paths = (sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return tuple({os.path.realpath(path) + os.sep for path in paths})
 
 
 # -- on an engine ---------------------------------------------------------------------------------------------

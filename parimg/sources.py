@@ -196,12 +196,14 @@ class _Place:
         key = absolute.removeprefix(self._above_keys)
         if os.sep != "/":
             key = key.replace(os.sep, "/")
-        if not key.isascii():
-            # Bytes of a name that are no UTF-8 are lone surrogates in Python, which no database and no JSON
-            # takes.
-            key = key.encode("utf-8", "backslashreplace").decode()
+        key = _storable(key)
         # Behind a link to a folder, `..` leads elsewhere than in the text.
         return Image(key, os.path.join(self._folder, path) if ".." in path else absolute)
+
+
+def _storable(key: str) -> str:
+    """Write out bytes that are no UTF-8: lone surrogates in Python, which no database and no JSON takes."""
+    return key if key.isascii() else key.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_plain(path: str) -> bool:
@@ -398,7 +400,7 @@ def _element(item: object, index: int, place: _Place, column: str | None) -> Ima
         name, array = item
         if isinstance(name, bool) or not isinstance(name, (str, Integral)):
             raise SourceError(f"element {index} of images: the name of an array must be a str (got {name!r})")
-        return Image(str(name), "", array)
+        return Image(_storable(str(name)), "", array)
     if isinstance(item, (str, os.PathLike)):
         path = os.fspath(item)
         if isinstance(path, str) and _is_plain(path):

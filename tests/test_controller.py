@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -203,3 +207,81 @@ def test_engines_keep_freed_memory_from_image_to_image(controller: parimg.Contro
 
     counts = [record["value"] for record in controller.map(count_page_faults, {"one": np.ones(1)}).get(60)]
     assert max(counts) < 100  # of 4096 pages
+
+
+def test_a_finished_job_is_one_plain_file_that_can_be_copied(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    job = controller.map(
+        np.max, {str(number): np.full(1, number) for number in range(20)}, job_dir=tmp_path / "job"
+    )
+    assert len(list(job)) == 20
+    assert not list((tmp_path / "job").glob("journal.sqlite-*"))
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "job" / "journal.sqlite", tmp_path / "copy")
+    copied = parimg.open_job(tmp_path / "copy")
+    assert copied.state == "finished"
+    assert [record["value"] for record in copied.in_order()] == list(range(20))
+
+
+def test_images_that_a_folder_got_meanwhile_are_run_on_resume_and_come_last_in_order(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    def write(*levels: int) -> None:
+        for level in levels:
+            cv2.imwrite(str(tmp_path / f"{level}.png"), np.full((4, 4), level, np.uint8))
+
+    write(2, 4, 6)
+    job = controller.map(np.max, str(tmp_path), job_dir=tmp_path / "job")
+    job.wait(60)
+    write(1, 3, 5)
+    resumed = controller.resume(tmp_path / "job")
+    assert sorted(record["value"] for record in resumed.in_order()) == [1, 2, 3, 4, 5, 6]
+    assert len({record.position for record in resumed}) == 6
+    assert resumed[-1].ok
+
+
+def test_modules_beside_a_script_travel_with_functions_that_use_them(
+    controller: parimg.Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside_the_script.py").write_text("def stat(image):\n    return float(image[0]) + 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import beside_the_script
+
+    stat = beside_the_script.stat
+    for function in (
+        lambda image: stat(image) * 1,
+        lambda image: beside_the_script.stat(image) * 1,
+        functools.partial(stat),
+    ):
+        assert controller.map(function, ONE).get(60)[0]["value"] == 2.0
+
+
+def test_a_job_that_close_cuts_short_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with parimg.start(n=1) as controller:
+        job = controller.map(lambda image: time.sleep(0.2), {str(number): np.ones(1) for number in range(50)})
+    assert f"to go on: parimg resume {job.directory}" in capsys.readouterr().err
+    with pytest.raises(JobError, match="not all images have a record"):
+        job.get()
+
+
+def test_a_controller_that_is_never_closed_ends_with_its_process(tmp_path: Path) -> None:
+    code = "import os, parimg; ctl = parimg.start(n=1); print(ctl._embedded._folder, *ctl.client.ids)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not os.path.exists(result.stdout.split()[0])
+    assert result.stderr == ""
+
+
+def test_columns_of_an_unknown_type_are_refused_at_once(controller: parimg.Controller, tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Count(parimg.Task):
+        columns = {"pixels": "integer"}  # noqa: RUF012 - as users write it
+
+        def __call__(self, image: np.ndarray) -> dict[str, int]:
+            return {"pixels": image.size}
+
+    with pytest.raises(TaskError, match="column 'pixels' of Count has type 'integer'"):
+        controller.submit(Count(), ONE, job_dir=tmp_path / "job")
+    with pytest.raises(JobError, match="listeners must be a list"):
+        controller.map(np.max, ONE, listeners=print, job_dir=tmp_path / "job")
+    assert not (tmp_path / "job").exists()

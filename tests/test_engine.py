@@ -63,7 +63,7 @@ def run(tmp_path: Path) -> Callable[..., Reply]:
         task: Task | list[shared.SharedRef],
         sources: list[Any],
         *,
-        version: str = parimg.__version__,
+        version: str = engine.VERSION,
         max_pixels: int = 10**6,
         seen: bool = True,
     ) -> Reply:
@@ -332,7 +332,7 @@ def test_a_task_that_cannot_be_prepared_is_an_error_with_its_reason(
 def test_another_version_of_the_client_is_refused_with_both_versions(
     run: Callable[..., Reply], images: list[str]
 ) -> None:
-    with pytest.raises(EngineVersionError, match=rf"client has parimg 0\.0\.9, .* {parimg.__version__}$"):
+    with pytest.raises(EngineVersionError, match=rf"client has 0\.0\.9, .* {engine.VERSION}$"):
         run(Function(np.mean), images, version="0.0.9")
 
 
@@ -416,11 +416,11 @@ def test_libraries_that_are_loaded_later_are_held_to_one_thread() -> None:
 def test_libraries_that_a_task_loads_are_held_to_one_thread(tmp_path: Path) -> None:
     script = f"""
         import pickle
-        from parimg import Function, __version__, shared
-        from parimg.engine import Chunk, run_chunk
+        from parimg import Function, shared
+        from parimg.engine import VERSION, Chunk, run_chunk
         cv2_image = {str(tmp_path / "image.png")!r}
         refs = tuple(shared.write_task({str(tmp_path / "shared")!r}, Function(lambda image: threads())))
-        chunk = Chunk(__version__, refs, {str(tmp_path / "shared")!r}, 10**6, [(0, "a", cv2_image, None)])
+        chunk = Chunk(VERSION, refs, {str(tmp_path / "shared")!r}, 10**6, [(0, "a", cv2_image, None)])
         [row] = pickle.loads(run_chunk(pickle.dumps(chunk))).rows
         assert row.status == "ok", row.traceback or row.message
         print(json.dumps(json.loads(row.columns)))

@@ -81,6 +81,13 @@ def test_records_are_found_by_key_and_by_position(finished: parimg.Job) -> None:
     assert finished[-2].key == "image0008"
 
 
+def test_lookup_takes_what_sequences_take(finished: parimg.Job) -> None:
+    assert [record.key for record in finished[1:3]] == ["image0001", "image0002"]
+    assert finished[np.int64(1)].key == "image0001"
+    assert "image0001" in finished
+    assert "nonsense" not in finished
+
+
 def test_an_unknown_key_or_position_is_told(finished: parimg.Job) -> None:
     with pytest.raises(KeyError, match="no record of image 'nonsense'"):
         finished["nonsense"]

@@ -114,7 +114,6 @@ def test_a_record_comes_back_with_all_that_was_written(writer: JournalWriter, fo
     assert (record.attempts, record.engine, record.host, record.pid) == (2, 2, "node1", 77)
     assert (record.started, record.decode_seconds, record.task_seconds) == (103.0, 0.25, 0.5)
     assert (record.stage, record.error, record.message, record.traceback) == (None, None, None, None)
-    journal.close()
 
 
 def test_a_failed_record_comes_back_with_its_reason(writer: JournalWriter, folder: str) -> None:
@@ -136,13 +135,13 @@ def test_a_failed_record_comes_back_with_its_reason(writer: JournalWriter, folde
 
 def test_records_are_found_by_key_and_by_position(writer: JournalWriter) -> None:
     writer.append([(ok_row(7, "a b?.png"), 1), (ok_row(8), 1)], HERE)
-    by_key, by_position = writer.find(key="a b?.png"), writer.find(position=8)
+    by_key, by_position = writer.find("a b?.png"), writer.nth(0)
     assert by_key is not None
     assert by_key.position == 7
     assert by_position is not None
-    assert by_position.key == "8.png"
-    assert writer.find(key="none.png") is None
-    assert writer.find(position=0) is None
+    assert by_position.key == "a b?.png"
+    assert writer.find("none.png") is None
+    assert writer.nth(2) is None
 
 
 def test_counts_tell_ok_from_failed(writer: JournalWriter) -> None:
@@ -211,10 +210,10 @@ def test_recorded_tells_run_and_status_of_the_keys_that_have_a_record(writer: Jo
     writer.append([(bad_row(1), 1)], HERE)
     found = writer.recorded([f"{n}.png" for n in range(1500)])
     assert len(found) == 751
-    assert found["0.png"] == (1, "ok")
-    assert found["1.png"] == (1, "failed")
+    assert found["0.png"] == (1, "ok", 0)
+    assert found["1.png"] == (1, "failed", 1)
     assert "3.png" not in found
-    assert found["1498.png"] == (1, "ok")
+    assert found["1498.png"] == (1, "ok", 1498)
     assert writer.recorded([]) == {}
 
 
@@ -278,9 +277,9 @@ def test_a_resumed_journal_goes_on_with_a_new_run(folder: str) -> None:
     second.append([(bad_row(3), 1), (ok_row(1), 1)], HERE)
     second.append([(ok_row(0), 1)], HERE)
     assert second.recorded(["0.png", "2.png", "3.png"]) == {
-        "0.png": (2, "ok"),
-        "2.png": (1, "ok"),
-        "3.png": (2, "failed"),
+        "0.png": (2, "ok", 0),
+        "2.png": (1, "ok", 2),
+        "3.png": (2, "failed", 3),
     }
     second.end_run("finished", None, 4)
     second.close()
@@ -296,18 +295,18 @@ def test_a_resumed_journal_goes_on_with_a_new_run(folder: str) -> None:
 def test_the_last_run_tells_who_ran_it_and_how_it_ended(writer: JournalWriter, folder: str) -> None:
     journal = Journal(folder)
     begun = journal.last_run()
-    assert (begun["run"], begun["state"], begun["ended"], begun["reason"]) == (1, "running", None, None)
-    assert (begun["host"], begun["pid"]) == (socket.gethostname(), os.getpid())
-    assert abs(begun["started"] - time.time()) < 60
-    assert journal.seconds_by_run() == [(begun["started"], None)]
+    assert (begun.run, begun.state, begun.ended, begun.reason) == (1, "running", None, None)
+    assert (begun.host, begun.pid) == (socket.gethostname(), os.getpid())
+    assert abs(begun.started - time.time()) < 60
+    assert journal.seconds_by_run() == [(begun.started, None)]
     writer.end_run("failed", "TaskError: no engine can prepare it", 3)
     ended = journal.last_run()
-    assert (ended["state"], ended["reason"], ended["duplicates"]) == (
+    assert (ended.state, ended.reason, ended.duplicates) == (
         "failed",
         "TaskError: no engine can prepare it",
         3,
     )
-    assert ended["ended"] >= begun["started"]
+    assert ended.ended >= begun.started
 
 
 # -- one writer, any readers ---------------------------------------------------------------------------------
@@ -332,7 +331,7 @@ def test_a_second_writer_is_told_host_and_process_of_the_first_until_that_is_kil
         assert not Journal(folder).is_being_written()
         writer = JournalWriter.resume(folder)
         assert writer.run == 2
-        assert writer.recorded(["0.png"]) == {"0.png": (1, "ok")}
+        assert writer.recorded(["0.png"]) == {"0.png": (1, "ok", 0)}
         writer.close()
 
 
@@ -370,10 +369,10 @@ def test_a_reader_follows_a_writer_of_another_process(folder: str) -> None:
             found.append([record["n"] for _, record in news])
             assert journal.count_by_status() == {"ok": first + 2, "failed": 0}
         assert found == [[0, 1], [2, 3], [4, 5]]
-        assert journal.last_run()["state"] == "running"
+        assert journal.last_run().state == "running"
         other.stdin.close()
         other.wait(timeout=20)
-        assert journal.last_run()["state"] == "finished"
+        assert journal.last_run().state == "finished"
 
 
 def test_a_reader_in_the_middle_of_an_iteration_does_not_hold_up_the_writer(
@@ -413,9 +412,8 @@ def test_a_writer_killed_while_it_appends_leaves_whole_chunks(folder: str) -> No
     assert os.path.getsize(os.path.join(folder, "journal.sqlite-wal")) > 1_000_000
     journal = Journal(folder)
     assert [place for place, _ in journal.in_order()] == list(range(60))
-    journal.close()
     writer = JournalWriter.resume(folder)
-    assert writer.last_run()["state"] == "running"  # nobody wrote its end
+    assert writer.last_run().state == "running"  # nobody wrote its end
     writer.append([(ok_row(60), 1)], HERE)
     assert writer.count_by_status() == {"ok": 61, "failed": 0}
     assert writer._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from parimg.read_ahead import ReadAhead
 from parimg.sources import as_source
@@ -116,3 +117,14 @@ def test_an_error_of_the_source_comes_after_what_was_listed() -> None:
     ahead, _ = start(breaking())
     assert take_all(ahead) == ["0", "1", "2"]
     assert isinstance(ahead.error, OSError)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_source_that_exits_has_ended(error: type[BaseException]) -> None:
+    def leaving() -> Iterator[tuple[str, np.ndarray]]:
+        yield from tiny(2)
+        raise error
+
+    ahead, _ = start(leaving())
+    assert take_all(ahead) == ["0", "1"]
+    assert isinstance(ahead.error, error)

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from parimg.errors import TaskError
-from parimg.tasks.task import Task
+from parimg.tasks.task import COLOR_MODES, Task
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.decode import ColorMode
-
-_COLOR_MODES = ("gray", "color", "unchanged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +48,8 @@ class Function(Task):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TaskError(f"function must be callable (got {self.function!r}, a {type(self.function).__name__})")
-        if self.color not in _COLOR_MODES:
-            raise TaskError(f"color must be one of {', '.join(map(repr, _COLOR_MODES))} (got {self.color!r})")
+        if self.color not in COLOR_MODES:
+            raise TaskError(f"color must be one of {', '.join(map(repr, COLOR_MODES))} (got {self.color!r})")
 
     def __call__(self, image: npt.NDArray[Any]) -> Mapping[str, object]:
         """Values of one image."""

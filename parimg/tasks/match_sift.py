@@ -47,7 +47,8 @@ class MatchSIFT(Task):
     ----------
     reference : path, URL or ndarray
         A reference image (path or URL; gray or RGB array), or its descriptors: an array of shape ``(n, 128)``,
-        or the ``.npy`` file of one. Its descriptors are computed once, on the client, and reach each engine
+        or the ``.npy`` file of one; a uint8 array of this shape is an image unless each row has the length of a
+        SIFT descriptor. Its descriptors are computed once, on the client, and reach each engine
         once.
     n_features : int, default 5000
         The strongest features to keep in an image; 0 keeps all.
@@ -132,6 +133,10 @@ class MatchSIFT(Task):
             raise TaskError(f"cross_check must be 'mutual', 'one-way' or None (got {self.cross_check!r})")
         if isinstance(self.n_features, bool) or not isinstance(self.n_features, int) or self.n_features < 0:
             raise TaskError(f"n_features must be an integer of at least 0 (got {self.n_features!r})")
+        for name in ("max_ratio", "contrast_threshold", "verify_threshold"):
+            number = getattr(self, name)
+            if not isinstance(number, int | float | None) or isinstance(number, bool):
+                raise TaskError(f"{name} must be a number (got {number!r}, a {type(number).__name__})")
         if self.max_ratio is not None and not 0 < self.max_ratio <= 1:
             raise TaskError(f"max_ratio must lie in (0, 1] or be None (got {self.max_ratio!r})")
         if not self.contrast_threshold >= 0:
@@ -150,6 +155,9 @@ class MatchSIFT(Task):
             value = getattr(self, name)
             if value is None and name == "mask":
                 continue
+            if isinstance(value, str | os.PathLike) and "://" not in os.fspath(value):
+                # The folder may be another when a later session draws or resumes.
+                object.__setattr__(self, name, os.path.abspath(value))
             if not isinstance(value, str | os.PathLike) and not hasattr(value, "__array_interface__"):
                 raise TaskError(f"{name} must be a path or an array (got {value!r:.80}, a {type(value).__name__})")
 
@@ -354,15 +362,25 @@ def _named(value: object) -> str:
 def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "unchanged"]) -> npt.NDArray[Any]:
     from parimg.decode import read_image
 
-    uri = os.fspath(path)
     try:
-        return read_image(uri if "://" in uri else os.path.abspath(uri), color)
+        return read_image(os.fspath(path), color)
     except ImageError as error:
         raise TaskError(f"the {name} cannot be read: {error}") from error
 
 
 def _are_descriptors(array: npt.NDArray[Any]) -> bool:
-    return array.ndim == 2 and array.shape[1] == _DESCRIPTOR_WIDTH
+    """Whether an array holds descriptors and is no image of the same width.
+
+    SIFT gives each descriptor a length of 512, give or take rounding; rows of an image have any.
+    """
+    import numpy as np
+
+    if array.ndim != 2 or array.shape[1] != _DESCRIPTOR_WIDTH:
+        return False
+    if array.dtype != np.uint8:
+        return True
+    length = np.linalg.norm(array.astype(np.float32), axis=1)
+    return bool(((length > 500) & (length < 525)).all())
 
 
 def _as_gray(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:

@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from parimg.errors import TaskError
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.decode import ColorMode
+
+
+COLOR_MODES = ("gray", "color", "unchanged")
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+COLUMN_TYPES = frozenset({*_INTEGERS, "bool", "float16", "float32", "float64", "float", "double", "string"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +86,24 @@ class Task:
     def describe(self) -> dict[str, str]:
         """Parameters as short text, for the journal and `parimg status`."""
         return {field.name: _short(getattr(self, field.name)) for field in fields(self)}
+
+
+def check_task(task: Task) -> None:
+    """Refuse a task whose declarations nobody could follow, before anything is sent.
+
+    Raises
+    ------
+    TaskError
+        If `color` or a type of its columns is unknown.
+    """
+    if task.color not in COLOR_MODES:
+        raise TaskError(
+            f"{task.name}.color must be one of {', '.join(map(repr, COLOR_MODES))} (got {task.color!r})"
+        )
+    for column, kind in task.declared_columns().items():
+        if kind not in COLUMN_TYPES:
+            wanted = ", ".join(sorted(COLUMN_TYPES))
+            raise TaskError(f"column {column!r} of {task.name} has type {kind!r}; wanted one of {wanted}")
 
 
 def _short(value: object) -> str:

@@ -299,3 +299,12 @@ def test_declared_columns_are_those_that_are_returned(camera: np.ndarray) -> Non
         task = MatchSIFT(camera, **options)
         scalars = [name for name, value in task(camera).items() if not isinstance(value, np.ndarray)]
         assert list(task.declared_columns()) == scalars
+
+
+def test_an_image_as_wide_as_a_descriptor_is_an_image(views: list[np.ndarray], tmp_path: Path) -> None:
+    narrow = cv2.resize(views[0], (128, 96), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(tmp_path / "narrow.png"), narrow)
+    found = len(MatchSIFT(narrow).detect(narrow).descriptors)
+    assert found > 10
+    for reference in (narrow, tmp_path / "narrow.png"):
+        assert len(MatchSIFT(reference).reference_features.keypoints) == found
