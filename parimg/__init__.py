@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from parimg.job import Job, open_job
     from parimg.plots import draw_matches
     from parimg.record import Record
+    from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
     from parimg.tasks.task import Task
 
 _HOMES = {
     "Controller": "parimg.controller",
+    "FeatureMap": "parimg.tasks.feature_map",
     "Function": "parimg.tasks.function",
     "Job": "parimg.job",
     "MatchSIFT": "parimg.tasks.match_sift",
@@ -32,6 +34,7 @@ _HOMES = {
 
 __all__ = [
     "Controller",
+    "FeatureMap",
     "Function",
     "Job",
     "MatchSIFT",

@@ -250,7 +250,7 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
             image = _read(uri, task, chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
-            values = task(image)
+            values = task.run(image, key)
             stage = "result"
             columns, arrays = encode_values(values)
         except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk

@@ -386,7 +386,7 @@ def _expand(items: Iterable[object], place: _Place, column: str | None) -> Itera
         if type(item) is str and _is_plain(item):
             yield place.image(item)
         elif type(item) is tuple and len(item) == 2 and type(item[0]) is str and isinstance(item[1], ndarray):
-            yield Image(item[0], "", item[1])
+            yield Image(_storable(item[0]), "", item[1])
         elif isinstance(found := _element(item, index, place, column), Image):
             yield found
         else:

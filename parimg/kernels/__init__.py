@@ -8,17 +8,39 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
+    from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
     from parimg.kernels.verification import Verification, verify_matches
+    from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
+    "expand_query": "global_descriptors",
+    "mac": "global_descriptors",
+    "region_vectors": "global_descriptors",
+    "rmac": "global_descriptors",
+    "rmac_regions": "global_descriptors",
+    "Whitening": "whitening",
+    "learn_whitening": "whitening",
     "Verification": "verification",
     "verify_matches": "verification",
 }
 
-__all__ = ["Matches", "Verification", "match_descriptors", "nearest_descriptors", "verify_matches"]
+__all__ = [
+    "Matches",
+    "Verification",
+    "Whitening",
+    "expand_query",
+    "learn_whitening",
+    "mac",
+    "match_descriptors",
+    "nearest_descriptors",
+    "region_vectors",
+    "rmac",
+    "rmac_regions",
+    "verify_matches",
+]
 
 
 def __getattr__(name: str) -> object:

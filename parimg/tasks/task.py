@@ -28,7 +28,8 @@ class Task:
     - `color`, how images are decoded for it, and `columns`, the Arrow types of its scalar values, where they
       are known beforehand;
     - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
-    - `prepare`, for what each engine does once before its first image: load a library, warm a kernel.
+    - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
+    - `run`, where the image's name matters, as for a file that is written for each.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
     objects, once for each engine.
@@ -67,6 +68,23 @@ class Task:
             Numbers, bools, strings, None or lists of these become columns; arrays stay arrays.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(self, image)")
+
+    def run(self, image: npt.NDArray[Any], key: str) -> Mapping[str, object]:
+        """Values of one image of a job; a task that names files after images overrides this.
+
+        Parameters
+        ----------
+        image : ndarray
+            As for calling the task, which is what this does by default.
+        key : str
+            The image's name, unique in its job.
+
+        Returns
+        -------
+        mapping of str to value
+        """
+        del key
+        return self(image)
 
     def resolve(self) -> None:
         """Do what is done once for all engines, on the client, before the task is sent."""

@@ -1,0 +1,356 @@
+"""FeatureMap: what a convolutional network sees in each image, at any of its layers."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from parimg.errors import ImageError, TaskError
+from parimg.tasks.task import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from parimg.decode import ColorMode
+    from parimg.tasks.feature_files import MapDtype
+
+PerChannel = float | tuple[float, float, float]
+_PROBE_CELLS = 7  # a side of the image that a network is tried with, in multiples
+_N_COLORS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap(Task):
+    """What a convolutional network sees in each image, at any of its layers.
+
+    Parameters
+    ----------
+    model : path or URL
+        An ONNX file with its weights inside. It is read once, on the client, and reaches each engine once.
+    layer : str, optional
+        Name of a layer or of the tensor that it gives, as model viewers show them. None: the network's output.
+        What comes behind the layer is not computed.
+    size : int or (int, int), optional
+        The size at which images are given to the network. An int: so many pixels of the longer side, the
+        other in proportion, both rounded to the nearest `multiple`; smaller images are scaled up. A pair:
+        height and width, whatever the proportions. None: the image's own size, rounded likewise.
+    mean, scale : float or (float, float, float)
+        The network is given ``(pixel - mean) * scale``, of pixels from 0 to 255, one number for all or one each
+        for red, green and blue. The default gives values from -1 to 1. For networks trained with torchvision:
+        ``mean=(123.675, 116.28, 103.53), scale=(1 / 58.395, 1 / 57.12, 1 / 57.375)``.
+    multiple : int, default 32
+        What both sides are a multiple of: the number of pixels of a cell of the last layer, in most networks.
+    output : path, optional
+        Folder that all engines see. Each map becomes a file in it, named after its image; without it maps are
+        returned, and kept in the job's journal.
+    dtype : {"float32", "float16", "uint8"}
+        How maps are written or returned; see `parimg.tasks.feature_files.save_feature_map`. ``"uint8"`` needs
+        `output`.
+
+    Raises
+    ------
+    TaskError
+        If a parameter is out of its range, the model cannot be read or run, or it has no such layer; the
+        message names similar ones.
+
+    Notes
+    -----
+    Columns: ``channels``; ``height`` and ``width`` of the map, in cells; ``image_height`` and ``image_width``
+    of the image, in pixels, so that row y of the map begins at pixel ``y * image_height / height``. With `output`
+    also ``path``, the file; `load_feature_map` reads it. Without it the array ``feature_map``, of shape
+    ``(channels, height, width)``.
+
+    OpenCV's DNN module runs the network, on as many threads as OpenCV is set to: on an engine, one. The number
+    of threads changes no value. The model is cut behind the layer before it is sent.
+
+    Examples
+    --------
+    >>> FeatureMap("missing.onnx", size=(480, 650))
+    Traceback (most recent call last):
+        ...
+    parimg.errors.TaskError: size must be multiples of 32, such as (480, 640) (got (480, 650))
+    """
+
+    color: ClassVar[ColorMode] = "color"
+    columns: ClassVar[Mapping[str, str]] = {
+        "channels": "int64",
+        "height": "int64",
+        "width": "int64",
+        "image_height": "int64",
+        "image_width": "int64",
+    }
+
+    model: str | os.PathLike[str] = field()
+    layer: str | None = None
+    size: int | tuple[int, int] | None = 1024
+    mean: PerChannel = 127.0
+    scale: PerChannel = 1 / 128
+    multiple: int = 32
+    output: str | os.PathLike[str] | None = None
+    dtype: MapDtype = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str | os.PathLike):
+            raise TaskError(f"model must be a path or URL (got {self.model!r:.80}, a {type(self.model).__name__})")
+        if self.layer is not None and not (isinstance(self.layer, str) and self.layer):
+            raise TaskError(f"layer must be the name of a layer, or None (got {self.layer!r})")
+        if not _is_count(self.multiple):
+            raise TaskError(f"multiple must be an integer of at least 1 (got {self.multiple!r})")
+        self._check_size()
+        for name in ("mean", "scale"):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple | list) else (value,)
+            if len(numbers) not in {1, _N_COLORS} or not all(_is_finite(number) for number in numbers):
+                raise TaskError(f"{name} must be a number, or three for red, green and blue (got {value!r})")
+            if name == "scale" and 0 in numbers:
+                raise TaskError(f"scale must not be 0, which leaves nothing of an image (got {value!r})")
+        if self.dtype not in {"float32", "float16", "uint8"}:
+            raise TaskError(f"dtype must be 'float32', 'float16' or 'uint8' (got {self.dtype!r})")
+        if self.output is None and self.dtype == "uint8":
+            raise TaskError("dtype='uint8' needs output, a folder: bytes mean nothing without their scale")
+        if self.output is not None and not isinstance(self.output, str | os.PathLike):
+            raise TaskError(f"output must be the path of a folder, or None (got {self.output!r})")
+        if self.output is not None and "://" in os.fspath(self.output):
+            raise TaskError(f"output must be a folder that all engines see, no URL (got {self.output!r})")
+
+    def _check_size(self) -> None:
+        if self.size is None or _is_count(self.size):
+            return
+        if not isinstance(self.size, tuple | list) or len(self.size) != 2 or not all(map(_is_count, self.size)):
+            raise TaskError(f"size must be an integer, a pair (height, width), or None (got {self.size!r})")
+        nearest = tuple(_nearest_multiple(side, self.multiple) for side in self.size)
+        if nearest != tuple(self.size):
+            raise TaskError(f"size must be multiples of {self.multiple}, such as {nearest} (got {self.size!r})")
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, object]:
+        """Values of one RGB image, with its map as an array, also where there is an `output`."""
+        from parimg.tasks.feature_files import as_dtype
+
+        feature_map = self.feature_map(image)
+        stored = as_dtype(feature_map, "float16" if self.dtype == "float16" else "float32")
+        return {**_columns(feature_map, image), "feature_map": stored}
+
+    def run(self, image: npt.NDArray[np.uint8], key: str) -> dict[str, object]:
+        """Values of one RGB image, its map written to `output` if there is one.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width, 3)
+        key : str
+            Names the file.
+        """
+        if self._output_folder is None:
+            return self(image)
+        from parimg.tasks.feature_files import map_extension, save_feature_map, write_file
+
+        feature_map = self.feature_map(image)
+        extension = map_extension(self.dtype)
+        path = write_file(
+            self._output_folder, key, extension, lambda file: save_feature_map(file, feature_map, self.dtype)
+        )
+        return {**_columns(feature_map, image), "path": path}
+
+    def feature_map(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Compute the feature map of one image with this task's parameters.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width, 3) or (height, width)
+            Red, green, blue, or gray.
+
+        Returns
+        -------
+        ndarray of float32, shape (channels, height, width)
+
+        Raises
+        ------
+        TaskError
+            If the image is of another kind, or the network cannot be run on it.
+        """
+        import numpy as np
+
+        if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (_N_COLORS,)}:
+            raise TaskError(
+                f"a feature map wants a uint8 image of shape (h, w, 3), RGB, or (h, w) (got {image.dtype}, shape "
+                f"{image.shape})"
+            )
+        if not image.size:
+            raise TaskError(f"the image has no pixels (got shape {image.shape})")
+        resized = _resized(np.ascontiguousarray(image), self.input_size(*image.shape[:2]))
+        if resized.ndim == 2:
+            resized = np.repeat(resized[:, :, None], _N_COLORS, axis=2)
+        pixels = (resized - np.asarray(self.mean, np.float32)) * np.asarray(self.scale, np.float32)
+        blob = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
+        return self._network.run(blob)
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which an image of that height and width is given to the network.
+
+        Parameters
+        ----------
+        height, width : int
+            Pixels.
+
+        Returns
+        -------
+        (int, int)
+            Pixels.
+        """
+        if isinstance(self.size, tuple | list):
+            return self.size[0], self.size[1]
+        factor = 1.0 if self.size is None else self.size / max(height, width)
+        return _nearest_multiple(height * factor, self.multiple), _nearest_multiple(width * factor, self.multiple)
+
+    def resolve(self) -> None:
+        """Read the model, try the network on a black image, and make the output folder."""
+        self.prepare()
+        if self._output_folder is not None:
+            try:
+                os.makedirs(self._output_folder, exist_ok=True)
+            except OSError as error:
+                raise TaskError(f"the output folder cannot be made: {error}") from error
+            if not os.access(self._output_folder, os.W_OK | os.X_OK):
+                raise TaskError(f"the output folder {self._output_folder!r} may not be written by this user")
+
+    def prepare(self) -> None:
+        """Load OpenCV and the network, and run it once."""
+        import numpy as np
+
+        from parimg.tasks import feature_files  # noqa: F401 - loaded before the first image
+
+        side = _PROBE_CELLS * self.multiple
+        height, width = self.size if isinstance(self.size, tuple | list) else (side, side)
+        self._network.run(np.zeros((1, _N_COLORS, height, width), np.float32))
+
+    def declared_columns(self) -> dict[str, str]:
+        """Arrow type by name of the columns."""
+        return {**self.columns, **({"path": "string"} if self.output is not None else {})}
+
+    @cached_property
+    def _output_folder(self) -> str | None:
+        # An engine has another current directory than the client.
+        return None if self.output is None else os.path.abspath(self.output)
+
+    @cached_property
+    def _model(self) -> _Model:
+        """What travels with the task: the model, cut behind the layer."""
+        import numpy as np
+
+        from parimg.decode import read_bytes
+        from parimg.tasks._onnx_graph import cut_model
+
+        name = os.fspath(self.model)
+        try:
+            data = read_bytes(name if "://" in name else os.path.abspath(name))
+        except ImageError as error:
+            raise TaskError(f"the model cannot be read: {error}") from error
+        try:
+            cut = cut_model(data, self.layer)
+        except ValueError as error:
+            raise TaskError(f"the model {name!r} cannot be used: {error}") from error
+        if len(cut.input_shape) > 1 and cut.input_shape[1] not in {None, _N_COLORS}:
+            raise TaskError(
+                f"the model {name!r} cannot be used: its input {cut.input_name!r} has {cut.input_shape[1]} "
+                "channels, wanted 3, an RGB image"
+            )
+        label = repr(name) if self.layer is None else f"{name!r}, layer {self.layer!r}"
+        return _Model(label, np.frombuffer(cut.data, np.uint8), cut.input_name, cut.output_name)
+
+    @cached_property
+    def _network(self) -> _Network:
+        return _Network(self._model)
+
+    def __getstate__(self) -> dict[str, object]:
+        # OpenCV's network cannot be pickled; every process makes its own. The folder is the client's.
+        _ = self._output_folder
+        return {name: value for name, value in self.__dict__.items() if name != "_network"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+
+class _Model(NamedTuple):
+    """An ONNX model with one input and one output; an array, because large arrays become shared objects."""
+
+    label: str
+    data: npt.NDArray[np.uint8]
+    input_name: str
+    output_name: str
+
+
+class _Network:
+    """OpenCV's network of a model; one image at a time, whichever thread it comes from."""
+
+    def __init__(self, model: _Model) -> None:
+        import cv2
+
+        self._model = model
+        self._one_at_a_time = threading.Lock()
+        try:
+            self._net: cv2.dnn.Net = cv2.dnn.readNetFromONNX(model.data)
+        except cv2.error as error:
+            raise TaskError(
+                f"the model {model.label} cannot be loaded by OpenCV {cv2.__version__}: {_reason(error)}"
+            ) from None
+
+    def run(self, blob: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map of a batch of one image of shape ``(1, 3, height, width)``."""
+        import cv2
+        import numpy as np
+
+        name = self._model.label
+        size = f"{blob.shape[2]} x {blob.shape[3]}"
+        try:
+            with self._one_at_a_time:
+                self._net.setInput(blob, self._model.input_name)
+                # Its memory is the network's, which the next image may write over.
+                found = np.array(self._net.forward(self._model.output_name), np.float32)
+        except cv2.error as error:
+            raise TaskError(f"the model {name} cannot be run on an image of {size}: {_reason(error)}") from None
+        if found.ndim != 4 or found.shape[0] != 1 or not found.size:
+            raise TaskError(
+                f"the model {name} gives an array of shape {found.shape} for an image of {size}, wanted a feature "
+                "map, (1, channels, height, width); name a layer before its pooling"
+            )
+        return np.asarray(found[0])
+
+
+def _reason(error: Exception) -> str:
+    """What OpenCV says, without the place in its source."""
+    return " ".join((getattr(error, "err", "") or str(error)).split())
+
+
+def _columns(feature_map: npt.NDArray[np.float32], image: npt.NDArray[Any]) -> dict[str, object]:
+    names = ("channels", "height", "width", "image_height", "image_width")
+    return dict(zip(names, (*feature_map.shape, *image.shape[:2]), strict=True))
+
+
+def _resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    import cv2
+    import numpy as np
+
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def _nearest_multiple(side: float, multiple: int) -> int:
+    """The nearest multiple, the larger one of two, at least one."""
+    return max(1, math.floor(side / multiple + 0.5)) * multiple
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
