@@ -11,9 +11,8 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,9 +22,7 @@ from parimg.errors import ParimgError
 if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job import Job
-    from parimg.kernels.verification import Model
     from parimg.record import Record
-    from parimg.tasks.match_sift import CrossCheck
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 _SHOWN = 20  # rows of a table on the screen
@@ -39,35 +36,6 @@ app = typer.Typer(
 profiles_app = typer.Typer(no_args_is_help=True, help="Cluster profiles for `ipcluster start --profile=NAME`.")
 app.add_typer(profiles_app, name="profiles")
 
-
-class CrossCheckOption(StrEnum):
-    """Choices of --cross-check."""
-
-    mutual = "mutual"
-    one_way = "one-way"
-    none = "none"
-
-
-_CROSS_CHECKS: dict[CrossCheckOption, CrossCheck | None] = {
-    CrossCheckOption.mutual: "mutual",
-    CrossCheckOption.one_way: "one-way",
-    CrossCheckOption.none: None,
-}
-
-
-class VerifyOption(StrEnum):
-    """Choices of --verify."""
-
-    homography = "homography"
-    fundamental = "fundamental"
-    none = "none"
-
-
-_MODELS: dict[VerifyOption, Model | None] = {
-    VerifyOption.homography: "homography",
-    VerifyOption.fundamental: "fundamental",
-    VerifyOption.none: None,
-}
 
 Engines = Annotated[
     int | None,
@@ -104,13 +72,15 @@ def match(
     output: Output = None,
     n_features: Annotated[int, typer.Option(min=0, help="Strongest features kept in an image; 0: all.")] = 5000,
     cross_check: Annotated[
-        CrossCheckOption, typer.Option(help="Rule that makes a match.")
-    ] = CrossCheckOption.mutual,
+        Literal["mutual", "one-way", "none"], typer.Option(help="Rule that makes a match.")
+    ] = "mutual",
     max_ratio: Annotated[float | None, typer.Option(help="Lowe's ratio test: best below this x second.")] = None,
     contrast_threshold: Annotated[float, typer.Option(help="Larger: fewer features.")] = 0.04,
     mask: Annotated[Path | None, typer.Option(help="Image whose nonzero pixels say where to look.")] = None,
     root: Annotated[bool, typer.Option("--root", help="Compare RootSIFT descriptors.")] = False,
-    verify: Annotated[VerifyOption, typer.Option(help="Geometry that must explain matches.")] = VerifyOption.none,
+    verify: Annotated[
+        Literal["homography", "fundamental", "none"], typer.Option(help="Geometry that must explain matches.")
+    ] = "none",
     verify_threshold: Annotated[float, typer.Option(help="Pixels an inlier may be off.")] = 3.0,
     max_size: Annotated[int | None, typer.Option(help="Scale larger images down to this longer side.")] = None,
     column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
@@ -124,12 +94,12 @@ def match(
     task = MatchSIFT(
         reference=reference,
         n_features=n_features,
-        cross_check=_CROSS_CHECKS[cross_check],
+        cross_check=None if cross_check == "none" else cross_check,
         max_ratio=max_ratio,
         contrast_threshold=contrast_threshold,
         mask=mask,
         root=root,
-        verify=_MODELS[verify],
+        verify=None if verify == "none" else verify,
         verify_threshold=verify_threshold,
         max_size=max_size,
     )
@@ -184,7 +154,7 @@ def jobs() -> None:
     from rich.table import Table
 
     from parimg.job import open_job
-    from parimg.journal import jobs_folder
+    from parimg.job_directory import jobs_folder
 
     folder = jobs_folder()
     table = Table("job", "task", "state", "images", "failed", "seconds", title=folder, title_justify="left")

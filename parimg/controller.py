@@ -25,7 +25,8 @@ from parimg.dispatch import Dispatcher, Plan, check_listeners, check_options
 from parimg.engine import inspect_engine, prepare_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.job import Job, print_line
-from parimg.journal import Journal, JournalWriter, discard_job_dir, new_job_dir, reserve_job_dir
+from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
+from parimg.journal import Journal, JournalWriter
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task

@@ -13,9 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-import shlex
-import shutil
 import socket
 import sqlite3
 import time
@@ -26,11 +23,11 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from parimg.errors import JobError, JobLockedError
+from parimg.errors import JobError
+from parimg.job_directory import JOURNAL_FILE, acquire_lock
 from parimg.record import Record, Row, decode_values
 
 FORMAT = 1
-_FILE = "journal.sqlite"
 _LOOK_UP_BATCH = 500  # keys of a query
 _GLANCE_SECONDS = 0.05  # other readers hold the lock for an instant when they ask whether it is held
 
@@ -85,70 +82,6 @@ class Placement:
     pid: int | None
 
 
-def jobs_folder() -> str:
-    """Folder of the jobs that were given no directory: PARIMG_JOBS_DIR, else among the user's data."""
-    import platformdirs
-
-    return os.environ.get("PARIMG_JOBS_DIR") or os.path.join(platformdirs.user_data_dir("parimg"), "jobs")
-
-
-def new_job_dir(name: str) -> str:
-    """Make a directory for a job of task `name`, ``20261122-093015-MatchSIFT``, so that names sort by time."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9_]', '', name)}"
-    folder = jobs_folder()
-    for attempt in range(1000):
-        path = os.path.join(folder, f"{stem}-{attempt}" if attempt else stem)
-        with contextlib.suppress(FileExistsError):
-            os.makedirs(path, mode=0o700)
-            return path
-    raise JobError(f"no free name for a job in {folder!r}")
-
-
-def reserve_job_dir(directory: str) -> FileLock:
-    """Make a job's directory and take its lock.
-
-    Parameters
-    ----------
-    directory : str
-        New, empty, or left by a client that was killed before its job began.
-
-    Raises
-    ------
-    JobError
-        If it holds a job or other files already, or cannot be written.
-    """
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        found = set(os.listdir(directory))
-        if _FILE in found:
-            raise JobError(
-                f"{directory!r} holds a job already; go on with it by `parimg resume {shlex.quote(directory)}` or "
-                "ctl.resume(...), or give another job_dir"
-            )
-        if others := found - {"shared", "lock", "lock.owner", f"{_FILE}.new"}:
-            raise JobError(
-                f"the job_dir {directory!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}"
-            )
-        lock = _acquire_lock(directory)
-    except OSError as error:
-        raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
-    if os.path.exists(os.path.join(directory, _FILE)):  # made while the lock was waited for
-        lock.release()
-        return reserve_job_dir(directory)  # raises
-    return lock
-
-
-def discard_job_dir(directory: str, lock: FileLock) -> None:
-    """Undo `reserve_job_dir` for a job that could not be made."""
-    lock.release()
-    shutil.rmtree(os.path.join(directory, "shared"), ignore_errors=True)
-    for name in ("lock", "lock.owner", f"{_FILE}.new"):
-        with contextlib.suppress(OSError):
-            os.remove(os.path.join(directory, name))
-    with contextlib.suppress(OSError):
-        os.rmdir(directory)
-
-
 class Journal:
     """Reading side: records and state of a job, also while another process writes it.
 
@@ -165,9 +98,11 @@ class Journal:
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.abspath(directory)
-        path = os.path.join(self.directory, _FILE)
+        path = os.path.join(self.directory, JOURNAL_FILE)
         if not os.path.isfile(path):
-            raise JobError(f"{self.directory!r} is not a job: it holds no {_FILE}; `parimg jobs` lists the jobs")
+            raise JobError(
+                f"{self.directory!r} is not a job: it holds no {JOURNAL_FILE}; `parimg jobs` lists the jobs"
+            )
         self._path = path
         try:
             found = self.meta("format")
@@ -327,7 +262,7 @@ class JournalWriter(Journal):
         JobError
             If the directory cannot be written.
         """
-        path = os.path.join(directory, _FILE)
+        path = os.path.join(directory, JOURNAL_FILE)
         unfinished = f"{path}.new"
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -358,7 +293,7 @@ class JournalWriter(Journal):
         """
         Journal(directory)  # its errors name what is wrong with the directory
         try:
-            journal = cls(directory, _acquire_lock(os.path.abspath(directory)), 0)
+            journal = cls(directory, acquire_lock(os.path.abspath(directory)), 0)
             journal.run = _start_run(journal._connection)
         except (OSError, sqlite3.Error) as error:
             raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
@@ -454,21 +389,3 @@ def _start_run(connection: sqlite3.Connection) -> int:
         (time.time(), socket.gethostname(), os.getpid()),
     )
     return int(cursor.lastrowid or 0)
-
-
-def _acquire_lock(directory: str) -> FileLock:
-    path = os.path.join(directory, "lock")
-    # Not per thread: the dispatcher's thread releases what the submitting thread took.
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(timeout=0.3)  # a reader that asks whether the job is written holds it for an instant
-    except Timeout:
-        with open(f"{path}.owner", encoding="utf-8") as file:
-            owner = file.read()
-        raise JobLockedError(
-            f"the job {directory!r} is being written by {owner}; look at it with parimg.open_job(...), or stop "
-            "that process first"
-        ) from None
-    with open(f"{path}.owner", "w", encoding="utf-8") as file:
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    return lock

@@ -24,7 +24,8 @@ import parimg
 from parimg import Function, Task, engine, shared
 from parimg.engine import Chunk, Reply, run_chunk
 from parimg.errors import EngineVersionError, TaskError
-from parimg.journal import JournalWriter, Placement, reserve_job_dir
+from parimg.job_directory import reserve_job_dir
+from parimg.journal import JournalWriter, Placement
 from parimg.record import Row, decode_values
 
 if TYPE_CHECKING:

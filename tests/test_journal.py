@@ -22,7 +22,8 @@ import pytest
 from filelock import FileLock
 
 from parimg.errors import JobError, JobLockedError
-from parimg.journal import Journal, JournalWriter, Placement, jobs_folder, new_job_dir, reserve_job_dir
+from parimg.job_directory import jobs_folder, new_job_dir, reserve_job_dir
+from parimg.journal import Journal, JournalWriter, Placement
 from parimg.record import Row, Status, encode_values, failed_row
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def another_process(script: str, folder: str) -> Iterator[subprocess.Popen[str]]
     """A process that runs `script`, with `folder` in it, after the imports it needs."""
     preamble = """
         import os, signal, sys
-        from parimg.journal import JournalWriter, Placement, reserve_job_dir
+        from parimg.job_directory import reserve_job_dir
+        from parimg.journal import JournalWriter, Placement
         from parimg.record import Row
         folder = sys.argv[1]
         def rows(numbers, arrays=None):
