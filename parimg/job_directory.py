@@ -96,7 +96,7 @@ def acquire_lock(directory: str) -> FileLock:
     # Not per thread: the dispatcher's thread releases what the submitting thread took.
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(timeout=0.3)  # a reader that asks whether the job is written holds it for an instant
+        lock.acquire(timeout=0.5)  # a reader that asks whether the job is written holds it for an instant
     except Timeout:
         with open(f"{path}.owner", encoding="utf-8") as file:
             owner = file.read()

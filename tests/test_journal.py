@@ -516,7 +516,7 @@ def test_a_job_made_while_another_waits_for_the_lock_is_not_replaced(tmp_path: P
     with FileLock(folder / "lock"):
         second = threading.Thread(target=create_too)
         second.start()
-        time.sleep(0.3)  # it has seen that there is no job, and waits
+        time.sleep(0.1)  # it has seen that there is no job, and waits
         shutil.copy(tmp_path / "made" / "journal.sqlite", folder)
     second.join()
     assert Journal(str(folder)).count_by_status() == {"ok": 1, "failed": 0}
