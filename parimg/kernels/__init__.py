@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
+    from parimg.kernels.regions import (
+        RegionIndex,
+        RegionMatch,
+        RegionMatches,
+        integral_image,
+        region_descriptor,
+        search_indexes,
+    )
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
@@ -21,6 +29,12 @@ _HOMES = {
     "region_vectors": "global_descriptors",
     "rmac": "global_descriptors",
     "rmac_regions": "global_descriptors",
+    "RegionIndex": "regions",
+    "RegionMatch": "regions",
+    "RegionMatches": "regions",
+    "integral_image": "regions",
+    "region_descriptor": "regions",
+    "search_indexes": "regions",
     "Whitening": "whitening",
     "learn_whitening": "whitening",
     "Verification": "verification",
@@ -29,16 +43,22 @@ _HOMES = {
 
 __all__ = [
     "Matches",
+    "RegionIndex",
+    "RegionMatch",
+    "RegionMatches",
     "Verification",
     "Whitening",
     "expand_query",
+    "integral_image",
     "learn_whitening",
     "mac",
     "match_descriptors",
     "nearest_descriptors",
+    "region_descriptor",
     "region_vectors",
     "rmac",
     "rmac_regions",
+    "search_indexes",
     "verify_matches",
 ]
 
