@@ -247,7 +247,7 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
         columns, arrays = "{}", None
         error_type = message = trace = None
         try:
-            image = _read(uri, task, chunk.max_pixels) if array is None else array
+            image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)
@@ -268,12 +268,6 @@ def _run(task: Task, chunk: Chunk) -> list[Row]:
         seconds = (started, decoded - begin, end - decoded)
         rows.append(Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays))
     return rows
-
-
-def _read(uri: str, task: Task, max_pixels: int) -> npt.NDArray[Any]:
-    from parimg.decode import read_image  # not at the top: engines that get arrays need no OpenCV
-
-    return read_image(uri, task.color, max_pixels=max_pixels)
 
 
 def _text(error: BaseException) -> str:

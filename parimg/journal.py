@@ -18,14 +18,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
+from parimg import shared
 from parimg.errors import JobError
 from parimg.job_directory import JOURNAL_FILE, acquire_lock
 from parimg.record import Record, Row, decode_values
+
+if TYPE_CHECKING:
+    from parimg.tasks.task import Task
 
 FORMAT = 1
 _LOOK_UP_BATCH = 500  # keys of a query
@@ -125,6 +129,11 @@ class Journal:
         """Value that `JournalWriter.set_meta` stored, or None."""
         rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
+
+    def load_task(self) -> Task:
+        """The job's task, as it was sent."""
+        [digest, kind], *_ = self.meta("task")["refs"]
+        return shared.load_task(shared.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
 
     def last_run(self) -> Run:
         """The newest run."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -35,7 +36,6 @@ from parimg.kernels._region_search import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES, s
 from parimg.kernels._region_windows import KEY_BITS, LARGEST_SIDE, pack
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
@@ -236,6 +236,7 @@ class RegionIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+        self._check_arrays()
         self._finish()
 
     def descriptor(self, box: Sequence[int]) -> NDArray[np.float64]:
@@ -451,20 +452,38 @@ class RegionIndex:
             When it holds something else.
         """
         fields = read_fields(path, mmap=mmap)
-        height, width = fields["image_size"].tolist()
         index = cls.__new__(cls)
-        index.__setstate__(
-            {
-                "pooling": fields["pooling"].decode(),
-                "alpha": int(fields["alpha"]),
-                "image_size": (height, width) if height else None,
-                "_exact": bool(fields["exact"]),
-                "_total": float(fields["total"]),
-                "_main": np.asarray(fields["main"]),
-                "_side": np.asarray(fields["side"]),
-            }
-        )
+        try:
+            height, width = fields["image_size"].tolist()
+            index.__setstate__(
+                {
+                    "pooling": "max" if fields["pooling"] == b"max" else "sum",
+                    "alpha": int(fields["alpha"]),
+                    "image_size": (height, width) if height else None,
+                    "_exact": bool(fields["exact"]),
+                    "_total": float(fields["total"]),
+                    "_main": fields["main"],
+                    "_side": fields["side"],
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{os.fspath(path)!r} is no index that RegionIndex.save wrote: {error}") from None
         return index
+
+    def _check_arrays(self) -> None:
+        """Refuse arrays that do not belong together: compiled code would read beyond their end."""
+        kinds = {"max": ("int64",), "sum": ("float32", "float64")}[self.pooling]
+        height, width, channels = self._main.shape
+        if self.pooling == "max":
+            sizes: tuple[int, ...] = (channels,)
+        else:
+            sizes = (0, height * (height + 1) // 2 * norms.strip_size(width) + PADDING)
+        if self._main.dtype.name not in kinds or not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+            raise ValueError(f"it holds {self._main.dtype} of shape {self._main.shape} for {self.pooling!r}")
+        if self._side.dtype != np.float32 or self._side.shape not in {(size,) for size in sizes}:
+            raise ValueError(f"it holds {self._side.dtype} of shape {self._side.shape} beside {self._main.shape}")
+        if self.alpha < 1:
+            raise ValueError(f"its alpha is {self.alpha}")
 
 
 def search_indexes(

@@ -29,7 +29,8 @@ class Task:
       are known beforehand;
     - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
     - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
-    - `run`, where the image's name matters, as for a file that is written for each.
+    - `run`, where the image's name matters, as for a file that is written for each;
+    - `read`, where what is named is no image.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
     objects, once for each engine.
@@ -85,6 +86,30 @@ class Task:
         """
         del key
         return self(image)
+
+    def read(self, uri: str, *, max_pixels: int) -> Any:
+        """Read what a job's image is called, for `run`; a task over files that are no images overrides this.
+
+        Parameters
+        ----------
+        uri : str
+            Absolute path or URL.
+        max_pixels : int
+            Larger images are refused before they are decoded.
+
+        Returns
+        -------
+        ndarray
+            Decoded as `color` says.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read or decoded.
+        """
+        from parimg.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
+
+        return read_image(uri, self.color, max_pixels=max_pixels)
 
     def resolve(self) -> None:
         """Do what is done once for all engines, on the client, before the task is sent."""

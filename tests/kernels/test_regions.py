@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parimg.kernels._region_file import read_fields, write_fields
 from parimg.kernels.regions import (
     RegionIndex,
     integral_image,
@@ -623,3 +624,17 @@ def test_an_index_is_written_to_an_open_file(tmp_path):
         index.save(file)
     query = np.arange(1.0, 6)
     assert RegionIndex.load(tmp_path / "index.npy").search(query) == index.search(query)
+
+
+@pytest.mark.parametrize("pooling", ["sum", "max"])
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path, pooling):
+    path = tmp_path / "index.npy"
+    RegionIndex(relu_map((64, 6, 7)), pooling).save(path)
+    fields = read_fields(path, mmap=False)
+    for name, wrong in (("side", fields["side"][:3]), ("main", fields["main"][0]), ("alpha", np.int32(0))):
+        write_fields(path, {key: wrong if key == name else value for key, value in fields.items()})
+        with pytest.raises(ValueError, match=r"index\.npy' is no index"):
+            RegionIndex.load(path)
+    write_fields(path, {key: value for key, value in fields.items() if key != "total"})
+    with pytest.raises(ValueError, match="total"):
+        RegionIndex.load(path)
