@@ -32,17 +32,38 @@ from parimg.kernels._region_input import (
 )
 from parimg.kernels._region_integral import integral_image, region_descriptor
 from parimg.kernels._region_scan import PADDING
-from parimg.kernels._region_search import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES, search_table
+from parimg.kernels._region_search import (
+    KIND,
+    MAX,
+    SUM_OF_DOUBLES,
+    SUM_OF_SINGLES,
+    prove_maxima,
+    search_doubles,
+    search_maxima,
+    search_singles,
+)
 from parimg.kernels._region_windows import KEY_BITS, LARGEST_SIDE, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RegionIndex", "RegionMatch", "RegionMatches", "integral_image", "region_descriptor", "search_indexes"]
+__all__ = [
+    "RegionIndex",
+    "RegionMatch",
+    "RegionMatches",
+    "check_search",
+    "integral_image",
+    "region_descriptor",
+    "search_indexes",
+]
 
 Pooling = Literal["sum", "max"]
+
+_SEARCHES = {SUM_OF_SINGLES: search_singles, SUM_OF_DOUBLES: search_doubles, MAX: search_maxima}
+# Sums need no bounds: comparing all windows is quicker.
+_PROOFS = {**_SEARCHES, MAX: prove_maxima}
 
 # An index takes at most this many times the memory of the float32 map.
 _LARGEST_INDEX = 3
@@ -486,6 +507,29 @@ class RegionIndex:
             raise ValueError(f"its alpha is {self.alpha}")
 
 
+def check_search(
+    query: ArrayLike,
+    aspect_ratio: float | None = None,
+    aspect_range: tuple[float, float] = (0.8, 1.2),
+    step: int = 1,
+    min_size: int = 1,
+    refine: bool = True,
+    top_k: int = 1,
+    *,
+    exact: bool = False,
+) -> None:
+    """Raise what `RegionIndex.search` would raise, before there is an index.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `RegionIndex.search`, but for the number of channels.
+    """
+    checked_query(query, max(np.size(query), 1))
+    checked_ratios(aspect_ratio, 1)
+    checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+
+
 def search_indexes(
     indexes: Iterable[RegionIndex],
     query: ArrayLike,
@@ -542,9 +586,13 @@ def _search(
     low, high, step, min_size, refine, exact, top_k = options
     shape = (len(table), len(queries), top_k)
     distance, keys, looked_at = np.empty(shape), np.empty(shape, np.int64), np.empty(shape[:2], np.int64)
-    search_table(
-        table, totals, queries, ratios, low, high, step, min_size, refine, exact, distance, keys, looked_at
-    )
+    for kind, rows in _by_kind(table):
+        search = _PROOFS[kind] if exact else _SEARCHES[kind]
+        step_of_kind = 1 if exact else step
+        out = distance[rows], keys[rows], looked_at[rows]
+        search(table[rows], totals[rows], queries, ratios, low, high, step_of_kind, min_size, refine, *out)
+        if not isinstance(rows, slice):
+            distance[rows], keys[rows], looked_at[rows] = out
 
     def matches(keys: list[int], distances: list[float], evaluated: int) -> RegionMatches:
         found = zip(keys, distances, strict=True)
@@ -552,6 +600,17 @@ def _search(
 
     of_indexes = zip(keys.tolist(), distance.tolist(), looked_at.tolist(), strict=True)
     return [[matches(*found) for found in zip(*of_index, strict=True)] for of_index in of_indexes]
+
+
+def _by_kind(table: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.int64]]]:
+    """The kinds of index there are, and where; mostly there is one, and nothing need be copied."""
+    kinds = table[:, KIND]
+    first = int(kinds[0])
+    if len(kinds) == 1 or (kinds == first).all():
+        yield first, slice(None)
+        return
+    for kind in np.unique(kinds).tolist():
+        yield kind, np.flatnonzero(kinds == kind)
 
 
 def _unpack(key: int) -> Box:

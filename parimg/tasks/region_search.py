@@ -82,19 +82,19 @@ class RegionSearch(Task):
         if self.pooling not in {"sum", "max"}:
             raise TaskError(f"pooling must be 'sum' or 'max' (got {self.pooling!r})")
         if not isinstance(self.query, str | os.PathLike):
-            self._try()
+            self._check()
 
-    def _try(self) -> None:
-        """Search a map of one cell, which checks every parameter, and compiles the search."""
-        import numpy as np
-
-        from parimg.kernels import RegionIndex
+    def _check(self) -> None:
+        from parimg.kernels.regions import check_search
 
         try:
-            for pooling in ("sum", "max"):
-                self._search(RegionIndex(np.ones((self._query.size, 1, 1), np.float32), pooling))
+            check_search(self._query, *self._options, exact=self.exact)
         except (TypeError, ValueError) as error:
             raise TaskError(str(error)) from None
+
+    @property
+    def _options(self) -> tuple[float | None, tuple[float, float], int, int, bool, int]:
+        return self.aspect_ratio, self.aspect_range, self.step, self.min_size, self.refine, self.top_k
 
     @cached_property
     def _query(self) -> npt.NDArray[np.float64]:
@@ -169,24 +169,19 @@ class RegionSearch(Task):
         return values
 
     def _search(self, index: RegionIndex) -> RegionMatches:
-        return index.search(
-            self._query,
-            self.aspect_ratio,
-            self.aspect_range,
-            self.step,
-            self.min_size,
-            self.refine,
-            self.top_k,
-            exact=self.exact,
-        )
+        return index.search(self._query, *self._options, exact=self.exact)
 
     def resolve(self) -> None:
-        """Read the query and try it."""
-        self._try()
+        """Read the query, and check it."""
+        self._check()
 
     def prepare(self) -> None:
-        """Warm both searches."""
-        self._try()
+        """Warm the search, of one kind of index only: compiling takes seconds the first time."""
+        import numpy as np
+
+        from parimg.kernels import RegionIndex
+
+        self(RegionIndex(np.ones((self._query.size, 1, 1), np.float32), self.pooling, image_size=(1, 1)))
 
     def __getstate__(self) -> dict[str, object]:
         # An engine may not see the file of the query.
