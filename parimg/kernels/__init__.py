@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
+    from parimg.kernels.skeletons import PixelGraph, branch_label_image, branch_paths, branches, pixel_graph
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
@@ -21,6 +22,11 @@ _HOMES = {
     "region_vectors": "global_descriptors",
     "rmac": "global_descriptors",
     "rmac_regions": "global_descriptors",
+    "PixelGraph": "skeletons",
+    "branch_label_image": "skeletons",
+    "branch_paths": "skeletons",
+    "branches": "skeletons",
+    "pixel_graph": "skeletons",
     "Whitening": "whitening",
     "learn_whitening": "whitening",
     "Verification": "verification",
@@ -29,13 +35,18 @@ _HOMES = {
 
 __all__ = [
     "Matches",
+    "PixelGraph",
     "Verification",
     "Whitening",
+    "branch_label_image",
+    "branch_paths",
+    "branches",
     "expand_query",
     "learn_whitening",
     "mac",
     "match_descriptors",
     "nearest_descriptors",
+    "pixel_graph",
     "region_vectors",
     "rmac",
     "rmac_regions",
