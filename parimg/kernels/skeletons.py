@@ -193,14 +193,10 @@ def pixel_graph(skeleton: ArrayLike, spacing: float | ArrayLike = 1.0) -> PixelG
     """
     mask = _as_bytes(np.asarray(skeleton))
     steps = _checked_spacing(spacing, mask.ndim)
-    around = linking.neighbourhood(steps)
+    around = linking.neighbourhood(tuple(steps.tolist()))
     positions = linking.find_pixels(mask)
-    coordinates, indptr, indices, places = linking.link_pixels(
-        positions, np.array(mask.shape, np.int64), around.lines
-    )
-    indptr, indices, distances = linking.thin_junctions(
-        indptr, indices, places, around.distances, around.ranks, around.n_ranks
-    )
+    coordinates, *links = linking.link_pixels(positions, np.array(mask.shape, np.int64), around.lines)
+    indptr, indices, distances = linking.thin_junctions(*links, around.distances, around.ranks, around.n_ranks)
     return PixelGraph(indptr, indices, distances, coordinates, mask.shape, steps)
 
 
