@@ -31,7 +31,7 @@ def trace_paths(indptr: Any, indices: Any, distances: Any) -> Any:
     # Three pixels make the smallest cycle.
     most_cycles = n_inner // 3
     starts = np.empty(n_ends // 2 + most_cycles + 1, np.int64)
-    pixels = np.empty(n_inner + n_ends + most_cycles, np.int64)
+    pixels = np.empty(n_inner + n_ends + most_cycles, indices.dtype)
     lengths = np.empty(starts.size - 1, np.float64)
     starts[0] = 0
     is_walked = np.zeros(n, np.bool_)
@@ -76,8 +76,9 @@ def trace_paths(indptr: Any, indices: Any, distances: Any) -> Any:
 def label_skeletons(indptr: Any, indices: Any) -> Any:
     """Number of the skeleton that each pixel belongs to, in the order of their first pixels, and how many."""
     n = indptr.size - 1
-    labels = np.arange(n)  # first a pixel of the same skeleton with a lower number
+    labels = np.empty(n, indices.dtype)  # first a pixel of the same skeleton with a lower number
     for pixel in range(n):
+        labels[pixel] = pixel
         for link in range(indptr[pixel], indptr[pixel + 1]):
             other = indices[link]
             if other >= pixel:

@@ -18,6 +18,7 @@ from skimage.data import binary_blobs, horse
 from skimage.morphology import skeletonize
 
 import parimg.kernels as pk
+from parimg.kernels import skeletons
 
 ROOT_2 = 2**0.5
 
@@ -345,6 +346,20 @@ def test_a_graph_survives_pickling_and_its_arrays_cannot_be_written() -> None:
         assert_array_equal(getattr(again, name), getattr(graph, name))
         assert not getattr(again, name).flags.writeable
     assert_array_equal(pk.branches(again)["branch_distance"], [4.0, 4.0, 2.0])
+
+
+def test_numbers_of_64_bits_give_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = random_mask((20, 30), 0.4)
+    narrow = pk.pixel_graph(mask)
+    table = pk.branches(narrow)
+    monkeypatch.setattr(skeletons, "_LEAST_WIDE", 2)
+    wide = pk.pixel_graph(mask)
+    assert (narrow.indices.dtype, wide.indices.dtype, wide.coordinates.dtype) == (np.int32, np.int64, np.int64)
+    assert_array_equal(narrow.to_scipy().toarray(), wide.to_scipy().toarray())
+    for name, column in pk.branches(wide).items():
+        assert_array_equal(column, table[name])
+        assert column.dtype == table[name].dtype
+    assert_array_equal(pk.branch_paths(wide).pixels, pk.branch_paths(narrow).pixels)
 
 
 # -- values and mistakes -----------------------------------------------------------------------------------------
