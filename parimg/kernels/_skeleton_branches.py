@@ -73,31 +73,45 @@ def trace_paths(indptr: Any, indices: Any, distances: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def label_skeletons(indptr: Any, indices: Any) -> Any:
-    """Number of the skeleton that each pixel belongs to, in the order of their first pixels, and how many."""
-    n = indptr.size - 1
-    labels = np.empty(n, indices.dtype)  # first a pixel of the same skeleton with a lower number
-    for pixel in range(n):
-        labels[pixel] = pixel
-        for link in range(indptr[pixel], indptr[pixel + 1]):
-            other = indices[link]
-            if other >= pixel:
-                break
-            root = pixel
-            while labels[root] != root:
-                labels[root] = labels[labels[root]]
-                root = labels[root]
-            while labels[other] != other:
-                labels[other] = labels[labels[other]]
-                other = labels[other]
-            labels[max(root, other)] = min(root, other)
+def label_skeletons(indptr: Any, starts: Any, pixels: Any) -> Any:
+    """Number of the skeleton that each path belongs to, in the order of the skeletons' first pixels."""
+    n, n_paths = indptr.size - 1, starts.size - 1
+    # Only the ends of paths are joined; the lowest pixel of each skeleton stands at its root.
+    parents = np.empty(n, pixels.dtype)
+    lowest = np.empty(n, pixels.dtype)
+    for path in range(n_paths):
+        for end in (pixels[starts[path]], pixels[starts[path + 1] - 1]):
+            parents[end] = end
+            lowest[end] = end
+    for path in range(n_paths):
+        first = pixels[starts[path]]
+        for at in range(starts[path] + 1, starts[path + 1]):
+            first = min(first, pixels[at])
+        root, other = pixels[starts[path]], pixels[starts[path + 1] - 1]
+        while parents[root] != root:
+            parents[root] = parents[parents[root]]
+            root = parents[root]
+        while parents[other] != other:
+            parents[other] = parents[parents[other]]
+            other = parents[other]
+        lowest[root] = min(first, lowest[root], lowest[other])
+        parents[other] = root
+    # Skeletons are counted at their first pixels; isolated pixels are skeletons, too.
+    is_first = np.zeros(n, np.bool_)
+    for path in range(n_paths):
+        root = pixels[starts[path]]
+        while parents[root] != root:
+            root = parents[root]
+        parents[pixels[starts[path]]] = root
+        is_first[lowest[root]] = True
+    numbers = np.empty(n, pixels.dtype)
     n_skeletons = 0
     for pixel in range(n):
-        if labels[pixel] == pixel:
-            labels[pixel] = n_skeletons
-            n_skeletons += 1
-        else:
-            labels[pixel] = labels[labels[pixel]]
+        numbers[pixel] = n_skeletons
+        n_skeletons += is_first[pixel] | (indptr[pixel] == indptr[pixel + 1])
+    labels = np.empty(n_paths, np.int64)
+    for path in range(n_paths):
+        labels[path] = numbers[lowest[parents[pixels[starts[path]]]]]
     return labels, n_skeletons
 
 

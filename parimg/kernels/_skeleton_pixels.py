@@ -131,7 +131,7 @@ def _find_in_bytes(flat: Any, first: int, end: int, found: Any, n: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def link_pixels(positions: Any, shape: Any, lines: Any, like: Any) -> Any:
-    """Coordinates of the pixels, and the links of each to later ones: where they begin, other ends, places.
+    """Coordinates of the pixels, and the links of each to later ones: how many, other ends, places.
 
     Pixels and coordinates are numbered in the dtype of `like`.
     """
@@ -144,17 +144,17 @@ def link_pixels(positions: Any, shape: Any, lines: Any, like: Any) -> Any:
         for axis in range(ndim - 1):
             steps[line] += lines[line, axis] * strides[axis]
     coordinates = np.empty((n, ndim), like.dtype)
-    starts = np.empty(n + 1, np.int64)
-    starts[0] = 0
+    counts = np.empty(n, np.uint16)  # at most 3**8 // 2
     others = np.empty(2 * n + 3 * n_lines, like.dtype)
     places = np.empty(others.size, np.uint16)
     cursors = np.zeros(n_lines, np.int64)
-    pixel = 0
+    pixel = used = 0
     while True:
-        pixel = _link_some(positions, pixel, shape, strides, lines, steps, cursors, coordinates, starts, others, places)
+        pixel, used = _link_some(
+            positions, pixel, used, shape, strides, lines, steps, cursors, coordinates, counts, others, places
+        )
         if pixel == n:
-            return coordinates, starts, others, places
-        used = starts[pixel]
+            return coordinates, counts, others, places
         more_others = np.empty(2 * others.size, like.dtype)
         more_others[:used] = others[:used]
         more_places = np.empty(2 * places.size, np.uint16)
@@ -166,16 +166,17 @@ def link_pixels(positions: Any, shape: Any, lines: Any, like: Any) -> Any:
 def _link_some(
     positions: Any,
     pixel: int,
+    n_links: int,
     shape: Any,
     strides: Any,
     lines: Any,
     steps: Any,
     cursors: Any,
     coordinates: Any,
-    starts: Any,
+    counts: Any,
     others: Any,
     places: Any,
-) -> int:
+) -> Any:
     """Go on at a pixel until all are linked or the next one's links might not fit."""
     n, ndim, n_lines = positions.size - 3, shape.size, len(lines)
     own_line = n_lines // 2
@@ -183,14 +184,13 @@ def _link_some(
     n_inside = 0
     current = np.zeros(ndim, np.int64)
     row_start = row_end = np.int64(0)
-    n_links = starts[pixel]
     while pixel < n and n_links + 3 * n_lines <= others.size:
         position = positions[pixel]
         if position >= row_end:
             rest = position
             is_border = False
             for axis in range(ndim - 1):
-                place = rest // strides[axis]
+                place = np.int64(np.uint64(rest) // np.uint64(strides[axis]))
                 rest -= place * strides[axis]
                 current[axis] = place
                 is_border |= place == 0 or place == shape[axis] - 1
@@ -207,6 +207,7 @@ def _link_some(
         current[ndim - 1] = position - row_start
         for axis in range(ndim):
             coordinates[pixel, axis] = current[axis]
+        links_before = n_links
         before = position > row_start
         behind = position < row_end - 1
         if behind and positions[pixel + 1] == position + 1:
@@ -230,38 +231,44 @@ def _link_some(
                 places[n_links] = 3 * line + 1 + positions[cursor] - middle
                 n_links += 1
                 cursor += 1
+        counts[pixel] = n_links - links_before
         pixel += 1
-        starts[pixel] = n_links
-    return pixel
+    return pixel, n_links
 
 
 @numba.njit(cache=True, nogil=True)
-def thin_junctions(starts: Any, others: Any, places: Any, distances: Any, ranks: Any, n_ranks: int) -> Any:
+def thin_junctions(counts: Any, others: Any, places: Any, distances: Any, ranks: Any, n_ranks: int) -> Any:
     """Leave a shortest tree of the links between pixels with more than two; CSR arrays of both directions."""
-    n = starts.size - 1
-    degrees = np.zeros(n, np.uint16)  # at most 3**8 - 1
+    n = counts.size
+    degrees = counts.copy()
+    end = 0
     for pixel in range(n):
-        for link in range(starts[pixel], starts[pixel + 1]):
+        begin, end = end, end + counts[pixel]
+        for link in range(begin, end):
             degrees[others[link]] += 1
-        degrees[pixel] += starts[pixel + 1] - starts[pixel]
-    begin = np.zeros(n_ranks + 1, np.int64)
+    # Links of junctions by length: first how many of each, then where the next one of each goes.
+    next_of_rank = np.zeros(n_ranks + 1, np.int64)
+    end = 0
     for pixel in range(n):
+        begin, end = end, end + counts[pixel]
         if degrees[pixel] > 2:
-            for link in range(starts[pixel], starts[pixel + 1]):
+            for link in range(begin, end):
                 if degrees[others[link]] > 2:
-                    begin[ranks[places[link]] + 1] += 1
+                    next_of_rank[ranks[places[link]] + 1] += 1
     for rank in range(n_ranks):
-        begin[rank + 1] += begin[rank]
-    ordered_pixels = np.empty(begin[n_ranks], np.int64)
-    ordered_links = np.empty(begin[n_ranks], np.int64)
+        next_of_rank[rank + 1] += next_of_rank[rank]
+    ordered_pixels = np.empty(next_of_rank[n_ranks], np.int64)
+    ordered_links = np.empty(next_of_rank[n_ranks], np.int64)
+    end = 0
     for pixel in range(n):
+        begin, end = end, end + counts[pixel]
         if degrees[pixel] > 2:
-            for link in range(starts[pixel], starts[pixel + 1]):
+            for link in range(begin, end):
                 if degrees[others[link]] > 2:
-                    at = begin[ranks[places[link]]]
-                    ordered_pixels[at] = pixel
-                    ordered_links[at] = link
-                    begin[ranks[places[link]]] += 1
+                    rank = ranks[places[link]]
+                    ordered_pixels[next_of_rank[rank]] = pixel
+                    ordered_links[next_of_rank[rank]] = link
+                    next_of_rank[rank] += 1
 
     parents = np.arange(n if ordered_links.size else 0)
     for k in range(ordered_links.size):
@@ -290,8 +297,10 @@ def thin_junctions(starts: Any, others: Any, places: Any, distances: Any, ranks:
     indices = np.empty(n_links, others.dtype)
     lengths = np.empty(n_links, np.float64)
     # In this order rows come out ascending: links from earlier pixels first, then those to later ones.
+    end = 0
     for pixel in range(n):
-        for link in range(starts[pixel], starts[pixel + 1]):
+        begin, end = end, end + counts[pixel]
+        for link in range(begin, end):
             if places[link] != _LEFT_OUT:
                 other = others[link]
                 length = distances[places[link]]

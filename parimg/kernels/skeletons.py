@@ -254,7 +254,7 @@ def branches(graph: PixelGraph, values: ArrayLike | None = None) -> dict[str, ND
     traced = trace(graph)
     paths = traced.paths
     src, dst = (paths.pixels[ends].astype(np.int64) for ends in (paths.starts[:-1], paths.starts[1:] - 1))
-    labels, _ = tracing.label_skeletons(graph.indptr, graph.indices)
+    labels, _ = tracing.label_skeletons(graph.indptr, *paths)
     if values is None:
         means, deviations = np.ones(len(src)), np.zeros(len(src))
     else:
@@ -263,7 +263,7 @@ def branches(graph: PixelGraph, values: ArrayLike | None = None) -> dict[str, ND
     kinds = JUNCTION_JUNCTION - is_tip[src].astype(np.int64) - is_tip[dst]
     kinds[src == dst] = CYCLE
     table: dict[str, NDArray[Any]] = {
-        "skeleton_id": labels[src].astype(np.int64),
+        "skeleton_id": labels,
         "node_id_src": src,
         "node_id_dst": dst,
         "branch_distance": traced.lengths,
