@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # few different lengths, so they are sorted by counting.
 
 _WORD = 8  # bytes of a word
-_BLOCK = 8  # words that are looked at together
+_BLOCK = 4  # words that are looked at together
 _CHUNK = 512  # blocks that are gone through at a time
 _FEWEST = 4096
 _LEFT_OUT = 2**16 - 1  # instead of a place
