@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
-    from parimg.kernels.skeletons import PixelGraph, branch_label_image, branch_paths, branches, pixel_graph
+    from parimg.kernels.skeleton_analysis import main_branch, prune, sholl
+    from parimg.kernels.skeletons import (
+        BranchPaths,
+        PixelGraph,
+        branch_label_image,
+        branch_paths,
+        branches,
+        pixel_graph,
+    )
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
@@ -22,6 +30,10 @@ _HOMES = {
     "region_vectors": "global_descriptors",
     "rmac": "global_descriptors",
     "rmac_regions": "global_descriptors",
+    "main_branch": "skeleton_analysis",
+    "prune": "skeleton_analysis",
+    "sholl": "skeleton_analysis",
+    "BranchPaths": "skeletons",
     "PixelGraph": "skeletons",
     "branch_label_image": "skeletons",
     "branch_paths": "skeletons",
@@ -34,6 +46,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BranchPaths",
     "Matches",
     "PixelGraph",
     "Verification",
@@ -44,12 +57,15 @@ __all__ = [
     "expand_query",
     "learn_whitening",
     "mac",
+    "main_branch",
     "match_descriptors",
     "nearest_descriptors",
     "pixel_graph",
+    "prune",
     "region_vectors",
     "rmac",
     "rmac_regions",
+    "sholl",
     "verify_matches",
 ]
 

@@ -196,8 +196,11 @@ def pixel_graph(skeleton: ArrayLike, spacing: float | ArrayLike = 1.0) -> PixelG
     around = linking.neighbourhood(tuple(steps.tolist()))
     positions = linking.find_pixels(mask)
     like = np.empty(0, _index_dtype(len(positions), mask.shape))
-    coordinates, *links = linking.link_pixels(positions, np.array(mask.shape, np.int64), around.lines, like)
-    indptr, indices, distances = linking.thin_junctions(*links, around.distances, around.ranks, around.n_ranks)
+    sides = np.array(mask.shape, np.int64)
+    coordinates, counts, others, places = linking.link_pixels(positions, sides, around.lines, like)
+    indptr, indices, distances = linking.thin_junctions(
+        counts, others, places, around.distances, around.ranks, around.n_ranks
+    )
     return PixelGraph(indptr, indices, distances, coordinates, mask.shape, steps)
 
 
