@@ -96,8 +96,8 @@ def main_branch(graph: PixelGraph) -> NDArray[np.bool_]:
 
     Notes
     -----
-    As with ``skan.summarize(..., find_main_branch=True)``, which computes all shortest paths for it; here bounds by
-    the triangle inequality spare nearly all of them. Of several branches between the same two ends the shortest
+    ``skan.summarize(..., find_main_branch=True)`` computes all shortest paths for it; here bounds by the triangle
+    inequality spare nearly all of them. Of several branches between the same two ends the shortest
     counts, where skan takes the last. skan 0.13 marks every branch.
 
     References

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from parimg.decode import ColorMode
 
 
-COLOR_MODES = ("gray", "color", "unchanged")
+COLOR_MODES = ("gray", "color", "unchanged", "stack")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 COLUMN_TYPES = frozenset({*_INTEGERS, "bool", "float16", "float32", "float64", "float", "double", "string"})
 
@@ -50,7 +50,7 @@ class Task:
     """
 
     color: ClassVar[ColorMode] = "gray"
-    """How images are decoded: ``"gray"``, ``"color"`` (RGB) or ``"unchanged"``."""
+    """How images are decoded: ``"gray"``, ``"color"`` (RGB), ``"unchanged"`` or ``"stack"`` (gray, all pages)."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Arrow type by name of the scalar values, where known beforehand."""
 
