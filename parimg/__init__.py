@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
+    from parimg.tasks.skeleton_graph import SkeletonGraph
     from parimg.tasks.task import Task
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "Job": "parimg.job",
     "MatchSIFT": "parimg.tasks.match_sift",
     "Record": "parimg.record",
+    "SkeletonGraph": "parimg.tasks.skeleton_graph",
     "Task": "parimg.tasks.task",
     "connect": "parimg.controller",
     "draw_matches": "parimg.plots",
@@ -39,6 +41,7 @@ __all__ = [
     "Job",
     "MatchSIFT",
     "Record",
+    "SkeletonGraph",
     "Task",
     "connect",
     "draw_matches",

@@ -402,7 +402,7 @@ class Job:
         Parameters
         ----------
         name : str
-            Name of the table among a record's arrays, such as ``"branches"`` of `SkeletonGraph`.
+            Name of the table among a record's arrays, such as ``"branch_table"`` of `SkeletonGraph`.
 
         Returns
         -------

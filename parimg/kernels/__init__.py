@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
-    from parimg.kernels.skeleton_analysis import main_branch, prune, sholl
+    from parimg.kernels.skeleton_analysis import SkeletonCounts, main_branch, prune, sholl, skeleton_counts
     from parimg.kernels.skeletons import (
         BranchPaths,
         PixelGraph,
@@ -33,6 +33,8 @@ _HOMES = {
     "main_branch": "skeleton_analysis",
     "prune": "skeleton_analysis",
     "sholl": "skeleton_analysis",
+    "skeleton_counts": "skeleton_analysis",
+    "SkeletonCounts": "skeleton_analysis",
     "BranchPaths": "skeletons",
     "PixelGraph": "skeletons",
     "branch_label_image": "skeletons",
@@ -49,6 +51,7 @@ __all__ = [
     "BranchPaths",
     "Matches",
     "PixelGraph",
+    "SkeletonCounts",
     "Verification",
     "Whitening",
     "branch_label_image",
@@ -66,6 +69,7 @@ __all__ = [
     "rmac",
     "rmac_regions",
     "sholl",
+    "skeleton_counts",
     "verify_matches",
 ]
 

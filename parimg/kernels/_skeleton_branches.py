@@ -112,7 +112,7 @@ def label_skeletons(indptr: Any, starts: Any, pixels: Any) -> Any:
     labels = np.empty(n_paths, np.int64)
     for path in range(n_paths):
         labels[path] = numbers[lowest[parents[pixels[starts[path]]]]]
-    return labels, n_skeletons
+    return labels
 
 
 @numba.njit(cache=True, nogil=True)

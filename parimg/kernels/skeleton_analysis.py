@@ -1,11 +1,11 @@
-"""What is asked of a skeleton's graph: without its spurs, its main branch, its crossings with spheres.
+"""What is asked of a skeleton's graph: its parts, itself without spurs, main branches, crossings with spheres.
 
 Graphs in, arrays and graphs out. Called by tasks and users; goes on from `skeletons.py`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,60 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from numpy.typing import ArrayLike, NDArray
+
+
+class SkeletonCounts(NamedTuple):
+    """How many there are of what a skeleton is made of.
+
+    Attributes
+    ----------
+    pixels, skeletons : int
+        Isolated pixels are skeletons, too.
+    junctions : int
+        Groups of linked pixels with more than two links.
+    tips : int
+        Pixels with one link.
+    cycles : int
+        Independent ones: how many links could go before all loops are open.
+    """
+
+    pixels: int
+    skeletons: int
+    junctions: int
+    tips: int
+    cycles: int
+
+
+def skeleton_counts(graph: PixelGraph) -> SkeletonCounts:
+    """Count pixels, skeletons, junctions, tips and cycles.
+
+    Parameters
+    ----------
+    graph : PixelGraph
+
+    Returns
+    -------
+    SkeletonCounts
+
+    Examples
+    --------
+    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> skeleton_counts(pixel_graph([[0, 0, 0, 1, 0], [1, 1, 1, 0, 1], [0, 0, 0, 1, 0]]))
+    SkeletonCounts(pixels=6, skeletons=1, junctions=1, tips=1, cycles=1)
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    links = graph.to_scipy()
+    is_junction = graph.degrees > 2
+    n_skeletons, _ = connected_components(links, directed=False)
+    n_junctions, _ = connected_components(links[is_junction][:, is_junction], directed=False)
+    return SkeletonCounts(
+        pixels=len(graph),
+        skeletons=int(n_skeletons),
+        junctions=int(n_junctions),
+        tips=int((graph.degrees == 1).sum()),
+        cycles=len(graph.indices) // 2 - len(graph) + int(n_skeletons),
+    )
 
 
 def prune(graph: PixelGraph, min_length: float, types: Collection[int] = (TIP_JUNCTION,)) -> PixelGraph:

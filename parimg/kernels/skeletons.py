@@ -257,7 +257,7 @@ def branches(graph: PixelGraph, values: ArrayLike | None = None) -> dict[str, ND
     traced = trace(graph)
     paths = traced.paths
     src, dst = (paths.pixels[ends].astype(np.int64) for ends in (paths.starts[:-1], paths.starts[1:] - 1))
-    labels, _ = tracing.label_skeletons(graph.indptr, *paths)
+    labels = tracing.label_skeletons(graph.indptr, *paths)
     if values is None:
         means, deviations = np.ones(len(src)), np.zeros(len(src))
     else:
