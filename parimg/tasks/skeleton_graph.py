@@ -28,7 +28,8 @@ class SkeletonGraph(Task):
     """Measure the skeleton of what is bright or dark in each image: vessels, cells, cracks, roads.
 
     Gray levels become a mask, the mask is thinned to lines one pixel wide, and their pixels become a graph whose
-    branches are measured. TIFF files of several pages and ``.npy`` files of three axes are volumes.
+    branches are measured. TIFF files of several pages and ``.npy`` files of three axes are volumes, and so is any
+    array of three axes that a job is given: colours are made gray in files only.
 
     Parameters
     ----------

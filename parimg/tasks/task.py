@@ -65,7 +65,8 @@ class Task:
         Returns
         -------
         mapping of str to value
-            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays.
+            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays. An array with named
+            fields is a table of its own, see `Job.table`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(self, image)")
 
