@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
     from parimg.tasks.region_search import RegionSearch
+    from parimg.tasks.skeleton_graph import SkeletonGraph
     from parimg.tasks.task import Task
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "MatchSIFT": "parimg.tasks.match_sift",
     "Record": "parimg.record",
     "RegionSearch": "parimg.tasks.region_search",
+    "SkeletonGraph": "parimg.tasks.skeleton_graph",
     "Task": "parimg.tasks.task",
     "connect": "parimg.controller",
     "draw_hits": "parimg.plots",
@@ -47,6 +49,7 @@ __all__ = [
     "MatchSIFT",
     "Record",
     "RegionSearch",
+    "SkeletonGraph",
     "Task",
     "connect",
     "draw_hits",

@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -212,6 +212,61 @@ def _per_channel(option: str, text: str) -> float | tuple[float, ...]:
 
 
 @app.command()
+def skeleton(
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."),
+    ],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")] = None,
+    output: Output = None,
+    branches: Annotated[
+        Path | None, typer.Option(help="Write the table of all branches: .parquet or .csv.")
+    ] = None,
+    overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the skeletons drawn in.")] = None,
+    threshold: Annotated[
+        str, typer.Option(help="Foreground is above this level: a number, otsu or none.")
+    ] = "otsu",
+    invert: Annotated[bool, typer.Option("--invert", help="Foreground is dark.")] = False,
+    min_size: Annotated[int, typer.Option(min=0, help="Foreground of fewer pixels is left out.")] = 0,
+    spacing: Annotated[
+        str, typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5.")
+    ] = "1",
+    prune: Annotated[float, typer.Option(min=0, help="Spurs shorter than this are left out.")] = 0.0,
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+) -> None:
+    """Measure the skeletons of every image's foreground, branch by branch."""
+    _check_output(output)
+    _check_output(branches, "--branches")
+    from parimg.tasks.skeleton_graph import SkeletonGraph
+
+    steps = [_number(step, "--spacing") for step in spacing.split(",")]
+    task = SkeletonGraph(
+        threshold="otsu"
+        if threshold == "otsu"
+        else None
+        if threshold == "none"
+        else _number(threshold, "--threshold"),
+        invert=invert,
+        min_size=min_size,
+        spacing=tuple(steps) if len(steps) > 1 else steps[0],
+        prune=prune,
+        overlays=overlays,
+    )
+    source = images[0] if len(images) == 1 else images
+    _check_source(task, source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        _follow(running, output, sort_by="total_length", inner={"branch_table": branches})
+
+
+@app.command()
 def resume(
     directory: Annotated[Path, typer.Argument(help="The job's directory.")],
     engines: Engines = None,
@@ -234,6 +289,9 @@ def resume(
 def status(
     directory: Annotated[Path, typer.Argument(help="The job's directory.")],
     output: Output = None,
+    table: Annotated[
+        str | None, typer.Option(help="With -o: the table of this name of all records, as branch_table.")
+    ] = None,
 ) -> None:
     """Tell how a job stands, also while another process runs it; with -o, export its table."""
     _check_output(output)
@@ -243,7 +301,7 @@ def status(
     _print_summary(job)
     if job.state in {"interrupted", "aborted", "failed"}:
         print(f"to go on: {job.resume_command}")
-    _export(job, output)
+    _export(job, output, table)
     _exit_by_failures(job)
 
 
@@ -410,13 +468,20 @@ def _controller(engines: int | None, profile: str | None, cluster_id: str) -> It
         yield controller
 
 
-def _check_output(output: Path | None) -> None:
+def _check_output(output: Path | None, option: str = "-o") -> None:
     if output is None:
         return
     if output.suffix not in {".parquet", ".csv"}:
-        raise typer.BadParameter(f"-o must end in .parquet or .csv (got {str(output)!r})")
+        raise typer.BadParameter(f"{option} must end in .parquet or .csv (got {str(output)!r})")
     if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"-o {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
+        raise typer.BadParameter(f"{option} {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{option} wants a number (got {text!r})") from None
 
 
 def _check_source(task: Any, source: str | list[str], column: str | None) -> None:
@@ -433,8 +498,10 @@ def _progress(job: Job) -> contextlib.AbstractContextManager[None]:
     return show_progress(job)
 
 
-def _follow(job: Job, output: Path | None, sort_by: str | None = None) -> None:
-    """Show a job until it ends, then its table and what failed."""
+def _follow(
+    job: Job, output: Path | None, sort_by: str | None = None, inner: Mapping[str, Path | None] | None = None
+) -> None:
+    """Show a job until it ends, then its table and what failed; export it, and tables of its records by name."""
     try:
         with _progress(job):
             job.wait()
@@ -446,6 +513,8 @@ def _follow(job: Job, output: Path | None, sort_by: str | None = None) -> None:
     _print_records(job, sort_by)
     _print_summary(job)
     _export(job, output)
+    for name, path in (inner or {}).items():
+        _export(job, path, name)
     print(f"job: {job.directory}")
     _exit_by_failures(job)
 
@@ -498,10 +567,10 @@ def _reason(record: Record) -> str:
     return f"{record.error}: {record.message}"
 
 
-def _export(job: Job, output: Path | None) -> None:
+def _export(job: Job, output: Path | None, table: str | None = None) -> None:
     if output is None:
         return
-    (job.to_parquet if output.suffix == ".parquet" else job.to_csv)(output)
+    (job.to_parquet if output.suffix == ".parquet" else job.to_csv)(output, table)
     print(f"table: {output}")
 
 

@@ -195,12 +195,12 @@ class Journal:
         return (record for _, record in self._scan("status = 'failed' AND seq > ?", "seq", 0))
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Callable[[], Iterator[Record]]]:
+    def snapshot(self, *, arrays: bool = False) -> Iterator[Callable[[], Iterator[Record]]]:
         """Freeze what is recorded now: a callable that gives the same records, in order, however often.
 
-        The records come without their arrays.
+        The records come without their arrays unless `arrays` are wanted.
         """
-        columns = _RECORD_COLUMNS.replace(" arrays,", " NULL,")
+        columns = _RECORD_COLUMNS if arrays else _RECORD_COLUMNS.replace(" arrays,", " NULL,")
         with self._look() as connection:
             connection.execute("BEGIN")
             yield lambda: (

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
         region_descriptor,
         search_indexes,
     )
+    from parimg.kernels.skeleton_analysis import SkeletonCounts, main_branch, prune, sholl, skeleton_counts
+    from parimg.kernels.skeletons import (
+        BranchPaths,
+        PixelGraph,
+        branch_label_image,
+        branch_paths,
+        branches,
+        pixel_graph,
+    )
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
@@ -35,30 +44,52 @@ _HOMES = {
     "integral_image": "regions",
     "region_descriptor": "regions",
     "search_indexes": "regions",
-    "Whitening": "whitening",
-    "learn_whitening": "whitening",
+    "SkeletonCounts": "skeleton_analysis",
+    "main_branch": "skeleton_analysis",
+    "prune": "skeleton_analysis",
+    "sholl": "skeleton_analysis",
+    "skeleton_counts": "skeleton_analysis",
+    "BranchPaths": "skeletons",
+    "PixelGraph": "skeletons",
+    "branch_label_image": "skeletons",
+    "branch_paths": "skeletons",
+    "branches": "skeletons",
+    "pixel_graph": "skeletons",
     "Verification": "verification",
     "verify_matches": "verification",
+    "Whitening": "whitening",
+    "learn_whitening": "whitening",
 }
 
 __all__ = [
+    "BranchPaths",
     "Matches",
+    "PixelGraph",
     "RegionIndex",
     "RegionMatch",
     "RegionMatches",
+    "SkeletonCounts",
     "Verification",
     "Whitening",
+    "branch_label_image",
+    "branch_paths",
+    "branches",
     "expand_query",
     "integral_image",
     "learn_whitening",
     "mac",
+    "main_branch",
     "match_descriptors",
     "nearest_descriptors",
+    "pixel_graph",
+    "prune",
     "region_descriptor",
     "region_vectors",
     "rmac",
     "rmac_regions",
     "search_indexes",
+    "sholl",
+    "skeleton_counts",
     "verify_matches",
 ]
 

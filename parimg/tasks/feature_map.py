@@ -244,12 +244,9 @@ class FeatureMap(Task):
         """Read the model, try the network on a black image, and make the output folder."""
         self.prepare()
         if self._output_folder is not None:
-            try:
-                os.makedirs(self._output_folder, exist_ok=True)
-            except OSError as error:
-                raise TaskError(f"the output folder cannot be made: {error}") from error
-            if not os.access(self._output_folder, os.W_OK | os.X_OK):
-                raise TaskError(f"the output folder {self._output_folder!r} may not be written by this user")
+            from parimg.tasks.feature_files import make_folder
+
+            make_folder(self._output_folder)
 
     def prepare(self) -> None:
         """Load OpenCV and the network, run it once, and warm the kernels that follow."""

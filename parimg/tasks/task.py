@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from parimg.decode import ColorMode
 
 
-COLOR_MODES = ("gray", "color", "unchanged")
+COLOR_MODES = ("gray", "color", "unchanged", "stack")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 COLUMN_TYPES = frozenset({*_INTEGERS, "bool", "float16", "float32", "float64", "float", "double", "string"})
 
@@ -51,7 +51,7 @@ class Task:
     """
 
     color: ClassVar[ColorMode] = "gray"
-    """How images are decoded: ``"gray"``, ``"color"`` (RGB) or ``"unchanged"``."""
+    """How images are decoded: ``"gray"``, ``"color"`` (RGB), ``"unchanged"`` or ``"stack"`` (gray, all pages)."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Arrow type by name of the scalar values, where known beforehand."""
 
@@ -66,7 +66,8 @@ class Task:
         Returns
         -------
         mapping of str to value
-            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays.
+            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays. An array with named
+            fields is a table of its own, see `Job.table`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(self, image)")
 
