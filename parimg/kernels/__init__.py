@@ -7,12 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from parimg.kernels.convolution import convolve, correlate
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
+    "convolve": "convolution",
+    "correlate": "convolution",
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
@@ -31,6 +34,8 @@ __all__ = [
     "Matches",
     "Verification",
     "Whitening",
+    "convolve",
+    "correlate",
     "expand_query",
     "learn_whitening",
     "mac",

@@ -1,0 +1,324 @@
+"""Convolution by lines: a few extended lines of the input are kept, and tiles of the output are summed over them.
+
+A `_Plan` says once how arrays of a shape are walked, `correlate_lines` walks. Nothing is checked here;
+`convolution.py` checks and calls.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from parimg.kernels import _convolution_loops as loops
+from parimg.kernels import _convolution_tile as tile
+from parimg.kernels._borders import OUTSIDE, axis_runs, source_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+# Strategy: an array of any dimension is walked as planes of lines. A line of the input is copied, converted to the
+# dtype of the sums and extended by its border into one of a ring of line buffers, which stay in the cache, and is
+# read from there by every tile that needs it. So the tile knows of no border, dtype or stride, and every border
+# mode costs the same. Where the lines of a kernel would not fit into the cache, an image is cut into strips.
+
+_CACHED_BYTES = 2**18  # of line buffers; a quarter of the second-level cache
+_NARROWEST_STRIP = 512
+_LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
+_NO_PLANE = -(2**62)
+
+
+class _Axis(NamedTuple):
+    """One axis of the arrays and of the kernel; strides in elements, `before` taps before the output's place."""
+
+    length: int
+    stride: int
+    out_stride: int
+    taps: int
+    before: int
+    mode: str
+
+
+_POINT = _Axis(1, 1, 1, 1, 0, "nearest")
+
+
+class _Plan(NamedTuple):
+    """How arrays of one shape are walked, in elements."""
+
+    numbers: NDArray[np.int64]
+    """What `_walk` unpacks first."""
+    planes: NDArray[np.int64]
+    """Offset of the source plane, by output plane and kernel plane, or `_NO_PLANE`; last, of the output plane."""
+    lines: NDArray[np.int64]
+    """Source line of every extended line, or `OUTSIDE`."""
+    strips: NDArray[np.int64]
+    """First column, columns, first run and end of runs, by strip."""
+    runs: NDArray[np.int64]
+    """Place, length, source and step of the runs that fill an extended line."""
+
+
+def _calling(result: Any, kind: ir.Type) -> Any:
+    """An intrinsic that calls a C function of integers and addresses, by its address."""
+
+    def invoke(_typing_context: Any, address: Any, arguments: Any) -> tuple[Any, Callable[..., ir.Value]]:
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            values = [builder.extract_value(args[1], i) for i in range(len(arguments))]
+            function = ir.FunctionType(kind, [value.type for value in values])
+            value = builder.call(builder.inttoptr(args[0], function.as_pointer()), values)
+            return context.get_dummy_value() if result == types.void else value
+
+        return result(address, arguments), generate
+
+    return intrinsic(invoke)
+
+
+_call = _calling(types.void, ir.VoidType())
+_call_for_float = _calling(types.float64, ir.DoubleType())
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk(
+    source: int,
+    out: int,
+    numbers: NDArray[np.int64],
+    planes: NDArray[np.int64],
+    lines: NDArray[np.int64],
+    strips: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    weights: NDArray[Any],
+    outside: float,
+) -> float:
+    """Correlate from one address to another; NaN if something in between is not finite, else 0."""
+    fill, add_tile, store, casting, rows = numbers[:5]
+    n_planes, height, width, step, line_size = numbers[5:10]
+    source_bytes, source_line, source_column, out_bytes, out_line, out_column = numbers[10:]
+    item_bytes = weights.itemsize
+    line_bytes = line_size * item_bytes
+    n_lines = len(lines) - height + 1
+    window = height + rows - 1
+    buffer = np.empty(n_planes * window * line_size + 64, weights.dtype)
+    begin = (-np.intp(buffer.ctypes.data) % 64) // item_bytes
+    first = np.intp(buffer.ctypes.data) + begin * item_bytes
+    is_blank = np.empty(n_planes * window, np.bool_)
+    sums = np.empty(rows * line_size if store else 0, weights.dtype)
+    table = np.empty(n_planes * window, np.int64)
+    seen = outside - outside
+    for strip in range(len(strips)):
+        column, columns, first_run, end_run = strips[strip]
+        buffer[:] = outside
+        is_blank[:] = True
+        for plane in range(len(planes)):
+            filled = 0
+            line = 0
+            while line < n_lines:
+                line = min(line, n_lines - rows)  # the last tile may do lines again
+                for extended in range(filled, line + window):
+                    for p in range(n_planes):
+                        slot = p * window + extended % window
+                        if planes[plane, p] == _NO_PLANE or lines[extended] == OUTSIDE:
+                            if not is_blank[slot]:
+                                buffer[begin + slot * line_size : begin + (slot + 1) * line_size] = outside
+                                is_blank[slot] = True
+                            continue
+                        is_blank[slot] = False
+                        start = source + (planes[plane, p] + lines[extended] * source_line) * source_bytes
+                        for run in range(first_run, end_run):
+                            to = first + slot * line_bytes + runs[run, 0] * item_bytes
+                            origin = start + runs[run, 2] * source_column * source_bytes
+                            seen += _call_for_float(fill, (origin, runs[run, 3] * source_column, to, runs[run, 1]))
+                filled = line + window
+                for p in range(n_planes):
+                    for i in range(window):
+                        table[p * window + i] = first + (p * window + (line + i) % window) * line_bytes
+                place = out + (planes[plane, n_planes] + line * out_line + column * out_column) * out_bytes
+                target, target_step = (np.intp(sums.ctypes.data), line_size) if store else (place, out_line)
+                kernel = (np.intp(weights.ctypes.data), n_planes, height, width, step)
+                _call(add_tile, (target, target_step, np.intp(table.ctypes.data), *kernel, columns, 0))
+                if store:
+                    for row in range(rows):
+                        to = place + row * out_line * out_bytes
+                        _call(store, (target + row * line_bytes, to, out_column, columns, casting))
+                line += rows
+    return seen
+
+
+def correlate_lines(
+    source: NDArray[Any],
+    weights: NDArray[Any],
+    out: NDArray[Any],
+    modes: tuple[str, ...],
+    before: tuple[int, ...],
+    outside: float,
+    *,
+    casting: int = loops.TRUNCATE,
+    fused: bool = True,
+    skip_zeros: bool = False,
+) -> bool:
+    """Correlate a real array directly.
+
+    Parameters
+    ----------
+    source : ndarray, any integer dtype, float32 or float64, in native byte order, of at least one element
+    weights : ndarray of float32 or float64, C-contiguous, as many axes as `source`
+        Their dtype is that of the sums.
+    out : ndarray of the same dtypes as `source`, of its shape
+        Shares no memory with it.
+    modes, before : tuple, one entry an axis
+        Border modes, and how many taps lie before the one on the output's own place.
+    outside : float
+        Value beyond borders of mode "constant".
+    casting : int
+        How sums become integers.
+    fused : bool
+        Whether a multiplication and addition round once.
+    skip_zeros : bool
+        Whether NaN and infinity must not pass a weight of 0, which takes longer.
+
+    Returns
+    -------
+    bool
+        Whether all values and `outside` are finite.
+    """
+    if source.strides and any(stride % source.itemsize for stride in source.strides):
+        source = source.copy()
+    plan = _plan(
+        source.shape,
+        source.strides,
+        out.strides,
+        weights.shape,
+        modes,
+        before,
+        source.dtype.name,
+        weights.dtype.name,
+        out.dtype.name,
+        casting,
+        fused,
+        skip_zeros,
+    )
+    return _walk(_address(source), _address(out), *plan, weights.ravel(), outside) == 0
+
+
+def _address(array: NDArray[Any]) -> int:
+    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def _plan(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    taps: tuple[int, ...],
+    modes: tuple[str, ...],
+    before: tuple[int, ...],
+    source_dtype: str,
+    dtype: str,
+    out_dtype: str,
+    casting: int,
+    fused: bool,
+    skip_zeros: bool,
+) -> _Plan:
+    source_bytes, out_bytes = np.dtype(source_dtype).itemsize, np.dtype(out_dtype).itemsize
+    in_elements = [stride // source_bytes for stride in strides]
+    out_elements = [stride // out_bytes for stride in out_strides]
+    every = [_Axis(*axis) for axis in zip(shape, in_elements, out_elements, taps, before, modes, strict=True)]
+    axes, inner = _joined([axis for axis in every if axis.length > 1 or axis.taps > 1] or [_POINT])
+    if len(axes) == 1:
+        axes.insert(0, _POINT)
+    *outer, lines, columns = axes
+    planes = _planes(outer)
+    n_planes = planes.shape[1] - 1
+    step = 1 if inner is None else inner.length
+    is_square = n_planes == 1 and step == 1 and lines.taps == columns.taps
+    chosen = tile.choose(lines.length, lines.taps, columns.taps if is_square else 0)
+    add_tile = tile.tile_address(dtype, *chosen, fused=fused)
+    if skip_zeros:
+        chosen, add_tile = tile.Tile(1, 1, 0), loops.taps_address(dtype)
+    tile_columns = chosen.vectors * tile.lanes(dtype)
+    beside = (columns.taps - 1) * step
+    per_column = n_planes * (lines.taps + chosen.rows - 1) * np.dtype(dtype).itemsize
+    strips, runs = _strips(columns, step, beside, max(_CACHED_BYTES // per_column - beside, _NARROWEST_STRIP))
+    line_size = -(-int(strips[:, 1].max()) // tile_columns) * tile_columns + -(-beside // 16) * 16 + 16
+    is_direct = out_dtype == dtype and (inner or columns).out_stride == 1
+    numbers = (
+        loops.fill_address(source_dtype, dtype),
+        add_tile,
+        0 if is_direct else loops.store_address(dtype, out_dtype),
+        casting,
+        chosen.rows,
+        *(n_planes, lines.taps, columns.taps, step, line_size),
+        *(source_bytes, lines.stride, (inner or columns).stride),
+        *(out_bytes, lines.out_stride, (inner or columns).out_stride),
+    )
+    return _Plan(
+        np.array(numbers, np.int64),
+        planes,
+        source_index(lines.mode, lines.length, lines.before, lines.taps - 1 - lines.before).astype(np.int64),
+        strips,
+        runs,
+    )
+
+
+def _joined(axes: list[_Axis]) -> tuple[list[_Axis], _Axis | None]:
+    """Axes without the short last ones that are not correlated, such as colour, and these as one or None."""
+    inner = None
+    while len(axes) > 1:
+        *before, line, last = axes
+        size = 1 if inner is None else inner.length
+        if last.taps > 1 or last.length * size > _LONGEST_MERGED:
+            break
+        stride, out_stride = (last.stride, last.out_stride) if inner is None else (inner.stride, inner.out_stride)
+        joined = _Axis(last.length * size, stride, out_stride, 1, 0, last.mode)
+        if (line.stride, line.out_stride) != (joined.length * stride, joined.length * out_stride):
+            break
+        axes, inner = [*before, line], joined
+    return axes, inner
+
+
+def _planes(axes: list[_Axis]) -> NDArray[np.int64]:
+    """Offsets of the source planes and of the output plane, see `_Plan`."""
+    sources, outs = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
+    for axis in axes:
+        extended = source_index(axis.mode, axis.length, axis.before, axis.taps - 1 - axis.before)
+        here = extended[np.arange(axis.length)[:, None] + np.arange(axis.taps)]
+        offsets = np.where(here == OUTSIDE, _NO_PLANE, here * axis.stride)
+        both = sources[:, None, :, None] + offsets[None, :, None, :]
+        is_outside = (sources == _NO_PLANE)[:, None, :, None] | (offsets == _NO_PLANE)[None, :, None, :]
+        n_out, n_in = sources.shape
+        sources = np.where(is_outside, _NO_PLANE, both).reshape(n_out * axis.length, n_in * axis.taps)
+        outs = (outs[:, None] + np.arange(axis.length) * axis.out_stride).ravel()
+    return np.column_stack([sources, outs])
+
+
+def _strips(columns: _Axis, step: int, beside: int, widest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut a line into strips, and tell what fills the extended line of each, see `_Plan`."""
+    pixels = axis_runs(columns.mode, columns.length, columns.before, columns.taps - 1 - columns.before)
+    elements: list[tuple[int, int, int, int]] = []
+    for place, length, source, run_step in pixels:
+        if source == OUTSIDE:
+            continue
+        if step == 1 or run_step == 1:
+            elements.append((place * step, length * step, source * step, run_step))
+        else:
+            one_by_one = ((place + i, source + i * run_step) for i in range(length))
+            elements.extend((to * step, step, origin * step, 1) for to, origin in one_by_one)
+    size = columns.length * step
+    width = -(-size // -(-size // widest))
+    width = min(-(-width // 64) * 64, size)
+    strips: list[tuple[int, int, int, int]] = []
+    runs: list[tuple[int, int, int, int]] = []
+    for first in range(0, size, width):
+        count = min(width, size - first)
+        before = len(runs)
+        for place, length, source, run_step in elements:
+            begin, end = max(place, first), min(place + length, first + count + beside)
+            if begin < end:
+                runs.append((begin - first, end - begin, source + (begin - place) * run_step, run_step))
+        strips.append((first, count, before, len(runs)))
+    return np.array(strips, np.int64), np.array(runs, np.int64).reshape(-1, 4)
