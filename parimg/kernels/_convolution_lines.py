@@ -46,6 +46,7 @@ class _Axis(NamedTuple):
     mode: str
 
 
+_NO_WEIGHTS = {np.dtype(dtype): np.empty((0, 0), dtype) for dtype in (np.float32, np.float64)}
 _POINT = _Axis(1, 1, 1, 1, 0, "nearest")
 
 
@@ -93,12 +94,17 @@ def _walk(
     strips: NDArray[np.int64],
     runs: NDArray[np.int64],
     weights: NDArray[Any],
+    line_weights: NDArray[Any],
     outside: float,
 ) -> float:
-    """Correlate from one address to another; NaN if something in between is not finite, else 0."""
-    fill, add_tile, store, casting, rows = numbers[:5]
-    n_planes, height, width, step, line_size = numbers[5:10]
-    source_bytes, source_line, source_column, out_bytes, out_line, out_column = numbers[10:]
+    """Correlate from one address to another; NaN if something in between is not finite, else 0.
+
+    With `line_weights`, a row for each plane, every line is first correlated with these, and then across lines
+    with `weights`; all planes are of the same source plane.
+    """
+    fill, add_tile, add_line, store, casting, rows = numbers[:6]
+    n_planes, height, width, step, line_size = numbers[6:11]
+    source_bytes, source_line, source_column, out_bytes, out_line, out_column = numbers[11:]
     item_bytes = weights.itemsize
     line_bytes = line_size * item_bytes
     n_lines = len(lines) - height + 1
@@ -107,45 +113,63 @@ def _walk(
     begin = (-np.intp(buffer.ctypes.data) % 64) // item_bytes
     first = np.intp(buffer.ctypes.data) + begin * item_bytes
     is_blank = np.empty(n_planes * window, np.bool_)
+    blank = np.full(n_planes, outside, weights.dtype)
+    whole_line = np.empty(line_size if add_line else 0, weights.dtype)
+    whole_address = np.array([np.intp(whole_line.ctypes.data)])
+    for p in range(len(line_weights)):
+        blank[p] = outside * line_weights[p].sum()
     sums = np.empty(rows * line_size if store else 0, weights.dtype)
-    table = np.empty(n_planes * window, np.int64)
+    slots = np.empty((n_planes, 2 * window), np.int64)  # addresses of the ring, twice in a row
+    for p in range(n_planes):
+        for i in range(2 * window):
+            slots[p, i] = first + (p * window + i % window) * line_bytes
+    table = np.intp(slots.ctypes.data)
     seen = outside - outside
     for strip in range(len(strips)):
         column, columns, first_run, end_run = strips[strip]
-        buffer[:] = outside
+        for slot in range(n_planes * window):
+            buffer[begin + slot * line_size : begin + (slot + 1) * line_size] = blank[slot // window]
+        whole_line[:] = outside
         is_blank[:] = True
         for plane in range(len(planes)):
-            filled = 0
-            line = 0
+            filled = next_slot = line = first_slot = 0
             while line < n_lines:
-                line = min(line, n_lines - rows)  # the last tile may do lines again
+                if line > n_lines - rows:  # the last tile does lines again
+                    line = n_lines - rows
+                    first_slot = line % window
                 for extended in range(filled, line + window):
                     for p in range(n_planes):
-                        slot = p * window + extended % window
+                        slot = p * window + next_slot
                         if planes[plane, p] == _NO_PLANE or lines[extended] == OUTSIDE:
                             if not is_blank[slot]:
-                                buffer[begin + slot * line_size : begin + (slot + 1) * line_size] = outside
+                                buffer[begin + slot * line_size : begin + (slot + 1) * line_size] = blank[p]
                                 is_blank[slot] = True
                             continue
                         is_blank[slot] = False
+                        slot_address = first + slot * line_bytes
+                        filled_address = whole_address[0] if add_line else slot_address
                         start = source + (planes[plane, p] + lines[extended] * source_line) * source_bytes
-                        for run in range(first_run, end_run):
-                            to = first + slot * line_bytes + runs[run, 0] * item_bytes
+                        for run in range(first_run, end_run if p == 0 or not add_line else first_run):
+                            to = filled_address + runs[run, 0] * item_bytes
                             origin = start + runs[run, 2] * source_column * source_bytes
                             seen += _call_for_float(fill, (origin, runs[run, 3] * source_column, to, runs[run, 1]))
+                        if add_line:
+                            one_line = (np.intp(whole_address.ctypes.data), 1)
+                            taps = (np.intp(line_weights[p].ctypes.data), 1, 1, line_weights.shape[1], step)
+                            _call(add_line, (slot_address, 0, *one_line, *taps, columns, 0))
+                    next_slot = next_slot + 1 if next_slot + 1 < window else 0
                 filled = line + window
-                for p in range(n_planes):
-                    for i in range(window):
-                        table[p * window + i] = first + (p * window + (line + i) % window) * line_bytes
                 place = out + (planes[plane, n_planes] + line * out_line + column * out_column) * out_bytes
                 target, target_step = (np.intp(sums.ctypes.data), line_size) if store else (place, out_line)
                 kernel = (np.intp(weights.ctypes.data), n_planes, height, width, step)
-                _call(add_tile, (target, target_step, np.intp(table.ctypes.data), *kernel, columns, 0))
+                window_table = table + first_slot * 8
+                _call(add_tile, (target, target_step, window_table, 2 * window, *kernel, columns, 0))
                 if store:
                     for row in range(rows):
                         to = place + row * out_line * out_bytes
                         _call(store, (target + row * line_bytes, to, out_column, columns, casting))
                 line += rows
+                first_slot = first_slot + rows if first_slot + rows < window else first_slot + rows - window
     return seen
 
 
@@ -153,6 +177,7 @@ def correlate_lines(
     source: NDArray[Any],
     weights: NDArray[Any],
     out: NDArray[Any],
+    taps: tuple[int, ...],
     modes: tuple[str, ...],
     before: tuple[int, ...],
     outside: float,
@@ -160,18 +185,19 @@ def correlate_lines(
     casting: int = loops.TRUNCATE,
     fused: bool = True,
     skip_zeros: bool = False,
+    line_weights: NDArray[Any] | None = None,
 ) -> bool:
-    """Correlate a real array directly.
+    """Correlate a real array directly, or along its last axis with two and more taps and then across.
 
     Parameters
     ----------
     source : ndarray, any integer dtype, float32 or float64, in native byte order, of at least one element
-    weights : ndarray of float32 or float64, C-contiguous, as many axes as `source`
+    weights : ndarray of float32 or float64, C-contiguous
         Their dtype is that of the sums.
     out : ndarray of the same dtypes as `source`, of its shape
         Shares no memory with it.
-    modes, before : tuple, one entry an axis
-        Border modes, and how many taps lie before the one on the output's own place.
+    taps, modes, before : tuple, one entry an axis
+        Shape of the kernel, border modes, and how many taps lie before the one on the output's own place.
     outside : float
         Value beyond borders of mode "constant".
     casting : int
@@ -180,6 +206,9 @@ def correlate_lines(
         Whether a multiplication and addition round once.
     skip_zeros : bool
         Whether NaN and infinity must not pass a weight of 0, which takes longer.
+    line_weights : ndarray of the dtype of `weights`, shape (terms, taps), optional
+        What lines are correlated with first, for a kernel that is a sum of products; `weights` then is of shape
+        (terms, taps), what is correlated across lines. Other axes have one tap.
 
     Returns
     -------
@@ -192,17 +221,19 @@ def correlate_lines(
         source.shape,
         source.strides,
         out.strides,
-        weights.shape,
+        taps,
         modes,
         before,
-        source.dtype.name,
-        weights.dtype.name,
-        out.dtype.name,
+        source.dtype,
+        weights.dtype,
+        out.dtype,
         casting,
         fused,
         skip_zeros,
+        0 if line_weights is None else len(line_weights),
     )
-    return _walk(_address(source), _address(out), *plan, weights.ravel(), outside) == 0
+    by_line = _NO_WEIGHTS[weights.dtype] if line_weights is None else line_weights
+    return _walk(_address(source), _address(out), *plan, weights.ravel(), by_line, outside) == 0
 
 
 def _address(array: NDArray[Any]) -> int:
@@ -217,42 +248,52 @@ def _plan(
     taps: tuple[int, ...],
     modes: tuple[str, ...],
     before: tuple[int, ...],
-    source_dtype: str,
-    dtype: str,
-    out_dtype: str,
+    source_dtype: np.dtype[Any],
+    dtype: np.dtype[Any],
+    out_dtype: np.dtype[Any],
     casting: int,
     fused: bool,
     skip_zeros: bool,
+    terms: int,
 ) -> _Plan:
-    source_bytes, out_bytes = np.dtype(source_dtype).itemsize, np.dtype(out_dtype).itemsize
+    source_bytes, out_bytes = source_dtype.itemsize, out_dtype.itemsize
     in_elements = [stride // source_bytes for stride in strides]
     out_elements = [stride // out_bytes for stride in out_strides]
     every = [_Axis(*axis) for axis in zip(shape, in_elements, out_elements, taps, before, modes, strict=True)]
     axes, inner = _joined([axis for axis in every if axis.length > 1 or axis.taps > 1] or [_POINT])
+    if terms:
+        if inner is not None and axes[-1].taps == 1:
+            axes, inner = [*axes, inner], None
+        axes.sort(key=lambda axis: axis.taps > 1)
     if len(axes) == 1:
         axes.insert(0, _POINT)
     *outer, lines, columns = axes
     planes = _planes(outer)
     n_planes = planes.shape[1] - 1
     step = 1 if inner is None else inner.length
-    is_square = n_planes == 1 and step == 1 and lines.taps == columns.taps
-    chosen = tile.choose(lines.length, lines.taps, columns.taps if is_square else 0)
-    add_tile = tile.tile_address(dtype, *chosen, fused=fused)
+    width = 1 if terms else columns.taps
+    if terms:
+        planes = np.column_stack([np.repeat(planes[:, :1], terms, 1), planes[:, 1:]])
+        n_planes = terms
+    is_square = n_planes == 1 and step == 1 and lines.taps == width
+    chosen = tile.choose(lines.length, lines.taps, width if is_square else 0)
+    add_tile = tile.tile_address(dtype.name, *chosen, fused=fused)
     if skip_zeros:
-        chosen, add_tile = tile.Tile(1, 1, 0), loops.taps_address(dtype)
-    tile_columns = chosen.vectors * tile.lanes(dtype)
+        chosen, add_tile = tile.Tile(1, 1, 0), loops.taps_address(dtype.name)
+    tile_columns = max(chosen.vectors, tile.ONE_LINE.vectors) * tile.lanes(dtype.name)
     beside = (columns.taps - 1) * step
-    per_column = n_planes * (lines.taps + chosen.rows - 1) * np.dtype(dtype).itemsize
+    per_column = n_planes * (lines.taps + chosen.rows - 1) * dtype.itemsize
     strips, runs = _strips(columns, step, beside, max(_CACHED_BYTES // per_column - beside, _NARROWEST_STRIP))
     line_size = -(-int(strips[:, 1].max()) // tile_columns) * tile_columns + -(-beside // 16) * 16 + 16
     is_direct = out_dtype == dtype and (inner or columns).out_stride == 1
     numbers = (
-        loops.fill_address(source_dtype, dtype),
+        loops.fill_address(source_dtype.name, dtype.name),
         add_tile,
-        0 if is_direct else loops.store_address(dtype, out_dtype),
+        tile.tile_address(dtype.name, *tile.ONE_LINE, fused=fused) if terms else 0,
+        0 if is_direct else loops.store_address(dtype.name, out_dtype.name),
         casting,
         chosen.rows,
-        *(n_planes, lines.taps, columns.taps, step, line_size),
+        *(n_planes, lines.taps, width, step, line_size),
         *(source_bytes, lines.stride, (inner or columns).stride),
         *(out_bytes, lines.out_stride, (inner or columns).out_stride),
     )

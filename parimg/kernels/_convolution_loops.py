@@ -114,6 +114,7 @@ def _add_taps(  # pragma: no cover
     out: Any,
     _out_stride: int,
     lines: Any,
+    line_count: int,
     weights: Any,
     planes: int,
     height: int,
@@ -125,10 +126,10 @@ def _add_taps(  # pragma: no cover
     """Do the same as a tile of one row, leaving out taps of weight 0: NaN and infinity do not pass them."""
     for i in range(columns):
         out[i] = 0
-    for line in range(planes * height):
-        source = _line(lines[line], out)
+    for row in range(planes * height):
+        source = _line(lines[row // height * line_count + row % height], out)
         for x in range(width):
-            weight = weights[line * width + x]
+            weight = weights[row * width + x]
             if weight != 0:
                 for i in range(columns):
                     out[i] += source[i + x * step] * weight

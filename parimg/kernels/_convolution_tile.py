@@ -34,7 +34,6 @@ _HAS_AVX512 = "+avx512f" in _FEATURES.split(",")
 _VECTOR_BYTES = 64 if _HAS_AVX512 else 32 if "+avx" in _FEATURES.split(",") else 16
 # Sums of a tile and the vectors that are read fill the registers, 32 with AVX-512 and else 16.
 _ROWS, _VECTORS = (6, 4) if _HAS_AVX512 else (4, 2)
-_SINGLE_ROW_VECTORS = 8
 _WRITTEN_OUT = (3, 5)  # sides of square kernels that have tiles of their own
 
 _types: Any = types  # untyped, as is the next
@@ -51,10 +50,13 @@ class Tile(NamedTuple):
     side: int
 
 
+ONE_LINE = Tile(1, 8, 0)
+
+
 def choose(lines: int, height: int, side: int) -> Tile:
     """The tile for an output of so many lines and a kernel of that height; `side` where it is square, else 0."""
     if lines < _ROWS or height == 1:
-        return Tile(1, _SINGLE_ROW_VECTORS, 0)
+        return ONE_LINE
     if side in _WRITTEN_OUT:
         return Tile(_ROWS, _VECTORS, side)
     return Tile(min(_ROWS, height + 1), _VECTORS, 0)
@@ -70,6 +72,7 @@ def _add_tile(
     out: Any,
     out_stride: Any,
     lines: Any,
+    line_count: Any,
     weights: Any,
     planes: Any,
     height: Any,
@@ -80,10 +83,11 @@ def _add_tile(
 ) -> tuple[Any, Callable[..., ir.Value]]:
     """Write `columns` columns of `rows` output rows: sums over `planes` x `height` x `width` taps.
 
-    `lines` holds the addresses of height + rows - 1 input lines a plane; neighbouring taps lie `step` elements
-    apart. Reads up to a tile's width beyond the last column, writes none beyond. Nothing is passed in `sizes`:
-    its type holds four numbers as lengths of tuples, rows and vectors of the tile, 0 or the side of a square
-    kernel for which everything is written out (one plane, step 1), and whether multiply-adds are fused.
+    `lines` holds `line_count` addresses a plane, of which the first height + rows - 1 are the input lines';
+    neighbouring taps lie `step` elements apart. Reads up to a tile's width beyond the last column, writes none
+    beyond. Nothing is passed in `sizes`: its type holds four numbers as lengths of tuples, rows and vectors of the
+    tile, 0 or the side of a square kernel for which everything is written out (one plane, step 1), and whether
+    multiply-adds are fused.
     """
     n_rows, n_vectors, side, is_fused = (kind.count for kind in sizes.dtype.types)
     element = ir.FloatType() if weights.dtype == types.float32 else ir.DoubleType()
@@ -93,9 +97,8 @@ def _add_tile(
 
     def generate(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         b = builder
-        out_p, out_step, line_table, weight_p, n_planes, kernel_height, kernel_width, tap_step, n_columns = args[
-            :9
-        ]
+        out_p, out_step, line_table, n_lines, weight_p, n_planes = args[:6]
+        kernel_height, kernel_width, tap_step, n_columns = args[6:10]
         out_p = b.bitcast(out_p, element.as_pointer())
         weight_p = b.bitcast(weight_p, element.as_pointer())
         line_table = b.bitcast(line_table, _intp_pointer)
@@ -105,7 +108,6 @@ def _add_tile(
             totals = {place: b.alloca(vector) for place in tile}
         if side:
             n_planes, kernel_height, kernel_width, tap_step = (_intp(n) for n in (1, side, side, 1))
-        n_lines = b.add(kernel_height, _intp(n_rows - 1))
         kernel_size = b.mul(kernel_height, kernel_width)
 
         def in_all_lanes(scalar: ir.Value) -> ir.Value:
@@ -179,7 +181,7 @@ def _add_tile(
                                 _store_first(b, total, place, b.sub(left, _intp(v * lanes)), lanes, item_bytes)
         return _context.get_dummy_value()
 
-    kinds = (out, out_stride, lines, weights, planes, height, width, step, columns, sizes)
+    kinds = (out, out_stride, lines, line_count, weights, planes, height, width, step, columns, sizes)
     return types.void(*kinds), generate
 
 
@@ -207,6 +209,7 @@ def _tile_function(  # pragma: no cover
     out: Any,
     out_stride: int,
     lines: Any,
+    line_count: int,
     weights: Any,
     planes: int,
     height: int,
@@ -215,7 +218,7 @@ def _tile_function(  # pragma: no cover
     columns: int,
     sizes: Any,
 ) -> None:
-    _tile(out, out_stride, lines, weights, planes, height, width, step, columns, sizes)
+    _tile(out, out_stride, lines, line_count, weights, planes, height, width, step, columns, sizes)
 
 
 def tile_address(dtype: str, rows: int, vectors: int, side: int, *, fused: bool) -> int:
@@ -225,7 +228,7 @@ def tile_address(dtype: str, rows: int, vectors: int, side: int, *, fused: bool)
 
 
 def tile_kinds(dtype: str) -> list[Any]:
-    return [pointer(dtype), types.intp, pointer("intp"), pointer(dtype), *[types.intp] * 5]
+    return [pointer(dtype), types.intp, pointer("intp"), types.intp, pointer(dtype), *[types.intp] * 5]
 
 
 def pointer(dtype: str) -> Any:
