@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,12 @@ def block_shape(shape: tuple[int, ...], taps: tuple[int, ...]) -> tuple[int, ...
         for size, k in zip(shape, taps, strict=True)
     )
     return tuple(scipy.fft.next_fast_len(size, real=True) for size in wanted)
+
+
+def transformed_elements(shape: tuple[int, ...], taps: tuple[int, ...]) -> int:
+    """How many elements all blocks have together, a measure of the time."""
+    sides = zip(shape, taps, block_shape(shape, taps), strict=True)
+    return math.prod(-(-size // (side - k + 1)) * side for size, k, side in sides)
 
 
 def spectrum(weights: NDArray[Any], block: tuple[int, ...]) -> NDArray[Any]:

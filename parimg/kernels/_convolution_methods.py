@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels._convolution_fft import correlate_blocks, spectrum
+from parimg.kernels._convolution_fft import correlate_blocks, spectrum, transformed_elements
 from parimg.kernels._convolution_lines import correlate_lines
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from parimg.kernels._convolution_arguments import Placement
 
-# Measured on a Zen 5 EPYC, one thread, 1024 x 1024; docs/convolution.md has the times.
+# In units of one multiplication of the direct sum. Measured on a Zen 5 EPYC, one thread, 1024 x 1024; the times are
+# in docs/convolution.md.
 CROSSOVERS = {
-    "separable": 1.5,  # passes are taken for terms x (height + width) x this < height x width
-    "fft float32": 3000.0,  # transforms are taken from so many taps on
-    "fft float64": 1200.0,
+    "separable": 2.5,  # a multiplication of a pass
+    "fft float32": 950.0,  # an element of a block that is transformed and back
+    "fft float64": 600.0,
 }
+_SMALLEST_FACTORED = 25  # taps
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 
 
@@ -80,8 +82,9 @@ class Kernel:
         rest = np.squeeze(self.weights, self._single_axes)
         vectors = []
         while rest.ndim > 1:
-            first, *others = map(int, np.unravel_index(np.abs(rest).argmax(), rest.shape))
-            vector: NDArray[np.float64] = rest[(slice(None), *others)]
+            by_first = rest.reshape(len(rest), -1)
+            first, other = divmod(int(np.abs(rest).argmax()), by_first.shape[1])
+            vector = by_first[:, other]
             if self.is_whole:  # then the other vectors are whole, too, and products exact
                 vector = vector / max(math.gcd(*map(int, vector)), 1)
             rest_of_it = rest[first] / vector[first] if vector[first] else rest[first]
@@ -91,10 +94,8 @@ class Kernel:
             rest = rest_of_it
         return (*vectors, rest)
 
-    def factors(self, dtype: str) -> Factors | None:
+    def factors(self, dtype: str) -> Factors:
         """The fewest products whose sum a kernel of two axes is, to the precision of the dtype, by SVD."""
-        if len(self.axes) != 2:
-            return None
         if self.vectors is not None:
             return Factors(self.vectors[0][None], self.vectors[1][None])
         left, sizes, right = self._decomposed
@@ -138,30 +139,21 @@ def run(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, ho
 
 
 def _fastest(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
-    weights = kernel.weights
-    if len(kernel.axes) < 2 or weights.size < 25 or how.precision == "float64":
+    size = kernel.weights.size
+    if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
-    if weights.size <= _LARGEST_FACTORED and len(kernel.axes) == 2:
+    is_exact = kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
+    if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
-        if factors is not None:
-            passes = factors.across.size + factors.along.size
-            if passes * CROSSOVERS["separable"] < weights.size and _keeps_exact(source, kernel, out):
-                return "separable"
-    elif kernel.vectors is not None and _keeps_exact(source, kernel, out):
+        is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
+        if is_worth_it and (kernel.vectors is not None or not is_exact):
+            return "separable"
+    elif len(kernel.axes) > 1 and kernel.vectors is not None:
         return "separable"
-    if weights.size >= CROSSOVERS[f"fft {dtype}"] and not _is_exact(source, kernel, out):
-        return "fft"
-    return "direct"
-
-
-def _is_exact(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
-    """Whether the direct sum has no rounding that an integer output would show."""
-    return kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
-
-
-def _keeps_exact(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
-    """Whether passes are as exact as the direct sum is."""
-    return kernel.vectors is not None or not _is_exact(source, kernel, out)
+    sides = tuple(source.shape[axis] for axis in kernel.axes)
+    elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
+    is_worth_it = elements * CROSSOVERS[f"fft {dtype}"] < math.prod(sides) * size
+    return "fft" if is_worth_it and not is_exact else "direct"
 
 
 def _run_directly(
@@ -195,10 +187,10 @@ def _run_in_passes(
     shape = how.placed.shape
     if len(kernel.axes) == 2:
         factors = kernel.factors(dtype)
-        if factors is None or factors.across.size + factors.along.size > kernel.weights.size:
+        if factors.across.size + factors.along.size > kernel.weights.size:
             raise ValueError(
                 f"method='separable' wants weights that are a product or a short sum of products (got "
-                f"{1 if factors is None else len(factors.across)} terms for shape {shape}); take 'direct' or 'fft'"
+                f"{len(factors.across)} terms for shape {shape}); take 'direct' or 'fft'"
             )
     elif kernel.vectors is None:
         raise ValueError(
