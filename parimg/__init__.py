@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from parimg.job import Job, open_job
     from parimg.plots import draw_matches
     from parimg.record import Record
+    from parimg.tasks.convolve import Convolve
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Controller": "parimg.controller",
+    "Convolve": "parimg.tasks.convolve",
     "FeatureMap": "parimg.tasks.feature_map",
     "Function": "parimg.tasks.function",
     "Job": "parimg.job",
@@ -34,6 +36,7 @@ _HOMES = {
 
 __all__ = [
     "Controller",
+    "Convolve",
     "FeatureMap",
     "Function",
     "Job",

@@ -291,7 +291,7 @@ def _plan(
         add_tile,
         tile.tile_address(dtype.name, *tile.ONE_LINE, fused=fused) if terms else 0,
         0 if is_direct else loops.store_address(dtype.name, out_dtype.name),
-        casting,
+        casting if out_dtype.kind in "iu" else loops.TRUNCATE,  # which leaves floats as they are
         chosen.rows,
         *(n_planes, lines.taps, width, step, line_size),
         *(source_bytes, lines.stride, (inner or columns).stride),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from parimg.kernels._convolution_arguments import Placement
 
-# In units of one multiplication of the direct sum. Measured on a Zen 5 EPYC, one thread, 1024 x 1024; the times are
-# in docs/convolution.md.
+# In units of one multiplication of the direct sum, measured on a Zen 5 EPYC, one thread, 1024 x 1024; the times
+# stand in docs/convolution.md.
 CROSSOVERS = {
     "separable": 2.5,  # a multiplication of a pass
     "fft float32": 950.0,  # an element of a block that is transformed and back

@@ -360,7 +360,8 @@ class TestCasting:
 
     def test_floats_are_not_touched(self):
         for casting in ("truncate", "round", "saturate"):
-            assert convolve([1.5], [1.0], casting=casting).tolist() == [1.5]
+            for dtype in (np.float32, np.float64):
+                assert convolve([1.5, 0.25], [1.0], dtype, casting=casting).tolist() == [1.5, 0.25]
 
     def test_a_uint16_sum_of_whole_weights_is_exact_beyond_24_bits(self):
         source = np.full((4, 4), 65535, np.uint16)
