@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from parimg.kernels._convolution_arguments import Placement
+
 # Strategy: an array of any dimension is walked as planes of lines. A line of the input is copied, converted to the
 # dtype of the sums and extended by its border into one of a ring of line buffers, which stay in the cache, and is
 # read from there by every tile that needs it. So the tile knows of no border, dtype or stride, and every border
@@ -215,7 +217,7 @@ def correlate_lines(
     bool
         Whether all values and `outside` are finite.
     """
-    if source.strides and any(stride % source.itemsize for stride in source.strides):
+    if any(stride % source.itemsize for stride in source.strides):
         source = source.copy()
     plan = _plan(
         source.shape,
@@ -233,11 +235,47 @@ def correlate_lines(
         0 if line_weights is None else len(line_weights),
     )
     by_line = _NO_WEIGHTS[weights.dtype] if line_weights is None else line_weights
-    return _walk(_address(source), _address(out), *plan, weights.ravel(), by_line, outside) == 0
+    return PreparedLines(plan, weights.ravel(), by_line).run(source, out, outside)
 
 
-def _address(array: NDArray[Any]) -> int:
-    return array.__array_interface__["data"][0]  # type: ignore[no-any-return]
+class PreparedLines(NamedTuple):
+    """All that a direct sum needs but the arrays, which must be of the shape, strides and dtypes prepared for."""
+
+    plan: _Plan
+    weights: NDArray[Any]
+    line_weights: NDArray[Any]
+
+    def run(self, source: NDArray[Any], out: NDArray[Any], outside: float) -> bool:
+        """Correlate; see `correlate_lines`."""
+        numbers, planes, lines, strips, runs = self.plan
+        found = _walk(
+            source.__array_interface__["data"][0],
+            out.__array_interface__["data"][0],
+            numbers,
+            planes,
+            lines,
+            strips,
+            runs,
+            self.weights,
+            self.line_weights,
+            outside,
+        )
+        return bool(found == 0)
+
+
+def prepare_lines(
+    source: NDArray[Any],
+    weights: NDArray[Any],
+    out: NDArray[Any],
+    placed: Placement,
+    *,
+    casting: int,
+    fused: bool,
+) -> PreparedLines:
+    """What `correlate_lines` would do with such arrays, for many calls; strides are whole elements."""
+    dtypes = (source.dtype, weights.dtype, out.dtype)
+    plan = _plan(source.shape, source.strides, out.strides, *placed, *dtypes, casting, fused, False, 0)
+    return PreparedLines(plan, weights.ravel(), _NO_WEIGHTS[weights.dtype])
 
 
 @lru_cache(maxsize=256)

@@ -127,7 +127,7 @@ def run(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, ho
     ValueError
         If passes are asked for and the kernel is no product, and of two axes no short sum of products.
     """
-    method = how.method if how.method != "auto" else _fastest(source, kernel, out, how, dtype)
+    method = choose(source, kernel, out, how, dtype)
     if method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, out, cval, how, dtype)
     elif method == "fft" and kernel.axes:
@@ -138,7 +138,10 @@ def run(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, ho
         _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=kernel.has_zeros)
 
 
-def _fastest(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
+def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
+    """The method asked for, or the fastest."""
+    if how.method != "auto":
+        return how.method
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"

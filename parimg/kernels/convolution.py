@@ -6,18 +6,21 @@ call this; `_convolution_lines.py` and its neighbours hold the ways a convolutio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from parimg.kernels._convolution_arguments import output_array, placement
+from parimg.kernels._convolution_lines import prepare_lines
 from parimg.kernels._convolution_loops import ROUND, SATURATE, TRUNCATE
-from parimg.kernels._convolution_methods import How, as_kernel, run
+from parimg.kernels._convolution_methods import How, as_kernel, choose, run
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from parimg.kernels._convolution_arguments import Axes, Mode, Origin
+    from parimg.kernels._convolution_lines import PreparedLines
     from parimg.kernels._convolution_methods import Kernel
 
 Method = Literal["auto", "direct", "separable", "fft"]
@@ -171,6 +174,19 @@ def _filter(
     *,
     is_convolution: bool,
 ) -> NDArray[Any]:
+    if type(given) is np.ndarray and type(weights) is np.ndarray and (output is None or type(output) is type):
+        # Working out what is to be done takes longer than a small image: it is remembered.
+        kinds = (given.shape, given.strides, given.dtype, weights.shape, weights.dtype, weights.tobytes())
+        choices = (method, precision, casting, is_convolution)
+        try:
+            known: Any = (output, mode, origin, axes, choices, type(cval))
+            prepared = _prepared(*kinds, *known)
+        except TypeError:  # a list among them, or a mistake, which is told below
+            prepared = None
+        if prepared is not None:
+            out = np.empty(given.shape, prepared.dtype)
+            if prepared.lines.run(given, out, float(cval.real)) or not prepared.has_zeros:
+                return out
     if method not in _METHODS or precision not in _PRECISIONS or casting not in _CASTINGS:
         _refuse_choice(method, precision, casting)
     source, kernel = _numbers(given, "input"), _numbers(weights, "weights")
@@ -192,6 +208,50 @@ def _filter(
     if target is not out:
         out[...] = np.trunc(target) if out.dtype.kind == "b" else target
     return out
+
+
+class _Prepared(NamedTuple):
+    """A direct sum into a new array."""
+
+    lines: PreparedLines
+    dtype: np.dtype[Any]
+    has_zeros: bool
+
+
+@lru_cache(maxsize=128)
+def _prepared(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: np.dtype[Any],
+    weights_shape: tuple[int, ...],
+    weights_dtype: np.dtype[Any],
+    weights: bytes,
+    output: type | None,
+    mode: Mode,
+    origin: Origin,
+    axes: Axes,
+    choices: tuple[str, str | None, str, bool],
+    cval_type: type,
+) -> _Prepared | None:
+    """What a call with such arguments does, if that is a direct sum of real numbers without conversions."""
+    method, precision, casting, is_convolution = choices
+    out_dtype = dtype if output is None else np.dtype(output)
+    is_real = all(kind in _COMPUTED and kind.kind != "c" for kind in (dtype, weights_dtype, out_dtype))
+    is_known = method in _METHODS and precision in _PRECISIONS and casting in _CASTINGS
+    is_whole = all(stride % dtype.itemsize == 0 for stride in strides)
+    if not (is_real and is_known and is_whole and 0 not in shape and cval_type in {int, float}):
+        return None
+    placed = placement(len(shape), weights_shape, mode, origin, axes, is_convolution=is_convolution)
+    how = How(placed, method, precision, _CASTINGS[casting], is_convolution)
+    kernel = as_kernel(np.frombuffer(weights, weights_dtype), placed.shape, is_convolution=is_convolution)
+    source = np.lib.stride_tricks.as_strided(np.empty(0, dtype), shape, strides)  # only looked at
+    out = np.empty(shape, out_dtype)
+    arithmetic = _arithmetic(dtype, kernel, out_dtype, precision)
+    if choose(source, kernel, out, how, arithmetic) != "direct":
+        return None
+    in_dtype, fused = kernel.in_dtype(arithmetic), precision != "float64"
+    lines = prepare_lines(source, in_dtype, out, placed, casting=how.casting, fused=fused)
+    return _Prepared(lines, out_dtype, kernel.has_zeros)
 
 
 def _filter_real(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any], cval: float, how: How) -> None:

@@ -28,7 +28,7 @@ def taken(monkeypatch, source, weights, **kwargs):
             return original(*args, **kwargs)
 
         monkeypatch.setattr(ways, name, spy)
-    convolve(source, weights, **kwargs)
+    convolve(source, weights.tolist(), **kwargs)  # no array: arrays' calls are remembered
     return [name.removeprefix("_run_") for name in seen]
 
 
