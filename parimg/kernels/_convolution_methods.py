@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 # stand in docs/convolution.md.
 CROSSOVERS = {
     "separable": 2.5,  # a multiplication of a pass
-    "fft float32": 950.0,  # an element of a block that is transformed and back
-    "fft float64": 600.0,
+    "fft float32": 850.0,  # an element of a block that is transformed and back
+    "fft float64": 580.0,
+    "fft call": 4e6,
 }
 _SMALLEST_FACTORED = 25  # taps
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
@@ -155,7 +156,8 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
         return "separable"
     sides = tuple(source.shape[axis] for axis in kernel.axes)
     elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
-    is_worth_it = elements * CROSSOVERS[f"fft {dtype}"] < math.prod(sides) * size
+    transforms = CROSSOVERS["fft call"] + elements * CROSSOVERS[f"fft {dtype}"]
+    is_worth_it = transforms < math.prod(sides) * size
     return "fft" if is_worth_it and not is_exact else "direct"
 
 
