@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _CACHED_BYTES = 2**18  # of line buffers; a quarter of the second-level cache
 _NARROWEST_STRIP = 512
+_HELD_BYTES = 2**19  # of whole planes, held from one plane of the output to the next where they fit
 _LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
 _NO_PLANE = -(2**62)
 
@@ -87,6 +88,27 @@ _call_for_float = _calling(types.float64, ir.DoubleType())
 
 
 @numba.njit(cache=True, nogil=True)
+def _choose_slots(wanted: NDArray[np.int64], held: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
+    """For every wanted plane the slot that holds it, or one that holds none of them."""
+    is_free = np.ones(len(held), np.bool_)
+    for p in range(len(slots)):
+        slots[p] = -1
+        for slot in range(len(held)):
+            if held[slot] == wanted[p]:
+                slots[p] = slot
+                is_free[slot] = False
+    for p in range(len(slots)):
+        if slots[p] < 0:
+            for before in range(p):  # planes beyond a border may be the same
+                if wanted[before] == wanted[p]:
+                    slots[p] = slots[before]
+            for slot in range(len(held)):
+                if slots[p] < 0 and is_free[slot]:
+                    slots[p] = slot
+                    is_free[slot] = False
+
+
+@numba.njit(cache=True, nogil=True)
 def _walk(
     source: int,
     out: int,
@@ -105,12 +127,12 @@ def _walk(
     with `weights`; all planes are of the same source plane.
     """
     fill, add_tile, add_line, store, casting, rows = numbers[:6]
-    n_planes, height, width, step, line_size = numbers[6:11]
-    source_bytes, source_line, source_column, out_bytes, out_line, out_column = numbers[11:]
+    n_planes, height, width, step, line_size, window = numbers[6:12]
+    source_bytes, source_line, source_column, out_bytes, out_line, out_column = numbers[12:]
     item_bytes = weights.itemsize
     line_bytes = line_size * item_bytes
     n_lines = len(lines) - height + 1
-    window = height + rows - 1
+    holds_planes = window == len(lines) and n_planes > 1 and not add_line
     buffer = np.empty(n_planes * window * line_size + 64, weights.dtype)
     begin = (-np.intp(buffer.ctypes.data) % 64) // item_bytes
     first = np.intp(buffer.ctypes.data) + begin * item_bytes
@@ -121,11 +143,12 @@ def _walk(
     for p in range(len(line_weights)):
         blank[p] = outside * line_weights[p].sum()
     sums = np.empty(rows * line_size if store else 0, weights.dtype)
-    slots = np.empty((n_planes, 2 * window), np.int64)  # addresses of the ring, twice in a row
+    held = np.empty(n_planes, np.int64)
+    slots = np.arange(n_planes)
+    addresses = np.empty((n_planes, 2 * window), np.int64)  # of the lines of each plane, twice in a row
     for p in range(n_planes):
         for i in range(2 * window):
-            slots[p, i] = first + (p * window + i % window) * line_bytes
-    table = np.intp(slots.ctypes.data)
+            addresses[p, i] = first + (p * window + i % window) * line_bytes
     seen = outside - outside
     for strip in range(len(strips)):
         column, columns, first_run, end_run = strips[strip]
@@ -133,15 +156,23 @@ def _walk(
             buffer[begin + slot * line_size : begin + (slot + 1) * line_size] = blank[slot // window]
         whole_line[:] = outside
         is_blank[:] = True
+        held[:] = _NO_PLANE + 1  # none
         for plane in range(len(planes)):
             filled = next_slot = line = first_slot = 0
+            if holds_planes:
+                _choose_slots(planes[plane], held, slots)
+                for p in range(n_planes):
+                    for i in range(window):
+                        addresses[p, i] = first + (slots[p] * window + i) * line_bytes
             while line < n_lines:
                 if line > n_lines - rows:  # the last tile does lines again
                     line = n_lines - rows
                     first_slot = line % window
-                for extended in range(filled, line + window):
+                for extended in range(filled, line + window if line == 0 or not holds_planes else 0):
                     for p in range(n_planes):
-                        slot = p * window + next_slot
+                        if holds_planes and held[slots[p]] == planes[plane, p]:
+                            continue
+                        slot = slots[p] * window + next_slot
                         if planes[plane, p] == _NO_PLANE or lines[extended] == OUTSIDE:
                             if not is_blank[slot]:
                                 buffer[begin + slot * line_size : begin + (slot + 1) * line_size] = blank[p]
@@ -161,11 +192,14 @@ def _walk(
                             _call(add_line, (slot_address, 0, *one_line, *taps, columns, 0))
                     next_slot = next_slot + 1 if next_slot + 1 < window else 0
                 filled = line + window
+                if holds_planes:
+                    for p in range(n_planes):
+                        held[slots[p]] = planes[plane, p]
                 place = out + (planes[plane, n_planes] + line * out_line + column * out_column) * out_bytes
                 target, target_step = (np.intp(sums.ctypes.data), line_size) if store else (place, out_line)
                 kernel = (np.intp(weights.ctypes.data), n_planes, height, width, step)
-                window_table = table + first_slot * 8
-                _call(add_tile, (target, target_step, window_table, 2 * window, *kernel, columns, 0))
+                table = np.intp(addresses.ctypes.data) + first_slot * 8
+                _call(add_tile, (target, target_step, table, 2 * window, *kernel, columns, 0))
                 if store:
                     for row in range(rows):
                         to = place + row * out_line * out_bytes
@@ -323,6 +357,10 @@ def _plan(
     per_column = n_planes * (lines.taps + chosen.rows - 1) * dtype.itemsize
     strips, runs = _strips(columns, step, beside, max(_CACHED_BYTES // per_column - beside, _NARROWEST_STRIP))
     line_size = -(-int(strips[:, 1].max()) // tile_columns) * tile_columns + -(-beside // 16) * 16 + 16
+    window = lines.taps + chosen.rows - 1
+    extended_lines = lines.length + lines.taps - 1
+    if n_planes > 1 and not terms and n_planes * extended_lines * line_size * dtype.itemsize <= _HELD_BYTES:
+        window = extended_lines
     is_direct = out_dtype == dtype and (inner or columns).out_stride == 1
     numbers = (
         loops.fill_address(source_dtype.name, dtype.name),
@@ -331,7 +369,7 @@ def _plan(
         0 if is_direct else loops.store_address(dtype.name, out_dtype.name),
         casting if out_dtype.kind in "iu" else loops.TRUNCATE,  # which leaves floats as they are
         chosen.rows,
-        *(n_planes, lines.taps, width, step, line_size),
+        *(n_planes, lines.taps, width, step, line_size, window),
         *(source_bytes, lines.stride, (inner or columns).stride),
         *(out_bytes, lines.out_stride, (inner or columns).out_stride),
     )
