@@ -9,10 +9,11 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import scipy.fft
 
-from parimg.kernels._borders import OUTSIDE, source_index
+from parimg.kernels._borders import OUTSIDE, Run, axis_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,8 +49,29 @@ def transformed_elements(shape: tuple[int, ...], taps: tuple[int, ...]) -> int:
 
 def spectrum(weights: NDArray[Any], block: tuple[int, ...]) -> NDArray[Any]:
     """Transform of a kernel that is correlated, for `correlate_blocks`."""
-    transformed: NDArray[Any] = scipy.fft.rfftn(weights, block, workers=1)
-    return transformed.conj()
+    if weights.ndim != 2:
+        transformed: NDArray[Any] = scipy.fft.rfftn(weights, block, workers=1)
+        return transformed.conj()
+    padded = np.zeros(block, weights.dtype)
+    padded[: weights.shape[0], : weights.shape[1]] = weights
+    return np.asarray(cv2.dft(padded))
+
+
+def _transform(padded: NDArray[Any], transformed: NDArray[Any]) -> NDArray[Any]:
+    """Sums of a block; of planes by OpenCV's transform, in place.
+
+    In float64 it takes 4.1 ns an element there and back, pocketfft 6.5; in float32 3.2 and 5.8. Its option
+    `nonzeroRows` would make it five times slower in float32.
+    """
+    if padded.ndim != 2:
+        product = scipy.fft.rfftn(padded, workers=1)
+        product *= transformed
+        sums: NDArray[Any] = scipy.fft.irfftn(product, padded.shape, overwrite_x=True, workers=1)
+        return sums
+    cv2.dft(padded, padded)
+    cv2.mulSpectrums(padded, transformed, 0, padded, conjB=True)
+    cv2.idft(padded, padded, cv2.DFT_SCALE)
+    return padded
 
 
 def correlate_blocks(
@@ -83,9 +105,10 @@ def correlate_blocks(
     """
     block = block_shape(source.shape, taps)
     transformed = kernel_spectrum(block)
+    padded = np.empty(block, dtype)
     steps = [side - k + 1 for side, k in zip(block, taps, strict=True)]
-    index = [
-        source_index(mode, size, here, k - 1 - here)
+    borders = [
+        axis_runs(mode, size, here, k - 1 - here)
         for mode, size, k, here in zip(modes, source.shape, taps, before, strict=True)
     ]
     starts = (range(0, size, step) for size, step in zip(source.shape, steps, strict=True))
@@ -94,28 +117,42 @@ def correlate_blocks(
             slice(start, min(start + step, size))
             for start, step, size in zip(corner, steps, source.shape, strict=True)
         ]
-        reached = [
-            along[place.start : place.stop + k - 1] for along, place, k in zip(index, places, taps, strict=True)
-        ]
-        values = _read(source, reached, outside).astype(dtype, copy=False)
-        if not np.isfinite(values).all():
+        reached = [slice(place.start, place.stop + k - 1) for place, k in zip(places, taps, strict=True)]
+        for axis, part in enumerate(reached):
+            np.moveaxis(padded, axis, 0)[part.stop - part.start :] = 0
+        _read(source, padded, borders, reached, outside)
+        sums = _transform(padded, transformed)
+        if not np.isfinite(sums.flat[0]):  # then it is in the whole block
             return False
-        product = scipy.fft.rfftn(values, block, workers=1)
-        product *= transformed
-        sums = scipy.fft.irfftn(product, block, overwrite_x=True, workers=1)
         out[tuple(places)] = sums[tuple(slice(place.stop - place.start) for place in places)]
     return True
 
 
-def _read(source: NDArray[Any], reached: list[NDArray[np.intp]], outside: float) -> NDArray[Any]:
-    """A block of the input, of which some indices may lie beyond the border."""
-    # No mode goes up by more than one from place to place.
-    if all(along[0] >= 0 and along[-1] - along[0] == len(along) - 1 for along in reached):
-        return source[tuple(slice(along[0], along[-1] + 1) for along in reached)]
-    values = source[np.ix_(*reached)]
-    for axis, along in enumerate(reached):
-        if along.min() == OUTSIDE:
-            # An integer dtype need not hold the value.
-            values = values if values.dtype.kind == "f" else values.astype(np.float64)
-            np.moveaxis(values, axis, 0)[along == OUTSIDE] = outside
-    return values
+def _read(
+    source: NDArray[Any], block: NDArray[Any], borders: list[list[Run]], reached: list[slice], outside: float
+) -> None:
+    """Copy a part of the extended input into a block, run by run: 0.02 ms at 158 x 158, by indices 0.1 ms."""
+    clipped = [_clipped(runs, part) for runs, part in zip(borders, reached, strict=True)]
+    for runs in itertools.product(*clipped):
+        place = tuple(slice(run.place, run.place + run.length) for run in runs)
+        if any(run.source == OUTSIDE for run in runs):
+            block[place] = outside
+        else:
+            block[place] = source[tuple(map(_sources, runs))]
+
+
+def _clipped(runs: list[Run], part: slice) -> list[Run]:
+    """The runs within a part of the extended axis, counted from there."""
+    found = []
+    for place, length, source, step in runs:
+        begin, end = max(place, part.start), min(place + length, part.stop)
+        if begin < end:
+            found.append(Run(begin - part.start, end - begin, source + (begin - place) * step, step))
+    return found
+
+
+def _sources(run: Run) -> slice:
+    if run.step == 0:
+        return slice(run.source, run.source + 1)
+    end = run.source + run.step * run.length
+    return slice(run.source, end if end >= 0 else None, run.step)
