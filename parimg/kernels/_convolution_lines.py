@@ -36,6 +36,7 @@ _NARROWEST_STRIP = 512
 _HELD_BYTES = 2**19  # of whole planes, held from one plane of the output to the next where they fit
 _LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
 _NO_PLANE = -(2**62)
+_REMEMBERED_LINES = 2**16  # plans of more are large, and not remembered
 
 
 class _Axis(NamedTuple):
@@ -253,7 +254,8 @@ def correlate_lines(
     """
     if any(stride % source.itemsize for stride in source.strides):
         source = source.copy()
-    plan = _plan(
+    lines = source.size // source.shape[-1] if source.ndim else 1
+    plan = (_plan if lines <= _REMEMBERED_LINES else _plan.__wrapped__)(
         source.shape,
         source.strides,
         out.strides,

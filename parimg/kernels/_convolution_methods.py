@@ -28,6 +28,8 @@ CROSSOVERS = {
     "fft other axes": 1.6,  # times these
     "fft call": 4e6,
 }
+_REMEMBERED_SPECTRA = 4
+_LARGEST_REMEMBERED = 2**18  # taps
 _SMALLEST_FACTORED = 25  # taps
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 
@@ -68,11 +70,13 @@ class Kernel:
     def spectrum(self, dtype: str, block: tuple[int, ...]) -> NDArray[Any]:
         """Transform along the axes with several taps; the last few block shapes are remembered."""
         key = (dtype, block)
-        if key not in self._spectra:
-            if len(self._spectra) == 4:
-                del self._spectra[next(iter(self._spectra))]
-            self._spectra[key] = spectrum(np.squeeze(self.in_dtype(dtype), self._single_axes), block)
-        return self._spectra[key]
+        found = self._spectra.get(key)
+        if found is None:
+            found = spectrum(np.squeeze(self.in_dtype(dtype), self._single_axes), block)
+            if len(self._spectra) >= _REMEMBERED_SPECTRA:
+                self._spectra.pop(next(iter(list(self._spectra))), None)  # another thread may have been here
+            self._spectra[key] = found
+        return found
 
     @property
     def _single_axes(self) -> tuple[int, ...]:
@@ -112,10 +116,11 @@ class Kernel:
 
 def as_kernel(weights: NDArray[Any], shape: tuple[int, ...], *, is_convolution: bool) -> Kernel:
     """The kernel of these weights; the same object for the same weights, while it is remembered."""
-    return _kernel(weights.tobytes(), weights.dtype.char, shape, is_convolution)
+    make = _kernel if weights.size <= _LARGEST_REMEMBERED else _kernel.__wrapped__
+    return make(weights.tobytes(), weights.dtype.char, shape, is_convolution)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=32)
 def _kernel(data: bytes, dtype: str, shape: tuple[int, ...], is_convolution: bool) -> Kernel:
     weights = np.frombuffer(data, dtype).astype(np.float64).reshape(shape)
     return Kernel(np.flip(weights).copy() if is_convolution else weights)

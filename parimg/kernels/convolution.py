@@ -32,6 +32,8 @@ _PRECISIONS: tuple[str | None, ...] = (None, *get_args(Precision))
 _CASTINGS = {"truncate": TRUNCATE, "round": ROUND, "saturate": SATURATE}
 _COMPUTED = frozenset(map(np.dtype, ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", "c8", "c16")))
 _KEEPS_FLOAT32 = frozenset(map(np.dtype, ("i1", "u1", "i2", "u2", "f4")))
+# Calls of more are not remembered: they take so long that it would not show.
+_REMEMBERED_TAPS, _REMEMBERED_SIZE = 2**10, 2**20
 _FLOAT32_EXACT = 2**24  # integers below it are float32
 
 
@@ -174,7 +176,13 @@ def _filter(
     *,
     is_convolution: bool,
 ) -> NDArray[Any]:
-    if type(given) is np.ndarray and type(weights) is np.ndarray and (output is None or type(output) is type):
+    if (
+        type(given) is np.ndarray
+        and type(weights) is np.ndarray
+        and weights.size <= _REMEMBERED_TAPS
+        and given.size <= _REMEMBERED_SIZE
+        and (output is None or type(output) is type)
+    ):
         # Working out what is to be done takes longer than a small image: it is remembered.
         kinds = (given.shape, given.strides, given.dtype, weights.shape, weights.dtype, weights.tobytes())
         choices = (method, precision, casting, is_convolution)

@@ -131,6 +131,29 @@ def test_whole_numbers_stay_exact_whatever_way_is_taken(size):
         np.testing.assert_array_equal(found, scipy.ndimage.convolve(source, weights, np.int64))
 
 
+def test_volumes_with_what_is_not_finite_go_directly_without_a_warning():
+    source = np.random.default_rng(0).normal(size=(9, 10, 11))
+    source[4, 4, 4] = np.inf
+    weights = np.random.default_rng(1).normal(size=(3, 4, 5))
+    found = convolve(source, weights, method="fft")
+    np.testing.assert_allclose(found, scipy.ndimage.convolve(source, weights), rtol=1e-12)
+    narrow = convolve(source * 1e300, weights, np.float64, method="fft", precision="float32")
+    assert not np.isfinite(narrow).all()
+
+
+def test_many_stacked_lines_and_large_kernels_are_not_remembered():
+    source = np.random.default_rng(0).normal(size=(70_000, 5))
+    found = convolve(source, [1.0, 2.0, 4.0], axes=1)
+    np.testing.assert_allclose(found, scipy.ndimage.convolve1d(source, [1.0, 2.0, 4.0]), rtol=1e-12, atol=1e-12)
+    before = ways._kernel.cache_info().currsize
+    weights = np.random.default_rng(1).normal(size=(600, 600))
+    image = np.random.default_rng(2).normal(size=(40, 30))
+    found = convolve(image, weights, mode="wrap")
+    assert ways._kernel.cache_info().currsize == before
+    spread = scipy.ndimage.convolve(image, weights, mode="wrap")
+    np.testing.assert_allclose(found, spread, rtol=0, atol=1e-8)
+
+
 class TestChoice:
     image = np.random.default_rng(0).normal(size=(60, 70)).astype(np.float32)
 
