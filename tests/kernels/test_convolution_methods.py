@@ -1,5 +1,7 @@
 """The ways of doing a convolution agree with each other and with SciPy, and each is taken where it should be."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -152,6 +154,18 @@ def test_many_stacked_lines_and_large_kernels_are_not_remembered():
     assert ways._kernel.cache_info().currsize == before
     spread = scipy.ndimage.convolve(image, weights, mode="wrap")
     np.testing.assert_allclose(found, spread, rtol=0, atol=1e-8)
+
+
+def test_threads_do_not_disturb_each_other():
+    generator = np.random.default_rng(0)
+    images = [generator.normal(size=(60 + i, 80)).astype(np.float32) for i in range(24)]
+    weights = [generator.normal(size=(k, k)) for k in (3, 4, 5, 9, 41, 61)]
+    jobs = [(image, w, method) for image in images for w in weights for method in ("direct", "fft")]
+    alone = [convolve(image, w, method=method) for image, w, method in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: convolve(job[0], job[1], method=job[2]), jobs))
+    for found, expected in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 class TestChoice:
