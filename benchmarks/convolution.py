@@ -182,7 +182,7 @@ def report_first_calls():
         ]
     print(
         f"\nfirst call ever {seconds[0]:.2f} s, of a new process {sorted(seconds[1:])[2]:.2f} s (aim 0.3), "
-        "numba's import included"
+        "after numba was imported"
     )
 
 
