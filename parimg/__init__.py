@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from parimg.plots import draw_hits, draw_matches
     from parimg.record import Record
     from parimg.retrieval import ImageIndex, index_images
+    from parimg.tasks.convolve import Convolve
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Controller": "parimg.controller",
+    "Convolve": "parimg.tasks.convolve",
     "FeatureMap": "parimg.tasks.feature_map",
     "Function": "parimg.tasks.function",
     "ImageIndex": "parimg.retrieval",
@@ -42,6 +44,7 @@ _HOMES = {
 
 __all__ = [
     "Controller",
+    "Convolve",
     "FeatureMap",
     "Function",
     "ImageIndex",

@@ -267,6 +267,56 @@ def skeleton(
 
 
 @app.command()
+def convolve(
+    images: Annotated[
+        list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")
+    ],
+    kernel: Annotated[
+        str, typer.Option("-k", "--kernel", help='A .npy file, or a name: sobel, "gaussian(2.5)", "box(9)", ...')
+    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder that the results are written to.")],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table: .parquet or .csv.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the results, such as float32; default: the image's.")
+    ] = None,
+    image_format: Annotated[
+        Literal["png", "jpeg", "tiff", "npy"] | None, typer.Option("--format", help="Default: by dtype.")
+    ] = None,
+    mode: Annotated[
+        Literal["reflect", "constant", "nearest", "mirror", "wrap"], typer.Option(help="Beyond the borders.")
+    ] = "reflect",
+    cval: Annotated[float, typer.Option(help="Value beyond the borders in mode constant.")] = 0.0,
+    color: Annotated[
+        Literal["color", "gray", "unchanged"], typer.Option(help="How images are decoded.")
+    ] = "color",
+    casting: Annotated[
+        Literal["saturate", "round", "truncate"], typer.Option(help="How sums become integers.")
+    ] = "saturate",
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+) -> None:
+    """Convolve every image with a kernel, and write the results into a folder."""
+    _check_output(table, "--table")
+    from parimg.tasks.convolve import Convolve
+
+    task = Convolve(
+        kernel, folder, dtype=dtype, format=image_format, mode=mode, cval=cval, color=color, casting=casting
+    )
+    source = images[0] if len(images) == 1 else images
+    _check_source(task, source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        _follow(running, table)
+
+
+@app.command()
 def resume(
     directory: Annotated[Path, typer.Argument(help="The job's directory.")],
     engines: Engines = None,

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from parimg.kernels.convolution import convolve, correlate
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
     from parimg.kernels.regions import (
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
+    "convolve": "convolution",
+    "correlate": "convolution",
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
@@ -74,6 +77,8 @@ __all__ = [
     "branch_label_image",
     "branch_paths",
     "branches",
+    "convolve",
+    "correlate",
     "expand_query",
     "integral_image",
     "learn_whitening",
