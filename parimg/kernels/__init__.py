@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
+    from parimg.kernels.filters import generic_filter
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
@@ -16,6 +17,7 @@ _HOMES = {
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
+    "generic_filter": "filters",
     "expand_query": "global_descriptors",
     "mac": "global_descriptors",
     "region_vectors": "global_descriptors",
@@ -32,6 +34,7 @@ __all__ = [
     "Verification",
     "Whitening",
     "expand_query",
+    "generic_filter",
     "learn_whitening",
     "mac",
     "match_descriptors",
