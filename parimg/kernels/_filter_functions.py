@@ -36,7 +36,7 @@ _unnamed = itertools.count()
 _BY_POSITION_OR_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
-class UserFunctionType(types.Callable, types.Opaque):  # type: ignore[misc] # numba is untyped
+class UserFunctionType(types.Callable, types.Opaque):
     """The numba type of one user function: calls to it are calls to what numba compiles of it."""
 
     def __init__(self, digest: str) -> None:
@@ -77,9 +77,9 @@ class UserFunction:
         if self.numba_type.digest not in _dispatchers:
             # Inlined always: only then does LLVM see the window in registers and the loop over x as one of
             # plain arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
-            _dispatchers[self.numba_type.digest] = numba.njit(nogil=True, error_model="numpy", forceinline=True)(
-                function
-            )
+            _dispatchers[self.numba_type.digest] = numba.njit(
+                nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
+            )(function)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What numba's cache takes the hash of where a compiled closure refers to this.

@@ -5,6 +5,7 @@ Used by `filters.py`; nothing here depends on the user's function.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -12,30 +13,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from parimg.kernels._filter_loops import NOWHERE
+from parimg.kernels._filter_loops import NOWHERE, Indices, Plan, Scratch
 
 Mode = Literal["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-constant", "grid-wrap"]
 _SAME_AS = {"grid-mirror": "reflect", "grid-constant": "constant", "grid-wrap": "wrap"}
 _MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 _TILE = 2048  # elements of a row; five rows of a tile fill the second-level cache by a tenth
 _LARGEST_GROUP = 64
-_Indices = npt.NDArray[np.int64]
-
-
-class Plan(NamedTuple):
-    """Arguments of the loop, and the shape of the rings; see `_filter_loops.filter_lines`."""
-
-    outer_shape: _Indices
-    outer_table: _Indices
-    outer_offsets: _Indices
-    y_table: _Indices
-    y_span: int
-    x_table: _Indices
-    x_steps: tuple[int, int, int, int, int]
-    element_outer: _Indices
-    element_y: _Indices
-    element_x: _Indices
-    ring_shape: tuple[int, int, int]
+_BLOCK, _BLOCK_IN_PLACE = 8, 64  # lines; so many rows of a tile are still in that cache
 
 
 def normalise_modes(mode: str | Sequence[str], n_axes: int) -> list[str]:
@@ -91,7 +76,7 @@ def normalise_sequence(value: Any, n_axes: int, name: str) -> list[int]:
     return [operator.index(one) for one in values]
 
 
-def extended_indices(size: int, before: int, after: int, mode: str) -> _Indices:
+def extended_indices(size: int, before: int, after: int, mode: str) -> Indices:
     """Indices that stand for those from ``-before`` to ``size + after - 1``; -1 for cval.
 
     However far out: the extension is periodic.
@@ -112,68 +97,119 @@ def extended_indices(size: int, before: int, after: int, mode: str) -> _Indices:
     return np.minimum(index, 2 * size - 2 - index)
 
 
-def plan_filter(
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    itemsize: int,
-    footprint: npt.NDArray[np.bool_],
-    origins: Sequence[int],
-    modes: Sequence[str],
-) -> Plan:
-    """Plan to filter an image of at least one axis and one element; footprint, origins and modes cover all axes."""
-    elements = [axis - size // 2 - o for axis, size, o in zip(np.nonzero(footprint), footprint.shape, origins)]
-    # Trailing axes that windows do not extend along, as that of colours, are taken together with x.
-    x_axis, group = len(shape) - 1, 1
-    while (
-        x_axis > 0
-        and not elements[x_axis].any()
-        and group * shape[x_axis] <= _LARGEST_GROUP
-        and strides[x_axis] == itemsize * group
-    ):
-        group *= shape[x_axis]
-        x_axis -= 1
-    before = [max(0, -int(offsets.min(initial=0))) for offsets in elements]
-    after = [max(0, int(offsets.max(initial=0))) for offsets in elements]
-    tables = [extended_indices(*axis) for axis in zip(shape, before, after, modes)]
+class Geometry(NamedTuple):
+    """An image, and a window over it, axis by axis.
+
+    Attributes
+    ----------
+    shape, strides : tuple of int
+        Elements, and bytes between them. There is at least one axis, and no side of 0.
+    itemsize : int
+        Bytes of an element.
+    offsets : sequence of int64 arrays
+        Where the elements of the window lie along each axis.
+    modes : sequence of str
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    itemsize: int
+    offsets: Sequence[Indices]
+    modes: Sequence[str]
+
+    @property
+    def x_axis(self) -> int:
+        """The axis of lines: the last, but that of colours, which windows do not extend along."""
+        axis, group = len(self.shape) - 1, 1
+        while (
+            axis > 0
+            and not self.offsets[axis].any()
+            and group * self.shape[axis] <= _LARGEST_GROUP
+            and self.strides[axis] == self.itemsize * group
+        ):
+            group *= self.shape[axis]
+            axis -= 1
+        return axis
+
+    def reach(self, axis: int) -> tuple[int, int]:
+        """How far windows reach to both sides."""
+        offsets = self.offsets[axis]
+        return max(0, -int(offsets.min(initial=0))), max(0, int(offsets.max(initial=0)))
+
+    def swapped(self, axis: int) -> Geometry:
+        """The same with `axis` and the one before in each other's place."""
+
+        def swap(values: Sequence[Any]) -> tuple[Any, ...]:
+            order = [*range(axis - 1), axis, axis - 1, *range(axis + 1, len(values))]
+            return tuple(values[one] for one in order)
+
+        return Geometry(swap(self.shape), swap(self.strides), self.itemsize, swap(self.offsets), swap(self.modes))
+
+
+def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = slice(None)) -> Plan:
+    """Plan to filter an image.
+
+    With `in_place`, lines are read from the image, and only the part of them where windows stay inside; with `rows`,
+    only these are filtered, of the axis before that of lines.
+    """
+    shape, strides, _, elements, modes = geometry
+    x_axis = geometry.x_axis
+    group = math.prod(shape[x_axis + 1 :])
+    reach = [geometry.reach(axis) for axis in range(len(shape))]
+    tables = [
+        extended_indices(size, *outside, mode) for size, outside, mode in zip(shape, reach, modes, strict=True)
+    ]
     n_outer = max(0, x_axis - 1)
     longest = max((len(table) for table in tables[:n_outer]), default=0)
     outer_table = np.full((n_outer, 1 + longest), NOWHERE, np.int64)
     for axis in range(n_outer):
-        outer_table[axis, 0] = before[axis]
+        outer_table[axis, 0] = reach[axis][0]
         outer_table[axis, 1 : 1 + len(tables[axis])] = _distances(tables[axis], strides[axis])
     if x_axis > 0:
-        y_table = _distances(tables[x_axis - 1], strides[x_axis - 1])
-        y_span = before[x_axis - 1] + after[x_axis - 1] + 1
-        element_y = elements[x_axis - 1] + before[x_axis - 1]
+        above, below = reach[x_axis - 1]
+        y_span = above + below + 1
+        first, last, _ = rows.indices(shape[x_axis - 1])
+        y_table = _distances(tables[x_axis - 1], strides[x_axis - 1])[first : last + y_span - 1]
+        element_y = elements[x_axis - 1] + above
     else:
         y_table, y_span, element_y = np.zeros(1, np.int64), 1, np.zeros_like(elements[0])
-    n_elements = len(elements[0])
-    positions = np.stack(elements[:n_outer], axis=1) if n_outer else np.zeros((n_elements, 0), np.int64)
-    outer_offsets, element_outer = _distinct(positions)
-    tile = min(shape[x_axis], max(_TILE // group, 8 * (before[x_axis] + after[x_axis])))
-    extent = (tile + before[x_axis] + after[x_axis]) * group
+    positions = np.stack([*elements[:n_outer], np.zeros_like(elements[0])], axis=1)
+    outer_offsets, element_outer = np.unique(positions, axis=0, return_inverse=True)
+    left, right = reach[x_axis]
+    n_x = shape[x_axis]
+    tile = max(_TILE // group, 8 * (left + right))
     return Plan(
         np.array(shape[:n_outer], np.int64),
         outer_table,
-        outer_offsets,
+        np.zeros((1, 1), np.int64) if not len(outer_offsets) else np.ascontiguousarray(outer_offsets, np.int64),
         y_table,
         y_span,
         tables[x_axis],
-        (shape[x_axis], group, strides[x_axis], itemsize, tile),
-        element_outer,
+        (n_x, group, strides[x_axis], left),
+        (left, n_x - right, n_x) if in_place else (0, n_x, tile),
+        _BLOCK_IN_PLACE if in_place else _BLOCK,
+        in_place,
+        element_outer.reshape(-1).astype(np.int64),
         element_y,
-        elements[x_axis] + before[x_axis],
-        (len(outer_offsets), y_span, extent),
+        elements[x_axis] + left,
     )
 
 
-def _distances(indices: _Indices, stride: int) -> _Indices:
+def make_scratch(plan: Plan, dtype: np.dtype[Any], cval: Any, *, on_stack: bool) -> Scratch:
+    """Memory for a loop, with windows of `dtype`."""
+    n_elements = len(plan.element_x)
+    n_rows = plan.block + plan.y_span - 1
+    n_x, group, _, _ = plan.x_steps
+    extended = (min(plan.x_range[2], n_x) + len(plan.x_table) - n_x) * group
+    combinations = len(plan.outer_offsets)
+    return Scratch(
+        np.empty((0, 0, 0) if plan.in_place else (combinations, n_rows, extended), dtype),
+        np.full(n_x * group if plan.in_place else 0, cval, dtype),
+        np.empty((combinations, n_rows), np.int64),
+        np.empty(0 if on_stack else n_elements, dtype),
+        np.empty(plan.block * n_elements, np.int64),
+    )
+
+
+def _distances(indices: Indices, stride: int) -> Indices:
     return np.where(indices >= 0, indices * stride, NOWHERE)
-
-
-def _distinct(positions: _Indices) -> tuple[_Indices, _Indices]:
-    """Distinct rows, and which of them each is."""
-    if positions.shape[1] == 0:
-        return np.zeros((1, 0), np.int64), np.zeros(len(positions), np.int64)
-    distinct, which = np.unique(positions, axis=0, return_inverse=True)
-    return np.ascontiguousarray(distinct, np.int64), which.reshape(-1).astype(np.int64)

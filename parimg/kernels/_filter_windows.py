@@ -25,7 +25,7 @@ LARGEST_ON_STACK = 128
 """Elements of the largest window that is a type of its own; larger ones are arrays, whatever their size."""
 
 
-class Window(types.Array):  # type: ignore[misc] # numba is untyped
+class Window(types.Array):
     """An array of one dimension and constant length. The function may change it: it is the pixel's own."""
 
     def __init__(self, dtype: Any, count: int) -> None:
@@ -38,7 +38,7 @@ class Window(types.Array):  # type: ignore[misc] # numba is untyped
 
 
 @register_model(Window)
-class _WindowModel(models.StructModel):  # type: ignore[misc] # numba is untyped
+class _WindowModel(models.StructModel):
     """An array's fields, without an owner to count references for. Only the address is passed on.
 
     What receives it rebuilds the rest from constants: functions are optimised before they are inlined, and loops
@@ -77,7 +77,7 @@ def _window_at(builder: ir.IRBuilder, struct: Any, kind: Window, data: ir.Value)
     return value
 
 
-class SpecificationType(types.Opaque):  # type: ignore[misc] # numba is untyped
+class SpecificationType(types.Opaque):
     """The numba type of a `Specification`."""
 
     def __init__(self, image: Any, values: Any, output: Any, count: int) -> None:
@@ -133,43 +133,53 @@ def _pointer(builder: ir.IRBuilder, address: ir.Value, data_type: Any, index: ir
     return builder.gep(builder.inttoptr(address, data_type.as_pointer()), [index], inbounds=True)
 
 
-def _read_item(_typing_context: Any, spec: Any, address: Any) -> tuple[Any, Callable[..., ir.Value]]:
-    """The image's element at an address, as an element of the window."""
+def _read_item(_typing_context: Any, spec: Any, address: Any, index: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """An element of the image, counted from an address, as an element of the window."""
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         model = context.data_model_manager[spec.image]
-        pointer = builder.inttoptr(args[1], model.get_data_type().as_pointer())
+        pointer = _pointer(builder, args[1], model.get_data_type(), args[2])
         value = model.from_data(builder, builder.load(pointer, align=1))
         return context.cast(builder, value, spec.image, spec.values)
 
-    return spec.values(spec, address), generate
+    return spec.values(spec, address, index), generate
+
+
+def _itemsize_of(_typing_context: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Bytes of an element of the image."""
+
+    def generate(context: Any, _builder: ir.IRBuilder, _signature: Any, _args: Any) -> ir.Value:
+        return context.get_constant(types.intp, as_dtype(spec.image).itemsize)
+
+    return types.intp(spec), generate
 
 
 def _gather(
-    _typing_context: Any, spec: Any, addresses: Any, buffer: Any, x: Any
+    _typing_context: Any, spec: Any, addresses: Any, begin: Any, buffer: Any, x: Any
 ) -> tuple[Any, Callable[..., ir.Value]]:
     """The window at x: on the stack of the loop itself, or in `buffer` if it is long.
 
-    `addresses` has the address of each of its elements at x = 0.
+    `addresses` has, from `begin` on, the address of each of its elements at x = 0.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         word = context.get_value_type(types.intp)
         element = context.get_value_type(spec.values)
         first = context.make_array(addresses)(context, builder, args[1]).data
+        first = builder.gep(first, [args[2]], inbounds=True)
 
         def copy(k: ir.Value, target: ir.Value) -> None:
             address = builder.load(builder.gep(first, [k], inbounds=True))
-            value = builder.load(_pointer(builder, address, element, args[3]), align=1)
+            value = builder.load(_pointer(builder, address, element, args[4]), align=1)
             for instruction in (address, value):
                 _mark(builder, instruction, read=True)
             builder.store(value, builder.gep(target, [k], inbounds=True))
 
         if spec.count == 0:
-            data = context.make_array(buffer)(context, builder, args[2])
+            data = context.make_array(buffer)(context, builder, args[3])
             with cgutils.for_range(builder, data.nitems) as loop:
                 copy(loop.index, data.data)
-            return impl_ret_borrowed(context, builder, buffer, args[2])
+            return impl_ret_borrowed(context, builder, buffer, args[3])
         with builder.goto_entry_block():
             window = builder.alloca(ir.ArrayType(element, spec.count))
         data = builder.bitcast(window, element.as_pointer())
@@ -177,7 +187,7 @@ def _gather(
             copy(word(k), data)
         return _window_at(builder, context.get_value_type(spec.window), spec.window, data)
 
-    return spec.window(spec, addresses, buffer, x), generate
+    return spec.window(spec, addresses, begin, buffer, x), generate
 
 
 def _results(value: Any) -> tuple[Any, ...]:
@@ -254,6 +264,7 @@ def _count_results(
 
 
 read_item: Any = intrinsic(_read_item)
+itemsize_of: Any = intrinsic(_itemsize_of)
 gather: Any = intrinsic(_gather)
 write_results: Any = intrinsic(_write_results)
 count_results: Any = intrinsic(_count_results)

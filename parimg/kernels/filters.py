@@ -7,6 +7,7 @@ users call this; the loops lie in `_filter_loops.py`.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,11 @@ from scipy import LowLevelCallable, ndimage
 
 
 from parimg.kernels._filter_functions import UserFunction, as_user_function
-from parimg.kernels._filter_loops import filter_lines, uncached_filter_lines
+from parimg.kernels._filter_loops import Plan, filter_lines, uncached_filter_lines
 from parimg.kernels._filter_plans import (
+    Geometry,
     Mode,
+    make_scratch,
     normalise_axes,
     normalise_modes,
     normalise_sequence,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _COMPILED_DTYPES = frozenset("?bBhHiIlLqQfd")
+_WORTH_THREE_CALLS = 2**16  # elements
 
 
 def generic_filter(
@@ -186,38 +190,40 @@ def _filter(
     source = _readable(image)
     if source.ndim == 0:
         source, footprint, modes, origins = source.reshape(1), footprint.reshape(1), ["nearest"], [0]
-    planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
-    plan = plan_filter(planned.shape, planned.strides, source.itemsize, footprint, origins, modes)
-    count = len(plan.element_x)
+    offsets = [
+        axis - size // 2 - one
+        for axis, size, one in zip(np.nonzero(footprint), footprint.shape, origins, strict=True)
+    ]
+    count = len(offsets[0])
     out_dtype = _output_dtype(output, image.dtype)
-    compiled_dtype = (
-        out_dtype if out_dtype.char in _COMPILED_DTYPES and out_dtype.isnative else np.dtype(np.float64)
-    )
-    spec = Specification(source.dtype, values_dtype, compiled_dtype, count if count <= LARGEST_ON_STACK else 0)
+    compiled = out_dtype if out_dtype.char in _COMPILED_DTYPES and out_dtype.isnative else np.dtype(np.float64)
+    on_stack = 0 < count <= LARGEST_ON_STACK
+    spec = Specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
     reader = Specification(source.dtype, values_dtype, values_dtype)
     loop = filter_lines if user.can_be_cached else uncached_filter_lines()
-    ring = np.empty(plan.ring_shape, values_dtype)
-    window = np.empty(0 if spec.numba_type.count else count, values_dtype)
+    outside = values_dtype.type(cval)
 
-    def run(destination: int) -> int:
+    def run(plan: Plan, destination: int) -> int:
+        scratch = make_scratch(plan, values_dtype, outside, on_stack=on_stack)
         n_results: int = loop(
             user,
             spec,
             reader,
             _address(source),
             destination,
-            *plan[:-1],
-            ring,
-            np.empty(count, np.int64),
-            window,
-            (values_dtype.itemsize, compiled_dtype.itemsize),
-            values_dtype.type(cval),
+            plan,
+            scratch,
+            compiled.itemsize,
+            outside,
             user.arguments,
         )
         return n_results
 
+    planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
+    geometry = Geometry(planned.shape, planned.strides, source.itemsize, offsets, modes)
+    plan = plan_filter(geometry)
     try:
-        n_results = run(0)
+        n_results = run(plan, 0)
     except NumbaError as error:
         types = (spec.numba_type.window, *map(numba.typeof, user.arguments))
         raise user.explain(error, types, check_result) from error
@@ -225,14 +231,39 @@ def _filter(
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != shape:
         raise RuntimeError(f"output must have shape {shape} (got {given.shape})")
-    direct = given is not None and _can_be_written(given, compiled_dtype, [image, *user.arguments])
-    result = given if given is not None and direct else np.empty(shape, compiled_dtype)
-    if source.size:
-        run(_address(result))
+    direct = given is not None and _can_be_written(given, compiled, [image, *user.arguments])
+    result = given if given is not None and direct else np.empty(shape, compiled)
+    left_and_right = geometry.reach(geometry.x_axis)
+    if source.size and _is_read_in_place(source, values_dtype, geometry):
+        run(plan_filter(geometry, in_place=True), _address(result))
+        # Both ends of lines, where windows reach beyond: few and short, so lines are laid across there.
+        x_axis, n_x = geometry.x_axis, source.shape[geometry.x_axis]
+        for ends in (slice(0, left_and_right[0]), slice(n_x - left_and_right[1], n_x)):
+            if ends.start < ends.stop:
+                result_axis = x_axis + len(shape) - source.ndim
+                part = result[(slice(None),) * result_axis + (ends,)]
+                turned = np.empty_like(part.swapaxes(result_axis, result_axis - 1), order="C")
+                run(plan_filter(geometry.swapped(x_axis), rows=ends), _address(turned))
+                part[...] = turned.swapaxes(result_axis, result_axis - 1)
+    elif source.size:
+        run(plan, _address(result))
     if given is not None and not direct:
         np.copyto(given, result, casting="unsafe")
         return given
-    return result if compiled_dtype == out_dtype else result.astype(out_dtype)
+    return result if compiled == out_dtype else result.astype(out_dtype)
+
+
+def _is_read_in_place(image: npt.NDArray[Any], values_dtype: np.dtype[Any], geometry: Geometry) -> bool:
+    """Whether lines need not be copied, and are worth the three calls of the loop that it takes then."""
+    axis = geometry.x_axis
+    group = math.prod(image.shape[axis + 1 :])
+    return (
+        axis > 0
+        and image.dtype == values_dtype
+        and image.size >= _WORTH_THREE_CALLS
+        and image.strides[axis] == image.itemsize * group
+        and image.shape[axis] > sum(geometry.reach(axis))
+    )
 
 
 def _window_dtype(wanted: npt.DTypeLike | None, own: np.dtype[Any]) -> np.dtype[Any]:
