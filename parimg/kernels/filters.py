@@ -221,7 +221,8 @@ def _filter(
 
     planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
     geometry = Geometry(planned.shape, planned.strides, source.itemsize, offsets, modes)
-    plan = plan_filter(geometry)
+    in_place = source.size > 0 and _is_read_in_place(source, values_dtype, geometry)
+    plan = plan_filter(geometry, in_place=in_place)
     try:
         n_results = run(plan, 0)
     except NumbaError as error:
@@ -233,20 +234,19 @@ def _filter(
         raise RuntimeError(f"output must have shape {shape} (got {given.shape})")
     direct = given is not None and _can_be_written(given, compiled, [image, *user.arguments])
     result = given if given is not None and direct else np.empty(shape, compiled)
-    left_and_right = geometry.reach(geometry.x_axis)
-    if source.size and _is_read_in_place(source, values_dtype, geometry):
-        run(plan_filter(geometry, in_place=True), _address(result))
-        # Both ends of lines, where windows reach beyond: few and short, so lines are laid across there.
-        x_axis, n_x = geometry.x_axis, source.shape[geometry.x_axis]
-        for ends in (slice(0, left_and_right[0]), slice(n_x - left_and_right[1], n_x)):
-            if ends.start < ends.stop:
-                result_axis = x_axis + len(shape) - source.ndim
-                part = result[(slice(None),) * result_axis + (ends,)]
-                turned = np.empty_like(part.swapaxes(result_axis, result_axis - 1), order="C")
-                run(plan_filter(geometry.swapped(x_axis), rows=ends), _address(turned))
-                part[...] = turned.swapaxes(result_axis, result_axis - 1)
-    elif source.size:
+    if source.size:
         run(plan, _address(result))
+    if in_place:
+        # Both ends of lines, where windows reach beyond, are few and short: lines are laid across there.
+        axis, n_x = geometry.x_axis, source.shape[geometry.x_axis]
+        left, right = geometry.reach(axis)
+        for ends in (slice(0, left), slice(n_x - right, n_x)):
+            if ends.start < ends.stop:
+                part = np.moveaxis(result, axis - source.ndim, axis - source.ndim - 1)
+                part = part[(..., ends, *[slice(None)] * (source.ndim - axis))]
+                turned = np.empty(part.shape, compiled)
+                run(plan_filter(geometry.swapped(axis), rows=ends), _address(turned))
+                part[...] = turned
     if given is not None and not direct:
         np.copyto(given, result, casting="unsafe")
         return given
