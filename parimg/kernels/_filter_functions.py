@@ -86,7 +86,11 @@ class UserFunction:
         return UserFunctionType, (self.numba_type.digest,)
 
     def explain(
-        self, error: Exception, argument_types: tuple[Any, ...], check_result: Callable[[Any], None]
+        self,
+        error: Exception,
+        argument_types: tuple[Any, ...],
+        check_result: Callable[[Any], None],
+        way_out: str = "change it to what numba compiles, or pass python=True to run it as plain Python, which is slow",
     ) -> TypeError:
         """What a user is told when a loop with this function could not be compiled.
 
@@ -94,8 +98,7 @@ class UserFunction:
         """
         first = _first_error(_dispatchers[self.numba_type.digest], argument_types, check_result) or error
         return TypeError(
-            f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; "
-            "change it to what numba compiles, or pass python=True to run it as plain Python, which is slow"
+            f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; {way_out}"
         )
 
 

@@ -19,6 +19,11 @@ from numba.core.errors import NumbaError
 from scipy import LowLevelCallable, ndimage
 
 
+from parimg.kernels._filter_callables import (
+    jit_filter1d_function,
+    jit_filter_function,
+    jit_geometric_function,
+)
 from parimg.kernels._filter_functions import UserFunction, as_user_function
 from parimg.kernels._filter_loops import Plan, filter_lines, uncached_filter_lines
 from parimg.kernels._filter_plans import (
@@ -34,6 +39,15 @@ from parimg.kernels._filter_windows import LARGEST_ON_STACK, Specification, chec
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+__all__ = [
+    "generic_filter",
+    "generic_filter1d",
+    "geometric_transform",
+    "jit_filter1d_function",
+    "jit_filter_function",
+    "jit_geometric_function",
+]
 
 _COMPILED_DTYPES = frozenset("?bBhHiIlLqQfd")
 _WORTH_THREE_CALLS = 2**16  # elements
