@@ -10,10 +10,18 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numba.cpython.unsafe.tuple import tuple_setitem
 from numpy.typing import NDArray
 
 from parimg.kernels import _filter_reductions  # noqa: F401 - registers what numba then finds
-from parimg.kernels._filter_windows import count_results, gather, itemsize_of, read_item, write_results
+from parimg.kernels._filter_windows import (
+    count_results,
+    gather,
+    itemsize_of,
+    read_item,
+    write_place,
+    write_results,
+)
 
 # Strategy: the inner loop knows where each element of the window is at x = 0, and adds x; it knows nothing of
 # borders. Where windows stay within the line, and the image is contiguous and has the window's dtype, it reads the
@@ -228,10 +236,77 @@ def _filter_lines(
     return n_results
 
 
+def _filter_each_line(
+    function: Any,
+    spec: Any,
+    reader: Any,
+    source: int,
+    destination: int,
+    shape: Any,
+    strides: Any,
+    x_table: Any,
+    x_steps: Any,
+    line: Any,
+    result: Any,
+    sizes: Any,
+    cval: Any,
+    arguments: Any,
+) -> None:
+    """Call the function with every line along x, extended, and the line for its results.
+
+    Parameters
+    ----------
+    function, spec, reader, source, destination, cval, arguments
+        As for `_filter_lines`.
+    shape, strides : int64 arrays
+        Of the other axes.
+    x_table : int64 array
+        Position of every element of an extended line; -1 outside.
+    x_steps : (int, int)
+        Bytes between positions; how far a line is extended to the left.
+    line, result : float64 arrays
+        What the function is given.
+    sizes : (int,)
+        Bytes of a result.
+    """
+    x_stride, before = x_steps
+    n_lines = 1
+    for size in shape:
+        n_lines *= size
+    n = len(result)
+    for i in range(n_lines):
+        start = source
+        rest = i
+        for axis in range(len(shape) - 1, -1, -1):
+            start += rest % shape[axis] * strides[axis]
+            rest //= shape[axis]
+        _stage_row(reader, line, start, x_table, (before, before + n), 1, x_stride, cval)
+        result[:] = 0
+        function(line, result, *arguments)
+        for x in range(n):
+            write_results(spec, destination + i * n * sizes[0], 0, x, result[x])
+
+
+def _map_positions(
+    function: Any, shape: Any, first: int, input_shape: Any, places: Any, pad: int, arguments: Any
+) -> None:
+    """Call the function with every position of an array of a shape, its first index counted from `first`.
+
+    What it returns, plus `pad`, is written into `places`, of shape (axes of the input, positions).
+    """
+    i = 0
+    for position in np.ndindex(shape):
+        place = function(tuple_setitem(position, 0, position[0] + first), *arguments)
+        write_place(places, i, place, pad, input_shape)
+        i += 1
+
+
 filter_lines = numba.njit(cache=True, nogil=True)(_filter_lines)
+filter_each_line = numba.njit(cache=True, nogil=True)(_filter_each_line)
+map_positions = numba.njit(cache=True, nogil=True)(_map_positions)
 
 
 @functools.cache
-def uncached_filter_lines() -> Any:
-    """The same for functions whose content cannot be told, and which the disk cache would not know again."""
-    return numba.njit(nogil=True)(_filter_lines)
+def uncached(loop: Any) -> Any:
+    """The same loop for functions whose content cannot be told, and which the disk cache would not know again."""
+    return numba.njit(nogil=True)(loop.py_func)

@@ -263,8 +263,39 @@ def _count_results(
     return types.intp(function, spec, arguments), generate
 
 
+def check_place(value: Any, n_axes: int) -> None:
+    """Refuse a type that is no position, a tuple of that many numbers, with TypingError."""
+    kinds = _results(value) if isinstance(value, types.BaseTuple) else ()
+    if len(kinds) != n_axes:
+        raise TypingError(f"it returns {value}, wanted a tuple of numbers, one for each axis of the input")
+
+
+def _write_place(
+    _typing_context: Any, places: Any, index: Any, place: Any, pad: Any, input_shape: Any
+) -> tuple[Any, Callable[..., ir.Value]]:
+    """Write a position into a column of an array; the input's shape says how many numbers it has."""
+    check_place(place, len(input_shape))
+    kinds = [types.unliteral(kind) for kind in _results(place)]
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        array = context.make_array(places)(context, builder, args[0])
+        row = builder.extract_value(array.shape, 1)
+        pad_value = context.cast(builder, args[3], signature.args[3], types.float64)
+        for k, kind in enumerate(kinds):
+            item = builder.extract_value(args[2], k)
+            if isinstance(place.types[k], types.Literal):
+                item = context.cast(builder, item, place.types[k], kind)
+            item = builder.fadd(context.cast(builder, item, kind, types.float64), pad_value)
+            offset = builder.add(builder.mul(row, row.type(k)), args[1])
+            builder.store(item, builder.gep(array.data, [offset], inbounds=True))
+        return context.get_dummy_value()
+
+    return types.void(places, index, place, pad, input_shape), generate
+
+
 read_item: Any = intrinsic(_read_item)
 itemsize_of: Any = intrinsic(_itemsize_of)
 gather: Any = intrinsic(_gather)
 write_results: Any = intrinsic(_write_results)
+write_place: Any = intrinsic(_write_place)
 count_results: Any = intrinsic(_count_results)

@@ -19,13 +19,21 @@ from numba.core.errors import NumbaError
 from scipy import LowLevelCallable, ndimage
 
 
+from parimg.kernels._filter_arrays import (
+    COMPILED_DTYPES,
+    address_of,
+    can_be_written,
+    compiled_dtype,
+    output_dtype,
+    readable,
+)
 from parimg.kernels._filter_callables import (
     jit_filter1d_function,
     jit_filter_function,
     jit_geometric_function,
 )
 from parimg.kernels._filter_functions import UserFunction, as_user_function
-from parimg.kernels._filter_loops import Plan, filter_lines, uncached_filter_lines
+from parimg.kernels._filter_loops import Plan, filter_lines, uncached
 from parimg.kernels._filter_plans import (
     Geometry,
     Mode,
@@ -36,6 +44,8 @@ from parimg.kernels._filter_plans import (
     plan_filter,
 )
 from parimg.kernels._filter_windows import LARGEST_ON_STACK, Specification, check_result
+from parimg.kernels._geometric_transform import geometric_transform
+from parimg.kernels._line_filters import generic_filter1d
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -49,7 +59,6 @@ __all__ = [
     "jit_geometric_function",
 ]
 
-_COMPILED_DTYPES = frozenset("?bBhHiIlLqQfd")
 _WORTH_THREE_CALLS = 2**16  # elements
 
 
@@ -201,7 +210,7 @@ def _filter(
     origins: Sequence[int],
     values_dtype: np.dtype[Any],
 ) -> npt.NDArray[Any]:
-    source = _readable(image)
+    source = readable(image)
     if source.ndim == 0:
         source, footprint, modes, origins = source.reshape(1), footprint.reshape(1), ["nearest"], [0]
     offsets = [
@@ -209,12 +218,12 @@ def _filter(
         for axis, size, one in zip(np.nonzero(footprint), footprint.shape, origins, strict=True)
     ]
     count = len(offsets[0])
-    out_dtype = _output_dtype(output, image.dtype)
-    compiled = out_dtype if out_dtype.char in _COMPILED_DTYPES and out_dtype.isnative else np.dtype(np.float64)
+    out_dtype = output_dtype(output, image.dtype)
+    compiled = compiled_dtype(out_dtype)
     on_stack = 0 < count <= LARGEST_ON_STACK
     spec = Specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
     reader = Specification(source.dtype, values_dtype, values_dtype)
-    loop = filter_lines if user.can_be_cached else uncached_filter_lines()
+    loop = filter_lines if user.can_be_cached else uncached(filter_lines)
     outside = values_dtype.type(cval)
 
     def run(plan: Plan, destination: int) -> int:
@@ -223,7 +232,7 @@ def _filter(
             user,
             spec,
             reader,
-            _address(source),
+            address_of(source),
             destination,
             plan,
             scratch,
@@ -246,10 +255,10 @@ def _filter(
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != shape:
         raise RuntimeError(f"output must have shape {shape} (got {given.shape})")
-    direct = given is not None and _can_be_written(given, compiled, [image, *user.arguments])
+    direct = given is not None and can_be_written(given, compiled, [image, *user.arguments])
     result = given if given is not None and direct else np.empty(shape, compiled)
     if source.size:
-        run(plan, _address(result))
+        run(plan, address_of(result))
     if in_place:
         # Both ends of lines, where windows reach beyond, are few and short: lines are laid across there.
         axis, n_x = geometry.x_axis, source.shape[geometry.x_axis]
@@ -259,7 +268,7 @@ def _filter(
                 part = np.moveaxis(result, axis - source.ndim, axis - source.ndim - 1)
                 part = part[(..., ends, *[slice(None)] * (source.ndim - axis))]
                 turned = np.empty(part.shape, compiled)
-                run(plan_filter(geometry.swapped(axis), rows=ends), _address(turned))
+                run(plan_filter(geometry.swapped(axis), rows=ends), address_of(turned))
                 part[...] = turned
     if given is not None and not direct:
         np.copyto(given, result, casting="unsafe")
@@ -283,39 +292,6 @@ def _is_read_in_place(image: npt.NDArray[Any], values_dtype: np.dtype[Any], geom
 def _window_dtype(wanted: npt.DTypeLike | None, own: np.dtype[Any]) -> np.dtype[Any]:
     dtype = np.dtype(wanted) if wanted is not None else np.dtype(np.uint8) if own.kind == "b" else own
     dtype = dtype.newbyteorder("=")
-    if dtype.char == "?" or dtype.char not in _COMPILED_DTYPES:
+    if dtype.char == "?" or dtype.char not in COMPILED_DTYPES:
         raise TypeError(f"values_dtype must be float64, float32, an integer dtype, or None (got {dtype})")
     return dtype
-
-
-def _readable(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The image in a dtype that compiled code reads: itself, except half, long and foreign floats."""
-    if image.dtype.char in _COMPILED_DTYPES and image.dtype.isnative:
-        return image
-    return image.astype(np.float64 if image.dtype.char in "ge" else image.dtype.newbyteorder("="))
-
-
-def _output_dtype(output: npt.NDArray[Any] | npt.DTypeLike | None, default: np.dtype[Any]) -> np.dtype[Any]:
-    if isinstance(output, np.ndarray):
-        return output.dtype
-    dtype = default.newbyteorder("=") if output is None else np.dtype(output)
-    if dtype.kind not in "biufc":
-        raise RuntimeError(f"output must have a numeric dtype (got {dtype})")
-    return dtype
-
-
-def _can_be_written(array: npt.NDArray[Any], dtype: np.dtype[Any], inputs: Iterable[Any]) -> bool:
-    """Whether the loop can write into an array at once: it reads none of it, and elements lie side by side."""
-    flags = array.flags
-    return (
-        array.dtype == dtype
-        and array.dtype.isnative
-        and flags.c_contiguous
-        and flags.writeable
-        and not any(isinstance(one, np.ndarray) and np.may_share_memory(array, one) for one in inputs)
-    )
-
-
-def _address(array: npt.NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
