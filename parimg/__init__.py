@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
+    from parimg.tasks.neighbourhood_filter import NeighbourhoodFilter
     from parimg.tasks.task import Task
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "Function": "parimg.tasks.function",
     "Job": "parimg.job",
     "MatchSIFT": "parimg.tasks.match_sift",
+    "NeighbourhoodFilter": "parimg.tasks.neighbourhood_filter",
     "Record": "parimg.record",
     "Task": "parimg.tasks.task",
     "connect": "parimg.controller",
@@ -38,6 +40,7 @@ __all__ = [
     "Function",
     "Job",
     "MatchSIFT",
+    "NeighbourhoodFilter",
     "Record",
     "Task",
     "connect",

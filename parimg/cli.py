@@ -1,4 +1,4 @@
-"""The command line: ``parimg match``, ``resume``, ``status``, ``jobs``, ``doctor``, ``profiles``, ``demo``.
+"""The command line: ``parimg match``, ``filter``, ``resume``, ``status``, ``jobs``, ``doctor``, ``profiles``, ``demo``.
 
 A thin layer: each command parses, calls the library, and prints. Exit code 0: all went well; 1: the job or the
 cluster failed; 2: something was typed wrong; 3: the job is done, but some images failed; 130: Ctrl-C.
@@ -110,6 +110,66 @@ def match(
             task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
         )
         _follow(running, output, sort_by="matches" if task.verify is None else "inliers")
+
+
+@app.command("filter")
+def filter_images(
+    images: Annotated[
+        list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")
+    ],
+    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    size: Annotated[str, typer.Option(help="Sides of the window: 5, or 3,5 for height and width.")] = "3",
+    folder: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the images; default: statistics only.")
+    ] = None,
+    extension: Annotated[str, typer.Option(help="Their format: .png, .tif, .npy, .jpg, .bmp, .webp.")] = ".png",
+    dtype: Annotated[str | None, typer.Option(help="Their dtype; default: that of the images.")] = None,
+    color: Annotated[Literal["gray", "color", "unchanged"], typer.Option(help="How images are decoded.")] = "gray",
+    argument: Annotated[
+        list[float] | None, typer.Option("-a", "--argument", help="A further argument of the function.")
+    ] = None,
+    mode: Annotated[
+        Literal["reflect", "mirror", "nearest", "wrap", "constant"], typer.Option(help="What lies outside.")
+    ] = "reflect",
+    cval: Annotated[float, typer.Option(help="What lies outside if the mode is constant.")] = 0.0,
+    python: Annotated[bool, typer.Option("--python", help="Do not compile the function; slow.")] = False,
+    table: Annotated[Path | None, typer.Option("--table", help="Write the table: .parquet or .csv.")] = None,
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")] = None,
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+) -> None:
+    """Filter every image with a FUNCTION of each pixel's neighbourhood."""
+    _check_output(table, "--table")
+    if not all(side.strip().isdigit() for side in size.split(",")):
+        raise typer.BadParameter(f"--size must be a number, or two with a comma (got {size!r})")
+    from parimg.tasks.function import load_function
+    from parimg.tasks.neighbourhood_filter import NeighbourhoodFilter
+
+    sides = [int(side) for side in size.split(",")]
+    task = NeighbourhoodFilter(
+        load_function(function),
+        size=sides[0] if len(sides) == 1 else sides,
+        mode=mode,
+        cval=cval,
+        extra_arguments=tuple(argument or ()),
+        dtype=dtype,
+        output=folder,
+        extension=extension,
+        python=python,
+        statistics_only=folder is None,
+        color=color,
+    )
+    source = images[0] if len(images) == 1 else images
+    _check_source(task, source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        _follow(running, table)
 
 
 @app.command()
@@ -304,13 +364,13 @@ def _controller(engines: int | None, profile: str | None, cluster_id: str) -> It
         yield controller
 
 
-def _check_output(output: Path | None) -> None:
+def _check_output(output: Path | None, option: str = "-o") -> None:
     if output is None:
         return
     if output.suffix not in {".parquet", ".csv"}:
-        raise typer.BadParameter(f"-o must end in .parquet or .csv (got {str(output)!r})")
+        raise typer.BadParameter(f"{option} must end in .parquet or .csv (got {str(output)!r})")
     if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"-o {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
+        raise typer.BadParameter(f"{option} {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
 
 
 def _check_source(task: Any, source: str | list[str], column: str | None) -> None:

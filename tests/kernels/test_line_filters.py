@@ -113,7 +113,13 @@ def turned(position, angle, shift):
     "mode", ["constant", "grid-constant", "nearest", "reflect", "grid-mirror", "mirror", "wrap", "grid-wrap"]
 )
 def test_a_transform_is_scipy_s_to_the_last_bit(order, mode):
-    options = {"order": order, "mode": mode, "cval": 0.7, "extra_arguments": (0.3,), "extra_keywords": {"shift": 4.2}}
+    options = {
+        "order": order,
+        "mode": mode,
+        "cval": 0.7,
+        "extra_arguments": (0.3,),
+        "extra_keywords": {"shift": 4.2},
+    }
     found = geometric_transform(IMAGE, turned, **options)
     np.testing.assert_array_equal(found, ndimage.geometric_transform(IMAGE, turned, **options))
 
@@ -157,7 +163,12 @@ def test_mappings_may_be_low_level_callables_and_plain_python():
 @pytest.mark.parametrize(
     ("mapping", "options", "error", "message"),
     [
-        (lambda position: position[0], {}, TypeError, "returns int64, wanted a tuple of numbers, one for each axis"),
+        (
+            lambda position: position[0],
+            {},
+            TypeError,
+            "returns int64, wanted a tuple of numbers, one for each axis",
+        ),
         (lambda position: (position[0],), {}, TypeError, "wanted a tuple of numbers, one for each axis"),
         (lambda position: (position[0], "a"), {}, TypeError, "returns"),
         (lambda position: position, {"order": 6}, RuntimeError, "got 6"),
