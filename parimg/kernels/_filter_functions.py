@@ -77,9 +77,10 @@ class UserFunction:
         if self.numba_type.digest not in _dispatchers:
             # Inlined always: only then does LLVM see the window in registers and the loop over x as one of
             # plain arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
+            options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
             _dispatchers[self.numba_type.digest] = numba.njit(
-                nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
-            )(function)
+                nogil=True, error_model="numpy", forceinline=True, **options
+            )(_at_home(function))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What numba's cache takes the hash of where a compiled closure refers to this.
@@ -100,6 +101,61 @@ class UserFunction:
         return TypeError(
             f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; {way_out}"
         )
+
+
+def _at_home(function: FunctionType) -> FunctionType:
+    """The same function as one of this module: numba imports its module when it takes a loop from the disk.
+
+    An engine has no such module when the function comes from a script or a notebook.
+    """
+    arguments = (function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    moved = FunctionType(function.__code__, *arguments)
+    moved.__kwdefaults__ = function.__kwdefaults__
+    moved.__qualname__, moved.__module__ = function.__qualname__, __name__
+    return moved
+
+
+def run_loop(
+    loop: Any,
+    user: UserFunction,
+    arguments: tuple[Any, ...],
+    own_types: tuple[Any, ...],
+    check_result: Callable[[Any], None],
+) -> Any:
+    """Call a loop with a user's function and the loop's arguments, from the disk's cache where possible.
+
+    Parameters
+    ----------
+    loop : numba dispatcher
+    user : UserFunction
+        Its first argument; what the function is called with behind the loop's own arguments is the last.
+    arguments : tuple
+        What lies between.
+    own_types : tuple of numba types
+        What the loop itself calls the function with.
+    check_result : callable
+        Raises an error of numba's for a type of result that the loop does not take.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be compiled.
+    """
+    try:
+        if user.can_be_cached:
+            try:
+                return loop(user, *arguments, user.arguments)
+            except ImportError:
+                pass  # a jitted function that it calls lies in a module that this process cannot import
+        return _uncached(loop)(user, *arguments, user.arguments)
+    except errors.NumbaError as error:
+        raise user.explain(error, (*own_types, *map(numba.typeof, user.arguments)), check_result) from error
+
+
+@functools.cache
+def _uncached(loop: Any) -> Any:
+    """The same loop for functions that the disk cache would not know again."""
+    return numba.njit(nogil=True)(loop.py_func)
 
 
 register_model(UserFunctionType)(models.OpaqueModel)

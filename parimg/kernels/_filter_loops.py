@@ -5,7 +5,6 @@ Called by `filters.py`, which checks everything; `_filter_plans.py` makes the pl
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numba
@@ -304,9 +303,3 @@ def _map_positions(
 filter_lines = numba.njit(cache=True, nogil=True)(_filter_lines)
 filter_each_line = numba.njit(cache=True, nogil=True)(_filter_each_line)
 map_positions = numba.njit(cache=True, nogil=True)(_map_positions)
-
-
-@functools.cache
-def uncached(loop: Any) -> Any:
-    """The same loop for functions whose content cannot be told, and which the disk cache would not know again."""
-    return numba.njit(nogil=True)(loop.py_func)

@@ -7,14 +7,12 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numba
 import numpy as np
 from numba import types
-from numba.core.errors import NumbaError
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels._filter_functions import UserFunction, as_user_function
-from parimg.kernels._filter_loops import map_positions, uncached
+from parimg.kernels._filter_functions import UserFunction, as_user_function, run_loop
+from parimg.kernels._filter_loops import map_positions
 from parimg.kernels._filter_windows import check_place
 
 if TYPE_CHECKING:
@@ -143,16 +141,14 @@ def _transform(
             options = {"mode": "edge"} if mode == "nearest" else {"mode": "constant", "constant_values": cval}
             image = np.pad(image, padding, **options)
         image = ndimage.spline_filter(image, order, output=np.float64, mode=mode)
-    loop = map_positions if user.can_be_cached else uncached(map_positions)
+    position = types.UniTuple(types.intp, output.ndim)
+    n_axes = image.ndim
     rows = max(1, _BLOCK // max(1, math.prod(output.shape[1:])))
     for first in range(0, len(output) if output.size else 1, rows):
         part = output[first : first + rows]
-        places = np.empty((image.ndim, part.size))
-        try:
-            loop(user, part.shape, first, image.shape, places, padding, user.arguments)
-        except NumbaError as error:
-            given = (types.UniTuple(types.intp, output.ndim), *map(numba.typeof, user.arguments))
-            raise user.explain(error, given, lambda kind: check_place(kind, image.ndim)) from error
+        places = np.empty((n_axes, part.size))
+        given = part.shape, first, image.shape, places, padding
+        run_loop(map_positions, user, given, (position,), lambda kind: check_place(kind, n_axes))
         if part.size:
-            places = places.reshape(image.ndim, *part.shape)
+            places = places.reshape(n_axes, *part.shape)
             ndimage.map_coordinates(image, places, part, order, mode, cval, prefilter=False)

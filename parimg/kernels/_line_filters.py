@@ -6,15 +6,13 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numba import types
-from numba.core.errors import NumbaError
 from scipy import LowLevelCallable, ndimage
 
 from parimg.kernels._filter_arrays import address_of, compiled_dtype, output_dtype, readable
-from parimg.kernels._filter_functions import as_user_function
-from parimg.kernels._filter_loops import filter_each_line, uncached
+from parimg.kernels._filter_functions import as_user_function, run_loop
+from parimg.kernels._filter_loops import filter_each_line
 from parimg.kernels._filter_plans import Mode, extended_indices, normalise_axes, normalise_modes
 from parimg.kernels._filter_windows import Specification
 
@@ -115,29 +113,23 @@ def generic_filter1d(
     double = np.dtype(np.float64)
     n = source.shape[-1]
     if source.size:
-        loop = filter_each_line if user.can_be_cached else uncached(filter_each_line)
         table = extended_indices(n, left, size - 1 - left, modes[0])
-        try:
-            loop(
-                user,
-                Specification(double, double, compiled),
-                Specification(source.dtype, double, double),
-                address_of(source),
-                address_of(result),
-                np.array(source.shape[:-1], np.int64),
-                np.array(source.strides[:-1], np.int64),
-                table,
-                (source.strides[-1], left),
-                np.empty(len(table)),
-                np.empty(n),
-                (compiled.itemsize,),
-                np.float64(cval),
-                user.arguments,
-            )
-        except NumbaError as error:
-            line = types.Array(types.float64, 1, "C")
-            given_types = (line, line, *map(numba.typeof, user.arguments))
-            raise user.explain(error, given_types, lambda _: None) from error
+        given_to_loop = (
+            Specification(double, double, compiled),
+            Specification(source.dtype, double, double),
+            address_of(source),
+            address_of(result),
+            np.array(source.shape[:-1], np.int64),
+            np.array(source.strides[:-1], np.int64),
+            table,
+            (source.strides[-1], left),
+            np.empty(len(table)),
+            np.empty(n),
+            (compiled.itemsize,),
+            np.float64(cval),
+        )
+        line = types.Array(types.float64, 1, "C")
+        run_loop(filter_each_line, user, given_to_loop, (line, line), lambda _: None)
     result = np.moveaxis(result, -1, axis)
     if given is not None:
         np.copyto(given, result, casting="unsafe")

@@ -12,10 +12,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 
-from numba.core.errors import NumbaError
 from scipy import LowLevelCallable, ndimage
 
 
@@ -32,8 +30,8 @@ from parimg.kernels._filter_callables import (
     jit_filter_function,
     jit_geometric_function,
 )
-from parimg.kernels._filter_functions import UserFunction, as_user_function
-from parimg.kernels._filter_loops import Plan, filter_lines, uncached
+from parimg.kernels._filter_functions import UserFunction, as_user_function, run_loop
+from parimg.kernels._filter_loops import Plan, filter_lines
 from parimg.kernels._filter_plans import (
     Geometry,
     Mode,
@@ -223,34 +221,20 @@ def _filter(
     on_stack = 0 < count <= LARGEST_ON_STACK
     spec = Specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
     reader = Specification(source.dtype, values_dtype, values_dtype)
-    loop = filter_lines if user.can_be_cached else uncached(filter_lines)
     outside = values_dtype.type(cval)
 
     def run(plan: Plan, destination: int) -> int:
         scratch = make_scratch(plan, values_dtype, outside, on_stack=on_stack)
-        n_results: int = loop(
-            user,
-            spec,
-            reader,
-            address_of(source),
-            destination,
-            plan,
-            scratch,
-            compiled.itemsize,
-            outside,
-            user.arguments,
-        )
+        places = address_of(source), destination
+        given = (spec, reader, *places, plan, scratch, compiled.itemsize, outside)
+        n_results: int = run_loop(filter_lines, user, given, (spec.numba_type.window,), check_result)
         return n_results
 
     planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
     geometry = Geometry(planned.shape, planned.strides, source.itemsize, offsets, modes)
     in_place = source.size > 0 and _is_read_in_place(source, values_dtype, geometry)
     plan = plan_filter(geometry, in_place=in_place)
-    try:
-        n_results = run(plan, 0)
-    except NumbaError as error:
-        types = (spec.numba_type.window, *map(numba.typeof, user.arguments))
-        raise user.explain(error, types, check_result) from error
+    n_results = run(plan, 0)
     shape = (*([n_results] if n_results else []), *image.shape)
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != shape:
