@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from parimg.kernels.filters import generic_filter  # noqa: E402
+from parimg.kernels.filters import generic_filter, generic_filter1d, geometric_transform  # noqa: E402
 
 SIDE = 2048
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
@@ -102,6 +102,16 @@ def filters(image):
         lambda: generic_filter(image, median, 5, output=out),
         lambda: ndimage.median_filter(image, 5, output=out),
     )  # fmt: skip
+    of_lines = llc.jit_filter1d_function(moving_sum)
+    yield "generic_filter1d, sum of 9", "generic_filter1d with llc", *(
+        lambda: generic_filter1d(image, moving_sum, 9, output=out),
+        lambda: ndimage.generic_filter1d(image, of_lines, 9, output=out),
+    )  # fmt: skip
+    of_positions = llc.jit_geometric_function(swirl_into)
+    yield "geometric_transform, linear", "geometric_transform with llc", *(
+        lambda: geometric_transform(image, swirl, output=out, order=1),
+        lambda: ndimage.geometric_transform(image, of_positions, output=out, order=1),
+    )  # fmt: skip
 
 
 def compare(label, peer, ours, theirs, rounds):
@@ -146,9 +156,7 @@ def main():
         compare(f"{label}, {SIDE}^2", peer, ours, theirs, rounds=5 if "llc" in peer else 11)
     begin = time.perf_counter()
     first, later = first_calls()
-    print(
-        f"first call ever {first:.2f} s, first of a new process {later:.2f} s ({time.perf_counter() - begin:.0f} s)"
-    )
+    print(f"first call ever {first:.2f} s, of a new process {later:.2f} s ({time.perf_counter() - begin:.0f} s)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: ``parimg match``, ``filter``, ``resume``, ``status``, ``jobs``, ``doctor``, ``profiles``, ``demo``.
+"""The command line: ``parimg match``, ``filter``, ``resume``, ``status``, ``jobs``, ``doctor``, ``profiles``.
 
 A thin layer: each command parses, calls the library, and prints. Exit code 0: all went well; 1: the job or the
 cluster failed; 2: something was typed wrong; 3: the job is done, but some images failed; 130: Ctrl-C.

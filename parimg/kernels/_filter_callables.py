@@ -1,8 +1,8 @@
 """LowLevelCallables for SciPy's own filters, of plain Python functions.
 
-Called by users through `parimg.kernels`. SciPy hands a callable the address of its user data; here that is a block of
-eight-byte words, in which the extra arguments lie one after the other, numbers as they are and arrays as address and
-shape. So arguments are read at each call, and others of the same types compile nothing anew.
+Called by users through `parimg.kernels`. SciPy hands a callable the address of its user data; here that is a block
+of eight-byte words, in which the extra arguments lie one after the other, numbers as they are and arrays as
+address and shape. So arguments are read at each call, and others of the same types compile nothing anew.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
+from numba import carray, types  # type: ignore[attr-defined] # no re-export, says its stub
 from numba.core.errors import NumbaError, TypingError
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, register_model, typeof_impl
@@ -23,15 +22,17 @@ from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
 from scipy import LowLevelCallable
 
-from parimg.kernels._filter_functions import UserFunction, as_user_function
+from parimg.kernels._filter_functions import as_user_function
 
 if TYPE_CHECKING:
     from types import FunctionType
 
+    from llvmlite import ir
+
 _double = types.CPointer(types.float64)
 _index = types.CPointer(types.intp)
-# What SciPy documents, on every platform: it knows `intptr_t` by that name, while the C type that ctypes has for it
-# is `long` on Linux and macOS and `long long` on Windows.
+# What SciPy documents, on every platform: it knows `intptr_t` by that name, while the C type that ctypes has for
+# it is `long` on Linux and macOS and `long long` on Windows.
 _OF_WINDOWS = "int (double *, intptr_t, double *, void *)"
 _OF_LINES = "int (double *, intptr_t, double *, intptr_t, void *)"
 _OF_POSITIONS = "int (intptr_t *, double *, int, int, void *)"
@@ -47,8 +48,8 @@ def jit_filter_function(
     Parameters
     ----------
     function : callable
-        Called with the elements of the window, a float64 array of one dimension, and the extra arguments; returns a
-        number. Without it, a decorator is returned.
+        Called with the elements of the window, a float64 array of one dimension, and the extra arguments; returns
+        a number. Without it, a decorator is returned.
     extra_arguments : sequence
         Numbers and arrays that `function` is called with behind the window.
 
@@ -141,8 +142,8 @@ def jit_geometric_function(
     Parameters
     ----------
     function : callable
-        Called with the output position, an array of integers, the array of floats that it writes the input position
-        into, and the extra arguments. Without it, a decorator is returned.
+        Called with the output position, an array of integers, the array of floats that it writes the input
+        position into, and the extra arguments. Without it, a decorator is returned.
     extra_arguments : sequence
         Numbers and arrays that `function` is called with behind the positions.
 
@@ -174,25 +175,25 @@ def jit_geometric_function(
 # -- the callbacks --------------------------------------------------------------------------------------------
 
 
-def _of_windows(user: UserFunction, words: Words) -> FunctionType:
+def _of_windows(user: Any, words: Words) -> FunctionType:
     def callback(values, n, result, data):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        result[0] = user(numba.carray(values, (n,)), *read_words(words, data))
+        result[0] = user(carray(values, (n,)), *read_words(words, data))
         return 1
 
     return callback  # type: ignore[return-value]
 
 
-def _of_lines(user: UserFunction, words: Words) -> FunctionType:
+def _of_lines(user: Any, words: Words) -> FunctionType:
     def callback(line, n_line, result, n_result, data):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        user(numba.carray(line, (n_line,)), numba.carray(result, (n_result,)), *read_words(words, data))
+        user(carray(line, (n_line,)), carray(result, (n_result,)), *read_words(words, data))
         return 1
 
     return callback  # type: ignore[return-value]
 
 
-def _of_positions(user: UserFunction, words: Words) -> FunctionType:
+def _of_positions(user: Any, words: Words) -> FunctionType:
     def callback(position, place, n_output, n_input, data):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
-        user(numba.carray(position, (n_output,)), numba.carray(place, (n_input,)), *read_words(words, data))
+        user(carray(position, (n_output,)), carray(place, (n_input,)), *read_words(words, data))
         return 1
 
     return callback  # type: ignore[return-value]
@@ -200,7 +201,7 @@ def _of_positions(user: UserFunction, words: Words) -> FunctionType:
 
 def _low_level(
     function: Callable[..., object],
-    make_callback: Callable[[UserFunction, Words], FunctionType],
+    make_callback: Callable[[Any, Words], FunctionType],
     signature: Any,
     c_signature: str,
     argument_types: tuple[Any, ...],
@@ -221,7 +222,7 @@ def _low_level(
     except NumbaError as error:
         given = (*argument_types, *words.numba_type.kinds)
         raise user.explain(error, given, check_result, way_out="change it to what numba compiles") from error
-    pointer = compiled.ctypes
+    pointer: Any = compiled.ctypes
     pointer.compiled = compiled  # lives as long as the callable
     return LowLevelCallable(pointer, words.address, signature=c_signature)
 
@@ -241,15 +242,15 @@ class Words:
     """Extra arguments in eight-byte words, and what is compiled of how they lie there."""
 
     def __init__(self, arguments: Iterable[Any]) -> None:
-        words: list[np.generic] = []
+        words: list[Any] = []
         self._arrays: list[np.ndarray[Any, Any]] = []
-        kinds = []
+        kinds: list[Any] = []
         for argument in arguments:
             value = np.asarray(argument)
             if value.dtype.kind not in "biuf" or value.dtype.char in "eg" or not value.dtype.isnative:
                 raise TypeError(
-                    f"extra arguments of a low-level callable must be numbers, or arrays of them (got {argument!r:.80}, "
-                    f"a {type(argument).__name__})"
+                    "extra arguments of a low-level callable must be numbers, or arrays of them "
+                    f"(got {argument!r:.80}, a {type(argument).__name__})"
                 )
             if value.ndim == 0:
                 dtype = np.float64 if value.dtype.kind == "f" else np.int64
@@ -258,7 +259,7 @@ class Words:
                 continue
             value = np.ascontiguousarray(value)
             self._arrays.append(value)
-            words += [np.int64(value.__array_interface__["data"][0]), *map(np.int64, value.shape)]
+            words += [np.int64(word) for word in (value.__array_interface__["data"][0], *value.shape)]
             kinds.append(types.Array(from_dtype(value.dtype), value.ndim, "C"))
         self._memory = np.array([word.view(np.int64) for word in words] or [0], np.int64)
         self.numba_type = WordsType(tuple(kinds))

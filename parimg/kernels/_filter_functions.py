@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _KNOWN_PACKAGES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator", "scipy", "_operator"})
 _dispatchers: dict[str, Dispatcher] = {}
 _unnamed = itertools.count()
+_WAY_OUT = "change it to what numba compiles, or pass python=True to run it as plain Python, which is slow"
 _BY_POSITION_OR_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -77,7 +78,7 @@ class UserFunction:
         if self.numba_type.digest not in _dispatchers:
             # Inlined always: only then does LLVM see the window in registers and the loop over x as one of
             # plain arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
-            options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+            options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
             _dispatchers[self.numba_type.digest] = numba.njit(
                 nogil=True, error_model="numpy", forceinline=True, **options
             )(_at_home(function))
@@ -91,7 +92,7 @@ class UserFunction:
         error: Exception,
         argument_types: tuple[Any, ...],
         check_result: Callable[[Any], None],
-        way_out: str = "change it to what numba compiles, or pass python=True to run it as plain Python, which is slow",
+        way_out: str = _WAY_OUT,
     ) -> TypeError:
         """What a user is told when a loop with this function could not be compiled.
 
@@ -99,7 +100,8 @@ class UserFunction:
         """
         first = _first_error(_dispatchers[self.numba_type.digest], argument_types, check_result) or error
         return TypeError(
-            f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; {way_out}"
+            f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; "
+            f"{way_out}"
         )
 
 
@@ -236,8 +238,8 @@ def _by_position(
         ]
         if by_name_only or any(kind.kind is inspect.Parameter.VAR_POSITIONAL for kind in parameters.values()):
             raise TypeError(
-                f"the function {function.__qualname__!r} takes {sorted(by_name_only or keywords)} by name only, which "
-                "numba does not compile; let it take them by position, or pass python=True"
+                f"the function {function.__qualname__!r} takes {sorted(by_name_only or keywords)} by name only, "
+                "which numba does not compile; let it take them by position, or pass python=True"
             )
         bound.apply_defaults()
         last = max(list(parameters).index(name) for name in keywords)
@@ -262,7 +264,7 @@ def _calling(function: Any, n_arguments: int) -> FunctionType:
 # -- what a function does, in a digest ------------------------------------------------------------------------
 
 
-class _NotTold(Exception):  # noqa: N818 - never leaves this module
+class _NotTold(Exception):
     """A function refers to something whose content cannot be told."""
 
 
@@ -293,7 +295,8 @@ def _parts(value: Any, seen: dict[int, int]) -> Iterable[bytes]:
     elif isinstance(value, frozenset):
         yield f"frozenset {sorted(map(repr, value))}".encode()
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        yield f"array {value.dtype.str} {value.shape} {value.flags.c_contiguous} {value.flags.f_contiguous}".encode()
+        layout = value.flags.c_contiguous, value.flags.f_contiguous
+        yield f"array {value.dtype.str} {value.shape} {layout}".encode()
         yield value.tobytes()
     elif isinstance(value, np.generic | np.dtype):
         yield f"{type(value).__name__} {value!r}".encode()
@@ -302,7 +305,7 @@ def _parts(value: Any, seen: dict[int, int]) -> Iterable[bytes]:
     elif isinstance(value, ModuleType):
         yield f"module {value.__name__} {getattr(value, '__version__', '')}".encode()
     elif _is_known(value):
-        yield f"{value.__module__}.{value.__qualname__ if hasattr(value, '__qualname__') else value.__name__}".encode()
+        yield f"{value.__module__}.{value.__name__}".encode()
     elif isinstance(value, Dispatcher):
         yield f"jitted {sorted((name, repr(option)) for name, option in value.targetoptions.items())}".encode()
         yield from _parts(value.py_func, seen)
@@ -371,7 +374,8 @@ def _first_error(
     """The error of compiling the function alone, without the loop's own frames around it."""
     try:
         dispatcher.get_call_template(argument_types, {})
-        check_result(dispatcher.overloads[argument_types].signature.return_type)
+        compiled: Any = dispatcher.overloads[argument_types]
+        check_result(compiled.signature.return_type)
     except errors.NumbaError as error:
         return error
     return None
@@ -381,7 +385,7 @@ def _reason(error: Exception) -> str:
     """What numba says, in one line, without its hints and the inner workings of its overloads."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", getattr(error, "msg", "") or str(error))
     text = re.sub(r"^Failed in \w+ mode pipeline \(step: .*?\)\s*", "", text.strip())
-    told = []
+    told: list[str] = []
     for line in text.splitlines():
         if re.match(
             r"\s*(During: |File \"|This error may have been caused|There are \d+ candidate|<source|\s*$)", line

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba.cpython.unsafe.tuple import tuple_setitem
+from numba.cpython.unsafe import tuple as unsafe_tuple
 from numpy.typing import NDArray
 
 from parimg.kernels import _filter_reductions  # noqa: F401 - registers what numba then finds
@@ -29,6 +29,7 @@ from parimg.kernels._filter_windows import (
 # line needs one new row for each distinct offset along the axes before. Lines are taken in blocks, because finding
 # the windows of a single one costs 0.5 us, as much as filtering 2000 pixels.
 
+tuple_setitem: Any = unsafe_tuple.tuple_setitem
 Indices = NDArray[np.int64]
 NOWHERE = np.iinfo(np.int64).min
 """In tables of distances, in bytes: outside the image, where cval is."""
@@ -40,8 +41,8 @@ class Plan(NamedTuple):
     Attributes
     ----------
     outer_shape, outer_table : int64 arrays
-        Axes before y, and distances along them in bytes: element ``1 + table[axis, 0] + i`` of a row is for index i,
-        which may lie outside; NOWHERE where cval is.
+        Axes before y, and distances along them in bytes: element ``1 + table[axis, 0] + i`` of a row is for index
+        i, which may lie outside; NOWHERE where cval is.
     outer_offsets : int64 array, shape (combinations, axes before y)
         Distinct offsets of window elements along them.
     y_table : int64 array, shape (rows + y_span - 1,)
@@ -147,7 +148,7 @@ def _find_rows(plan: Any, source: int, outer: int, begin: int, end: int, starts:
 def _place_windows(
     reader: Any, source: int, plan: Any, scratch: Any, outer: int, y: int, n: int, x_range: Any, cval: Any
 ) -> None:
-    """Say where the windows of n lines have their elements at the first x; copy the rows that are not there yet."""
+    """Say where windows of n lines have their elements at the first x; copy the rows that are not there yet."""
     ring, outside, starts, _, addresses = scratch
     n_x, group, x_stride, before = plan.x_steps
     first, last = x_range
@@ -293,11 +294,9 @@ def _map_positions(
 
     What it returns, plus `pad`, is written into `places`, of shape (axes of the input, positions).
     """
-    i = 0
-    for position in np.ndindex(shape):
+    for i, position in enumerate(np.ndindex(shape)):
         place = function(tuple_setitem(position, 0, position[0] + first), *arguments)
         write_place(places, i, place, pad, input_shape)
-        i += 1
 
 
 filter_lines = numba.njit(cache=True, nogil=True)(_filter_lines)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from parimg.kernels._filter_loops import NOWHERE, Indices, Plan, Scratch
 
@@ -83,20 +82,21 @@ def extended_indices(size: int, before: int, after: int, mode: str) -> Indices:
     However far out: the extension is periodic.
     """
     index = np.arange(-before, size + after, dtype=np.int64)
-    for outside in (index[:before], index[before + size :]):
-        if mode == "nearest":
-            np.clip(outside, 0, size - 1, out=outside)
-        elif mode == "constant":
-            outside[:] = -1
-        elif mode == "wrap":
-            outside %= size
-        elif mode == "reflect":
-            outside %= 2 * size
-            np.minimum(outside, 2 * size - 1 - outside, out=outside)
-        else:
-            outside %= max(1, 2 * size - 2)
-            np.minimum(outside, 2 * size - 2 - outside, out=outside)
+    for part in (slice(0, before), slice(before + size, None)):
+        index[part] = _standing_for(index[part], size, mode)
     return index
+
+
+def _standing_for(index: Indices, size: int, mode: str) -> Indices:
+    if mode == "nearest":
+        return np.clip(index, 0, size - 1)
+    if mode == "constant":
+        return np.full_like(index, -1)
+    if mode == "wrap":
+        return index % size
+    # Periods of both mirrors: the border between two pixels, or a pixel.
+    period, last = (2 * size, 2 * size - 1) if mode == "reflect" else (max(1, 2 * size - 2), 2 * size - 2)
+    return np.minimum(index % period, last - index % period)
 
 
 class Geometry(NamedTuple):
@@ -151,8 +151,8 @@ class Geometry(NamedTuple):
 def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = slice(None)) -> Plan:
     """Plan to filter an image.
 
-    With `in_place`, lines are read from the image, and only the part of them where windows stay inside; with `rows`,
-    only these are filtered, of the axis before that of lines.
+    With `in_place`, lines are read from the image, and only the part of them where windows stay inside; with
+    `rows`, only these are filtered, of the axis before that of lines.
     """
     shape, strides, _, elements, modes = geometry
     x_axis = geometry.x_axis

@@ -8,14 +8,16 @@ compiled filters; other arrays are left to numba. Loaded by `_filter_loops.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
 from parimg.kernels._filter_windows import Window
+
+if TYPE_CHECKING:
+    from llvmlite import ir
 
 
 def exchanges(count: int) -> Iterator[tuple[int, int]]:
@@ -69,5 +71,5 @@ _median_of_floats: Any = intrinsic(_median)
 @overload(np.median, target="cpu", strict=False)
 def _overload_median(a: Any) -> Callable[..., Any] | None:
     if isinstance(a, Window) and isinstance(a.dtype, types.Float):
-        return lambda a: _median_of_floats(a)
+        return lambda a: _median_of_floats(a)  # noqa: PLW0108 - numba wants a Python function
     return None

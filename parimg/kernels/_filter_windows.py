@@ -10,9 +10,8 @@ compare every pair of rows at run time and give up beyond eight. Used by the fil
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -20,6 +19,9 @@ from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 from numba.np.numpy_support import as_dtype, from_dtype
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LARGEST_ON_STACK = 128
 """Elements of the largest window that is a type of its own; larger ones are arrays, whatever their size."""
@@ -98,7 +100,8 @@ class Specification:
 
     def __init__(self, image: np.dtype[Any], values: np.dtype[Any], output: np.dtype[Any], count: int = 0) -> None:
         dtypes = (from_dtype(dtype) for dtype in (image, values, output))
-        self.numba_type = SpecificationType(*dtypes, count)
+        image_type, values_type, output_type = dtypes
+        self.numba_type = SpecificationType(image_type, values_type, output_type, count)
 
 
 register_model(SpecificationType)(models.OpaqueModel)
@@ -192,7 +195,7 @@ def _gather(
 
 def _results(value: Any) -> tuple[Any, ...]:
     """Types of the numbers that a function gives for a pixel."""
-    items = tuple(value.types) if isinstance(value, types.BaseTuple) else (value,)
+    items = tuple(getattr(value, "types", (value,)))
     if not items:
         raise TypingError("it returns an empty tuple, wanted a number, or several as a tuple")
     for item in items:
@@ -257,7 +260,7 @@ def _count_results(
     value = signature.return_type
     count = len(_results(value)) if isinstance(value, types.BaseTuple) else 0
 
-    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, _args: Any) -> ir.Value:
+    def generate(context: Any, _builder: ir.IRBuilder, _signature: Any, _args: Any) -> ir.Value:
         return context.get_constant(types.intp, count)
 
     return types.intp(function, spec, arguments), generate

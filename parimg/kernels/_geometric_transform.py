@@ -33,7 +33,7 @@ def geometric_transform(
     order: int = 3,
     mode: _TransformMode = "constant",
     cval: complex = 0.0,
-    prefilter: bool = True,  # noqa: FBT001, FBT002 - SciPy's
+    prefilter: bool = True,
     extra_arguments: Iterable[Any] = (),
     extra_keywords: Mapping[str, Any] | None = None,
     *,
@@ -75,16 +75,16 @@ def geometric_transform(
     Raises
     ------
     TypeError
-        If numba cannot compile `mapping`, or it returns something else than a tuple of as many numbers as the input
-        has axes.
+        If numba cannot compile `mapping`, or it returns something else than a tuple of as many numbers as the
+        input has axes.
     RuntimeError
-        If the order is out of its range, there is no axis, the mode is unknown, or `output` has another shape or no
-        numeric dtype; as in SciPy.
+        If the order is out of its range, there is no axis, the mode is unknown, or `output` has another shape or
+        no numeric dtype; as in SciPy.
 
     Notes
     -----
-    Positions are mapped in blocks, and `scipy.ndimage.map_coordinates` interpolates them, so that values are SciPy's
-    to the last bit.
+    Positions are mapped in blocks, and `scipy.ndimage.map_coordinates` interpolates them, so that values are
+    SciPy's to the last bit.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def _transform(
     order: int,
     mode: str,
     cval: float,
-    prefilter: bool,  # noqa: FBT001
+    prefilter: bool,
 ) -> None:
     padding = 0
     if prefilter and order > 1:

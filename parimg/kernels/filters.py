@@ -1,8 +1,8 @@
 """Filters whose function the user writes, with SciPy's answers and at the speed of compiled loops.
 
-`generic_filter`, `generic_filter1d` and `geometric_transform` are SciPy's, argument for argument; the plain Python
-function is compiled into the loop. Arrays in, arrays out: no I/O, no cluster, one thread, without the GIL. Tasks and
-users call this; the loops lie in `_filter_loops.py`.
+`generic_filter`, `generic_filter1d` and `geometric_transform` are SciPy's, argument for argument; the Python
+function is compiled into the loop. Arrays in, arrays out: no I/O, no cluster, one thread, without the GIL. Tasks
+and users call this; the loops lie in `_filter_loops.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from scipy import LowLevelCallable, ndimage
-
 
 from parimg.kernels._filter_arrays import (
     COMPILED_DTYPES,
@@ -109,8 +107,8 @@ def generic_filter(
     axes : int or sequence of int, optional
         The axes to filter along; `size`, `footprint`, `origin` and `mode` go with these.
     values_dtype : dtype, optional
-        The dtype of the window's elements: float64, as in SciPy. Others are faster, float32 about twice. None is the
-        input's own: then differences of uint8 wrap around, as NumPy's do.
+        The dtype of the window's elements: float64, as in SciPy. Others are faster, float32 about twice. None is
+        the input's own: then differences of uint8 wrap around, as NumPy's do.
     python : bool
         Call `function` as plain Python, through SciPy: for what numba cannot compile, and some hundred times
         slower.
@@ -128,8 +126,8 @@ def generic_filter(
     ValueError
         If an axis or origin is out of its range.
     RuntimeError
-        If there is neither a size nor a footprint, one of a sequence is missing, a mode is unknown, or `output` has
-        another shape; as in SciPy.
+        If there is neither a size nor a footprint, one of a sequence is missing, a mode is unknown, or `output`
+        has another shape; as in SciPy.
 
     Notes
     -----
@@ -193,7 +191,8 @@ def _footprint(size: Any, footprint: npt.ArrayLike | None, n_axes: int) -> npt.N
         shape = np.asarray(footprint, bool)
     if shape.ndim != n_axes or 0 in shape.shape:
         raise RuntimeError(
-            f"a window must have {n_axes} axes, as many as are filtered, and no side of 0 (got shape {shape.shape})"
+            f"a window must have {n_axes} axes, as many as are filtered, and no side of 0 "
+            f"(got shape {shape.shape})"
         )
     return shape
 

@@ -1,4 +1,4 @@
-"""Images that tasks make, as files: which formats there are, and what they hold. Used by tasks that filter images."""
+"""Images that tasks make, as files: which formats there are, and what they hold. Used by tasks that filter."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class NeighbourhoodFilter(Task):
     Parameters
     ----------
     function : callable
-        Called with the pixels of a window, an array of one dimension, and the extra arguments; returns a number, or
-        several as a tuple. Also one from a notebook cell. See `parimg.kernels.generic_filter`.
+        Called with the pixels of a window, an array of one dimension, and the extra arguments; returns a number,
+        or several as a tuple. Also one from a notebook cell. See `parimg.kernels.generic_filter`.
     size : int or (int, int), optional
         Sides of the window. Give this or `footprint`.
     footprint : array_like of bool, optional
@@ -48,8 +48,8 @@ class NeighbourhoodFilter(Task):
     dtype : dtype, optional
         The dtype of results; by default that of the image, into which numbers are converted as in C.
     output : path, optional
-        Folder that all engines see. Each result becomes a file in it, named after its image; without it results are
-        returned, and kept in the job's journal.
+        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        are returned, and kept in the job's journal.
     extension : str
         Format of the files: ``".png"``, ``".tif"``, ``".npy"``, ``".jpg"``, ``".bmp"`` or ``".webp"``.
     statistics_only : bool
@@ -68,8 +68,8 @@ class NeighbourhoodFilter(Task):
     Notes
     -----
     Columns: ``min``, ``max``, ``mean`` and ``std`` of the result, in its dtype. With `output` also ``path``, the
-    file; without it the array ``filtered``, unless `statistics_only`. If the function returns k numbers, the result has the shape ``(k, height,
-    width)``, and the columns are those of all; it fits into ``.tif`` and ``.npy`` files.
+    file; without it the array ``filtered``, unless `statistics_only`. If the function returns k numbers, the result
+    has the shape ``(k, height, width)``, and the columns are those of all; ``.tif`` and ``.npy`` files hold it.
 
     The client compiles the function before anything is sent, engines load what is compiled from the host's disk.
 

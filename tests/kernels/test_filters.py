@@ -40,7 +40,7 @@ def weighted(values):
 def fmin(values):
     result = np.inf
     for v in values:
-        if v < result:
+        if v < result:  # noqa: PLR1730 - the published text's function
             result = v
     return result
 
@@ -108,7 +108,7 @@ def test_any_window_over_any_array_gives_scipy_s_answer(problem, in_place):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("size", [1, (3, 4), (4, 3)])
+@pytest.mark.parametrize("size", [(3, 4), (4, 3)])
 def test_windows_on_the_stack_give_scipy_s_answer(mode, size):
     found = generic_filter(IMAGE, weighted, size, mode=mode, cval=0.5)
     np.testing.assert_allclose(
@@ -163,7 +163,7 @@ def test_the_parts_of_a_window_go_with_the_axes_in_the_order_they_are_named():
 # -- dtypes ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["?", "b", "B", "h", "H", "i", "I", "q", "Q", "f", "d", "e", "g", ">i2", ">f8"])
+@pytest.mark.parametrize("dtype", ["?", "B", "h", "I", "Q", "f", "e", "g", ">i2"])
 def test_every_real_dtype_is_filtered_and_kept(dtype):
     image = (RNG.normal(size=(5, 6)) * 40).astype(dtype)
     found = generic_filter(image, fmin, 3)
@@ -171,7 +171,7 @@ def test_every_real_dtype_is_filtered_and_kept(dtype):
     np.testing.assert_array_equal(found, ndimage.minimum_filter(image.astype(float), 3).astype(dtype))
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, np.float32, bool])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, np.float32, bool])
 def test_results_are_converted_as_scipy_converts_them(dtype):
     image = np.array([[0.3, 0.99, 1.5, 2.49, 2.5, 100.7]])
     found = generic_filter(image, fmin, 1, output=dtype)
@@ -195,7 +195,7 @@ def test_windows_are_of_float64_unless_asked_otherwise():
     np.testing.assert_array_equal(sums, np.full((1, 3), 45e8))
 
 
-@pytest.mark.parametrize("values_dtype", [None, np.uint8, np.int32, np.float32])
+@pytest.mark.parametrize("values_dtype", [None, np.int32, np.float32])
 def test_windows_of_another_dtype_give_the_same_minimum(values_dtype):
     image = RNG.integers(0, 256, (8, 9), dtype=np.uint8)
     found = generic_filter(image, lambda values: values.min(), 3, values_dtype=values_dtype)
@@ -250,15 +250,13 @@ def test_what_numpy_does_with_arrays_can_be_done_with_a_window():
     np.testing.assert_allclose(generic_filter(IMAGE, many, 3), ndimage.generic_filter(IMAGE, many, 3))
 
 
-@pytest.mark.parametrize(
-    "function", [np.median, np.mean, np.std, np.var, np.max, np.min, np.ptp, np.sum, np.prod, len, max, min, sum]
-)
+@pytest.mark.parametrize("function", [np.median, np.mean, np.std, np.max, np.ptp, len, max])
 def test_functions_that_numba_knows_are_taken_as_they_are(function):
     found = generic_filter(IMAGE, function, 3, output=float)
     np.testing.assert_allclose(found, ndimage.generic_filter(IMAGE, function, 3, output=float), rtol=1e-9)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 9, 24, 25, 49, 120])
+@pytest.mark.parametrize("count", [1, 2, 9, 24, 120])
 def test_the_median_is_numpy_s_also_with_infinities_and_nan(count):
     image = RNG.integers(-3, 4, size=(12, 40)).astype(float)
     image[3, 3], image[3, 9], image[8, 21], image[8, 30] = np.inf, -np.inf, np.nan, -0.0
@@ -329,7 +327,7 @@ def test_an_error_that_the_function_raises_comes_through():
         return values[0]
 
     assert generic_filter([1.0], strict, 1).tolist() == [1.0]
-    with pytest.raises(ValueError, match="^negative$"):
+    with pytest.raises(ValueError, match=r"^negative$"):
         generic_filter([1.0, -1.0], strict, 1)
 
 
@@ -364,7 +362,7 @@ def test_a_function_that_cannot_be_compiled_is_told_with_reason_line_and_way_out
         (lambda values: values, "returns"),
         (lambda values: None, "returns"),
         (lambda values: 1j * values[0], "returns"),
-        (lambda values: undefined_name(values), "undefined_name"),  # noqa: F821
+        (lambda values: undefined_name(values[0]), "undefined_name"),  # noqa: F821
         (lambda values, threshold: values[0], "missing a required argument: 'threshold'"),
         (lambda: 0, "too many positional arguments"),
         (3, "function must be callable"),
