@@ -222,6 +222,7 @@ def _filter_lines(
         n_outer *= size
     plane = n_outer * n_y * n_x * group * itemsize
     begin, end, tile = plan.x_range
+    addresses, window = scratch.addresses, scratch.window
     for first in range(begin, end, tile):
         last = min(first + tile, end)
         for outer in range(n_outer):
@@ -231,7 +232,7 @@ def _filter_lines(
                 for i in range(n):
                     target = destination + ((outer * n_y + y + i) * n_x + first) * group * itemsize
                     for x in range((last - first) * group):
-                        values = gather(spec, scratch.addresses, i * count, scratch.window, x)
+                        values = gather(spec, addresses, i * count, window, x)
                         write_results(spec, target, plane, x, function(values, *arguments))
     return n_results
 

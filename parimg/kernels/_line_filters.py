@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels._filter_arrays import address_of, compiled_dtype, output_dtype, readable
+from parimg.kernels._filter_arrays import address_of, can_be_written, compiled_dtype, output_dtype, readable
 from parimg.kernels._filter_functions import as_user_function, run_loop
 from parimg.kernels._filter_loops import filter_each_line
 from parimg.kernels._filter_plans import Mode, extended_indices, normalise_axes, normalise_modes
@@ -109,7 +109,10 @@ def generic_filter1d(
     wanted = output_dtype(output, image.dtype)
     compiled = compiled_dtype(wanted)
     source = np.moveaxis(readable(image), axis, -1)
-    result = np.empty(source.shape, compiled)
+    direct = (
+        given is not None and axis == image.ndim - 1 and can_be_written(given, compiled, [image, *user.arguments])
+    )
+    result = given if given is not None and direct else np.empty(source.shape, compiled)
     double = np.dtype(np.float64)
     n = source.shape[-1]
     if source.size:
@@ -131,6 +134,8 @@ def generic_filter1d(
         line = types.Array(types.float64, 1, "C")
         run_loop(filter_each_line, user, given_to_loop, (line, line), lambda _: None)
     result = np.moveaxis(result, -1, axis)
+    if given is not None and direct:
+        return given
     if given is not None:
         np.copyto(given, result, casting="unsafe")
         return given
