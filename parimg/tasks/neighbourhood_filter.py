@@ -69,7 +69,8 @@ class NeighbourhoodFilter(Task):
     -----
     Columns: ``min``, ``max``, ``mean`` and ``std`` of the result, in its dtype. With `output` also ``path``, the
     file; without it the array ``filtered``, unless `statistics_only`. If the function returns k numbers, the
-    result has the shape ``(k, height, width)``, and the columns are those of all; ``.tif`` and ``.npy`` files hold it.
+    result has the shape ``(k, height, width)``, and the columns are those of all; ``.tif`` and ``.npy`` files hold
+    such results.
 
     The client compiles the function before anything is sent, engines load what is compiled from the host's disk.
 
