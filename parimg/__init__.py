@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
+    from parimg.tasks.neighbourhood_filter import NeighbourhoodFilter
     from parimg.tasks.region_search import RegionSearch
     from parimg.tasks.skeleton_graph import SkeletonGraph
     from parimg.tasks.task import Task
@@ -30,6 +31,7 @@ _HOMES = {
     "ImageIndex": "parimg.retrieval",
     "Job": "parimg.job",
     "MatchSIFT": "parimg.tasks.match_sift",
+    "NeighbourhoodFilter": "parimg.tasks.neighbourhood_filter",
     "Record": "parimg.record",
     "RegionSearch": "parimg.tasks.region_search",
     "SkeletonGraph": "parimg.tasks.skeleton_graph",
@@ -50,6 +52,7 @@ __all__ = [
     "ImageIndex",
     "Job",
     "MatchSIFT",
+    "NeighbourhoodFilter",
     "Record",
     "RegionSearch",
     "SkeletonGraph",

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from parimg import __version__
@@ -73,6 +75,22 @@ def test_convolve_writes_images_and_a_table(photos: Path, tmp_path: Path) -> Non
     assert sorted(written) == [f"templeR000{number}.png.png" for number in (1, 2, 3, 4)]
 
 
+def test_filter_writes_images_and_a_table_and_names_failures(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def lifted(values, by):\n    return values.min() + by\n")
+    result = parimg(
+        "filter", str(photos), "mine.py:lifted", "--size", "3,1", "-a", "2", "-o", "out", "--table", "t.csv",
+        "-n", "2", "--job", str(tmp_path / "job"), cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 3, result.stderr
+    assert "NeighbourhoodFilter, finished: 5 of 5 images, 1 failed" in result.stdout
+    assert (tmp_path / "t.csv").read_text().count("\n") == 6
+    written = sorted((tmp_path / "out").rglob("*.png.png"))
+    assert [path.name for path in written] == [f"templeR000{number}.png.png" for number in (1, 2, 3, 4)]
+    image = cv2.imread(str(photos / "templeR0001.png"), cv2.IMREAD_GRAYSCALE)
+    expected = cv2.erode(image, np.ones((3, 1), np.uint8), borderType=cv2.BORDER_REFLECT) + 2
+    np.testing.assert_array_equal(cv2.imread(str(written[0]), cv2.IMREAD_UNCHANGED), expected)
+
+
 def test_jobs_says_when_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path / "none"))
     assert parimg("jobs").stdout == f"no jobs in {tmp_path / 'none'}\n"
@@ -96,6 +114,11 @@ def test_jobs_says_when_there_are_none(tmp_path: Path, monkeypatch: pytest.Monke
         (("convolve", "{dir}", "-k", "sobel"), "Missing option"),
         (("convolve", "{dir}", "-k", "sobel", "-o", "{dir}/out", "--table", "a.xlsx"), "--table must end in"),
         (("convolve", "{dir}", "-k", "box(3)", "-o", "{dir}/out", "--dtype", "int"), "dtype must be one of"),
+        (("filter", "{dir}", "spread"), "name a function as module:function"),
+        (("filter", "{dir}", "no/such.py:spread"), "no file 'no/such.py'"),
+        (("filter", "{dir}", "math:gcd"), "cannot be compiled"),
+        (("filter", "{dir}", "math:fsum", "--size", "big"), "--size must be a number"),
+        (("filter", "{dir}", "numpy:ptp", "-o", "out", "--format", "gif"), "gif"),
         (("resume", "{dir}"), "is not a job"),
         (("status", "{dir}"), "is not a job"),
         (("profiles", "install", "nonsense"), "no cluster profile 'nonsense'"),

@@ -157,6 +157,6 @@ def test_a_dataclass_documents_each_field(name: str) -> None:
     assert sorted(described) == sorted(parameters_of(found(name)))
 
 
-@pytest.mark.parametrize("name", ["FeatureMap", "MatchSIFT", "Function"])
+@pytest.mark.parametrize("name", ["FeatureMap", "MatchSIFT", "NeighbourhoodFilter", "Function"])
 def test_a_task_has_an_example(name: str) -> None:
     assert ">>> " in sections_of(found(name))["Examples"]

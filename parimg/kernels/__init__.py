@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parimg.kernels.convolution import convolve, correlate
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
+    from parimg.kernels.filters import (
+        generic_filter,
+        generic_filter1d,
+        geometric_transform,
+        jit_filter1d_function,
+        jit_filter_function,
+        jit_geometric_function,
+    )
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
     from parimg.kernels.regions import (
         RegionIndex,
@@ -36,6 +44,12 @@ _HOMES = {
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
+    "generic_filter": "filters",
+    "generic_filter1d": "filters",
+    "geometric_transform": "filters",
+    "jit_filter1d_function": "filters",
+    "jit_filter_function": "filters",
+    "jit_geometric_function": "filters",
     "expand_query": "global_descriptors",
     "mac": "global_descriptors",
     "region_vectors": "global_descriptors",
@@ -80,7 +94,13 @@ __all__ = [
     "convolve",
     "correlate",
     "expand_query",
+    "generic_filter",
+    "generic_filter1d",
+    "geometric_transform",
     "integral_image",
+    "jit_filter1d_function",
+    "jit_filter_function",
+    "jit_geometric_function",
     "learn_whitening",
     "mac",
     "main_branch",

@@ -112,8 +112,10 @@ class Convolve(Task):
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with the result as an array, also where there is an `output`."""
+        from parimg.tasks.image_files import statistics
+
         result = self.convolve(image)
-        return {**_statistics(result), "image": result}
+        return {**statistics(result), "image": result}
 
     def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one image, the result written to `output` if there is one.
@@ -126,15 +128,10 @@ class Convolve(Task):
         """
         if self._output_folder is None:
             return self(image)
-        from parimg.tasks.feature_files import write_file
-        from parimg.tasks.image_files import format_for, image_extension, save_image
+        from parimg.tasks.image_files import statistics, write_image
 
         result = self.convolve(image)
-        chosen = self.format or format_for(result.dtype)
-        path = write_file(
-            self._output_folder, key, image_extension(chosen), lambda file: save_image(file, result, chosen)
-        )
-        return {**_statistics(result), "path": path}
+        return {**statistics(result), "path": write_image(self._output_folder, key, result, self.format)}
 
     def convolve(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Convolve one image with this task's kernel.
@@ -173,15 +170,15 @@ class Convolve(Task):
         """Read the kernel, and make the output folder."""
         _ = self._kernels
         if self._output_folder is not None:
-            from parimg.tasks.image_files import make_image_folder
+            from parimg.tasks.feature_files import make_folder
 
-            make_image_folder(self._output_folder)
+            make_folder(self._output_folder)
 
     def prepare(self) -> None:
         """Load or compile what a small image of the likeliest kind needs."""
         import numpy as np
 
-        from parimg.tasks import feature_files, image_files  # noqa: F401 - loaded before the first image
+        from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
 
         channels = {"color": (3,)}.get(self.color, ())
         self.convolve(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
@@ -253,12 +250,3 @@ def _read_kernel(name: str) -> npt.NDArray[Any]:
     if not isinstance(loaded, np.ndarray):
         raise TaskError(f"the kernel {name!r} holds several arrays, wanted a .npy file of one")
     return loaded
-
-
-def _statistics(result: npt.NDArray[Any]) -> dict[str, object]:
-    return {
-        "min": float(result.min()),
-        "max": float(result.max()),
-        "mean": float(result.mean(dtype="float64")),
-        "std": float(result.std(dtype="float64")),
-    }

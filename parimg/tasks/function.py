@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from parimg.errors import TaskError
 from parimg.tasks.task import COLOR_MODES, Task
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy.typing as npt
 
     from parimg.decode import ColorMode
@@ -61,3 +67,64 @@ class Function(Task):
         """The function's name, where it has one that says something."""
         name = getattr(self.function, "__name__", "")
         return name if name.isidentifier() else "Function"
+
+
+def load_function(name: str) -> Callable[..., object]:
+    """The function that a text names, as users type it on the command line.
+
+    Parameters
+    ----------
+    name : str
+        ``"module:function"``, of a module that can be imported or lies in the current folder, or
+        ``"path/to/file.py:function"``.
+
+    Returns
+    -------
+    callable
+
+    Raises
+    ------
+    TaskError
+        If there is no such module, file or function, or the module cannot be loaded.
+
+    Examples
+    --------
+    >>> load_function("statistics:median")([3, 1, 2])
+    2
+    """
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute.isidentifier():
+        raise TaskError(f"name a function as module:function or path/to/file.py:function (got {name!r})")
+    try:
+        module = _load_file(place) if place.endswith(".py") else _import(place)
+    except Exception as error:
+        raise TaskError(f"{place!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        here = sorted(one for one, value in vars(module).items() if callable(value) and not one.startswith("_"))
+        raise TaskError(f"{place!r} has no function {attribute!r}; it has {', '.join(here[:10]) or 'none'}")
+    return cast("Callable[..., object]", found)
+
+
+def _import(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
+def _load_file(path: str) -> ModuleType:
+    # Among the modules, as cloudpickle sends functions of modules that engines cannot import by value.
+    name = os.path.splitext(os.path.basename(path))[0]
+    specification = importlib.util.spec_from_file_location(name, os.path.abspath(path))
+    if specification is None or specification.loader is None or not os.path.isfile(path):
+        raise FileNotFoundError(f"no file {path!r}")
+    if name in sys.modules:
+        raise ImportError(f"there is another module {name!r}; rename the file")
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

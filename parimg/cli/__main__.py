@@ -1,0 +1,5 @@
+"""``python -m parimg.cli``."""
+
+from parimg.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""``parimg convolve`` and ``parimg filter``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from parimg.cli.app import app
+from parimg.cli.options import (
+    DEFAULT_MAX_PIXELS,
+    ClusterId,
+    Column,
+    Engines,
+    Images,
+    JobDirectory,
+    MaxPixels,
+    Profile,
+    Retries,
+)
+from parimg.cli.running import check_output, check_source, follow, open_controller
+
+Format = Annotated[
+    Literal["png", "jpeg", "webp", "bmp", "tiff", "npy"] | None,
+    typer.Option("--format", help="Of the images; default: by dtype."),
+]
+
+
+@app.command()
+def convolve(
+    images: Images,
+    kernel: Annotated[
+        str, typer.Option("-k", "--kernel", help='A .npy file, or a name: sobel, "gaussian(2.5)", "box(9)", ...')
+    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder that the results are written to.")],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: JobDirectory = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table: .parquet or .csv.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the results, such as float32; default: the image's.")
+    ] = None,
+    image_format: Format = None,
+    mode: Annotated[
+        Literal["reflect", "constant", "nearest", "mirror", "wrap"], typer.Option(help="Beyond the borders.")
+    ] = "reflect",
+    cval: Annotated[float, typer.Option(help="Value beyond the borders in mode constant.")] = 0.0,
+    color: Annotated[
+        Literal["color", "gray", "unchanged"], typer.Option(help="How images are decoded.")
+    ] = "color",
+    casting: Annotated[
+        Literal["saturate", "round", "truncate"], typer.Option(help="How sums become integers.")
+    ] = "saturate",
+    column: Column = None,
+    retries: Retries = 2,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+) -> None:
+    """Convolve every image with a kernel, and write the results into a folder."""
+    check_output(table, "--table")
+    from parimg.tasks.convolve import Convolve
+
+    task = Convolve(
+        kernel, folder, dtype=dtype, format=image_format, mode=mode, cval=cval, color=color, casting=casting
+    )
+    source = images[0] if len(images) == 1 else images
+    check_source(task, source, column)
+    with open_controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        follow(running, table)
+
+
+@app.command("filter")
+def filter_images(
+    images: Images,
+    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    size: Annotated[str, typer.Option(help="Sides of the window: 5, or 3,5 for height and width.")] = "3",
+    folder: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the images; default: statistics only.")
+    ] = None,
+    image_format: Format = None,
+    dtype: Annotated[str | None, typer.Option(help="Their dtype; default: that of the images.")] = None,
+    color: Annotated[Literal["gray", "color", "unchanged"], typer.Option(help="How images are decoded.")] = "gray",
+    argument: Annotated[
+        list[float] | None, typer.Option("-a", "--argument", help="A further argument of the function.")
+    ] = None,
+    mode: Annotated[
+        Literal["reflect", "mirror", "nearest", "wrap", "constant"], typer.Option(help="What lies outside.")
+    ] = "reflect",
+    cval: Annotated[float, typer.Option(help="What lies outside if the mode is constant.")] = 0.0,
+    python: Annotated[bool, typer.Option("--python", help="Do not compile the function; slow.")] = False,
+    table: Annotated[Path | None, typer.Option("--table", help="Write the table: .parquet or .csv.")] = None,
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: JobDirectory = None,
+    column: Column = None,
+    retries: Retries = 2,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+) -> None:
+    """Filter every image with a FUNCTION of each pixel's neighbourhood."""
+    check_output(table, "--table")
+    if not all(side.strip().isdigit() for side in size.split(",")):
+        raise typer.BadParameter(f"--size must be a number, or two with a comma (got {size!r})")
+    from parimg.tasks.function import load_function
+    from parimg.tasks.neighbourhood_filter import NeighbourhoodFilter
+
+    sides = [int(side) for side in size.split(",")]
+    task = NeighbourhoodFilter(
+        load_function(function),
+        size=sides[0] if len(sides) == 1 else sides,
+        mode=mode,
+        cval=cval,
+        extra_arguments=tuple(argument or ()),
+        dtype=dtype,
+        output=folder,
+        format=image_format,
+        python=python,
+        statistics_only=folder is None,
+        color=color,
+    )
+    source = images[0] if len(images) == 1 else images
+    check_source(task, source, column)
+    with open_controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        follow(running, table)

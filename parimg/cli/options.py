@@ -1,0 +1,24 @@
+"""What commands have in common on the command line: options, and exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
+DEFAULT_MAX_PIXELS = 2**28  # that of `parimg.decode`, which takes long to load
+
+Images = Annotated[list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")]
+Engines = Annotated[
+    int | None,
+    typer.Option("-n", "--engines", min=1, help="Engines of an own cluster; default: one per core."),
+]
+Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
+ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the table: .parquet or .csv.")]
+JobDirectory = Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")]
+Column = Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")]
+Retries = Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")]

@@ -1,0 +1,110 @@
+"""``parimg index`` and ``parimg search``."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from parimg.cli.app import app
+from parimg.cli.options import ClusterId, Column, Engines, Images, Output, Profile
+from parimg.cli.running import check_output, check_source, console, follow, open_controller
+
+
+@app.command()
+def index(
+    images: Images,
+    model: Annotated[str, typer.Option("-m", "--model", help="Convolutional network as an ONNX file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the index, new or to be added to.")],
+    layer: Annotated[str | None, typer.Option(help="Layer whose map is taken; default: the output.")] = None,
+    size: Annotated[int, typer.Option(min=1, help="Pixels of an image's longer side.")] = 640,
+    mean: Annotated[str, typer.Option(help="Taken from pixels of 0 to 255: one number, or r,g,b.")] = "127",
+    scale: Annotated[str, typer.Option(help="Then multiplied by: one number, or r,g,b.")] = "0.0078125",
+    pooling: Annotated[Literal["max", "sum"], typer.Option(help="How regions become vectors.")] = "max",
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    column: Column = None,
+) -> None:
+    """Index images for `parimg search`; again with the same folder, add what is new."""
+    from parimg.retrieval import check_index, index_images
+
+    options: dict[str, Any] = {
+        "model": model,
+        "layer": layer,
+        "size": size,
+        "mean": _per_channel("--mean", mean),
+        "scale": _per_channel("--scale", scale),
+        "pooling": pooling,
+    }
+    source = images[0] if len(images) == 1 else images
+    check_source(check_index(output, **options), source, column)
+    with open_controller(engines, profile, cluster_id) as controller:
+        running = index_images(controller, source, output, column=column, **options)
+        follow(running, None)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="Query image; with :y1,x1,y2,x2, that part of it, in pixels.")],
+    directory: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    top_k: Annotated[int, typer.Option("-k", min=1, help="How many images to show.")] = 20,
+    rerank: Annotated[int, typer.Option(min=0, help="Search regions in the best so many.")] = 200,
+    expand: Annotated[int, typer.Option(min=0, help="Add the best so many to the query, and rank again.")] = 3,
+    output: Output = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw them with their regions: .png or .jpg.")] = None,
+    engines: Annotated[
+        int | None, typer.Option("-n", "--engines", min=1, help="Search on an own cluster; default: without one.")
+    ] = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+) -> None:
+    """Find the indexed images that show what a QUERY shows, and where in them it is."""
+    check_output(output)
+    if picture is not None and picture.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
+        raise typer.BadParameter(f"--picture must end in .png or .jpg (got {str(picture)!r})")
+    from parimg.retrieval import ImageIndex
+
+    name, box = _parse_query(query)
+    opened = ImageIndex(directory)
+    opened.describe(name, box)  # its errors come before a cluster is started
+    on_cluster = engines is not None or profile is not None or cluster_id
+    with open_controller(engines, profile, cluster_id) if on_cluster else contextlib.nullcontext() as controller:
+        hits = opened.search(name, box, top_k=top_k, rerank=rerank, expand=expand, controller=controller)
+    from rich.table import Table
+
+    table = Table("rank", "image", "score", "similarity", "distance", "region y1, x1, y2, x2")
+    for hit in hits:
+        distance = "" if hit.distance is None else f"{hit.distance:.3f}"
+        region = "" if hit.image_box is None else ", ".join(map(str, hit.image_box))
+        table.add_row(str(hit.rank), hit.key, f"{hit.score:.3f}", f"{hit.similarity:.3f}", distance, region)
+    table.caption = f"{len(hits)} of {len(opened)} images"
+    console().print(table)
+    if output is not None:
+        from parimg.retrieval import write_hits
+
+        write_hits(hits, output)
+        print(f"table: {output}")
+    if picture is not None:
+        from parimg.plots import draw_hits, write_picture
+
+        write_picture(picture, draw_hits(hits, query=name, box=box))
+        print(f"picture: {picture}")
+
+
+def _parse_query(text: str) -> tuple[str, tuple[int, ...] | None]:
+    found = re.fullmatch(r"(.+):(\d+),(\d+),(\d+),(\d+)", text)
+    return (text, None) if found is None else (found[1], tuple(map(int, found.groups()[1:])))
+
+
+def _per_channel(option: str, text: str) -> float | tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in {1, 3}:
+        raise typer.BadParameter(f"{option} must be a number, or three as r,g,b (got {text!r})")
+    return numbers[0] if len(numbers) == 1 else numbers

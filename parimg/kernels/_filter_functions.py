@@ -1,0 +1,405 @@
+"""A user's Python function as a numba type, so that loops it is compiled into are found again on disk.
+
+Numba caches a loop that takes another jitted function only under that function's identity in this process. Here
+the function is named by a digest of what it does (its code, constants, defaults, and everything that it refers
+to) and the digest is the type that the loop is compiled for. A new process that meets the same function, also
+one from a notebook cell or a pickle, loads the loop and compiles nothing. Used by the filters' loops.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import itertools
+import linecache
+import os
+import re
+import sys
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numba
+import numpy as np
+from numba.core import errors, types
+from numba.core.dispatcher import Dispatcher
+from numba.core.imputils import lower_constant
+from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+# What these define is told by their name and version; numba knows their functions by identity.
+_KNOWN_PACKAGES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator", "scipy", "_operator"})
+_dispatchers: dict[str, Dispatcher] = {}
+_unnamed = itertools.count()
+_WAY_OUT = "change it to what numba compiles, or pass python=True to run it as plain Python, which is slow"
+_BY_POSITION_OR_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
+
+
+class UserFunctionType(types.Callable, types.Opaque):
+    """The numba type of one user function: calls to it are calls to what numba compiles of it."""
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        super().__init__(f"UserFunction({digest})")
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        template, pysig, args, kws = _dispatchers[self.digest].get_call_template(args, kws)
+        return template(context).apply(args, kws).replace(pysig=pysig)
+
+    def get_call_signatures(self) -> tuple[Any, bool]:
+        return _dispatchers[self.digest].nopython_signatures, True
+
+    def get_impl_key(self, sig: Any) -> Any:
+        return _dispatchers[self.digest].get_overload(sig.args)
+
+
+class UserFunction:
+    """A function that is handed to a loop: nothing at run time, everything at compile time.
+
+    Attributes
+    ----------
+    function : function
+        What is compiled.
+    arguments : tuple
+        What it is called with behind the loop's own arguments.
+    can_be_cached : bool
+        Whether its digest says all about it, so that another process may take what was compiled here.
+    """
+
+    def __init__(self, function: FunctionType, arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+        digest = digest_of(function)
+        self.can_be_cached = digest is not None
+        # Not to be confused with that of another process: such loops are kept from the disk by the caller.
+        self.numba_type = UserFunctionType(digest or f"{os.getpid()}-{next(_unnamed)}")
+        if self.numba_type.digest not in _dispatchers:
+            # Inlined always: only then does LLVM see the window in registers and the loop over x as one of
+            # plain arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
+            options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+            _dispatchers[self.numba_type.digest] = numba.njit(
+                nogil=True, error_model="numpy", forceinline=True, **options
+            )(_at_home(function))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What numba's cache takes the hash of where a compiled closure refers to this.
+        return UserFunctionType, (self.numba_type.digest,)
+
+    def explain(
+        self,
+        error: Exception,
+        argument_types: tuple[Any, ...],
+        check_result: Callable[[Any], None],
+        way_out: str = _WAY_OUT,
+    ) -> TypeError:
+        """What a user is told when a loop with this function could not be compiled.
+
+        `check_result` raises an error of numba's for a type of result that the loop does not take.
+        """
+        first = _first_error(_dispatchers[self.numba_type.digest], argument_types, check_result) or error
+        return TypeError(
+            f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; "
+            f"{way_out}"
+        )
+
+
+def _at_home(function: FunctionType) -> FunctionType:
+    """The same function as one of this module: numba imports its module when it takes a loop from the disk.
+
+    An engine has no such module when the function comes from a script or a notebook.
+    """
+    arguments = (function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    moved = FunctionType(function.__code__, *arguments)
+    moved.__kwdefaults__ = function.__kwdefaults__
+    moved.__qualname__, moved.__module__ = function.__qualname__, __name__
+    return moved
+
+
+def run_loop(
+    loop: Any,
+    user: UserFunction,
+    arguments: tuple[Any, ...],
+    own_types: tuple[Any, ...],
+    check_result: Callable[[Any], None],
+) -> Any:
+    """Call a loop with a user's function and the loop's arguments, from the disk's cache where possible.
+
+    Parameters
+    ----------
+    loop : numba dispatcher
+    user : UserFunction
+        Its first argument; what the function is called with behind the loop's own arguments is the last.
+    arguments : tuple
+        What lies between.
+    own_types : tuple of numba types
+        What the loop itself calls the function with.
+    check_result : callable
+        Raises an error of numba's for a type of result that the loop does not take.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be compiled.
+    """
+    try:
+        if user.can_be_cached:
+            try:
+                return loop(user, *arguments, user.arguments)
+            except ImportError:
+                pass  # a jitted function that it calls lies in a module that this process cannot import
+        return _uncached(loop)(user, *arguments, user.arguments)
+    except errors.NumbaError as error:
+        raise user.explain(error, (*own_types, *map(numba.typeof, user.arguments)), check_result) from error
+
+
+@functools.cache
+def _uncached(loop: Any) -> Any:
+    """The same loop for functions that the disk cache would not know again."""
+    return numba.njit(nogil=True)(loop.py_func)
+
+
+register_model(UserFunctionType)(models.OpaqueModel)
+
+
+@typeof_impl.register(UserFunction)
+def _type_of(value: UserFunction, _context: Any) -> UserFunctionType:
+    return value.numba_type
+
+
+@unbox(UserFunctionType)
+def _unbox(_type: Any, _value: Any, context: Any) -> NativeValue:
+    return NativeValue(context.context.get_dummy_value())
+
+
+@lower_constant(UserFunctionType)
+def _constant(context: Any, _builder: Any, _type: Any, _value: Any) -> Any:
+    return context.get_dummy_value()
+
+
+class _Call(NamedTuple):
+    function: Callable[..., object]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+def as_user_function(
+    function: Callable[..., object], n_own: int, arguments: Iterable[Any], keywords: Mapping[str, Any] | None
+) -> UserFunction:
+    """A function and what it is called with, as loops want it: the extra arguments by position.
+
+    Parameters
+    ----------
+    function : callable
+        A Python function, a jitted one, a `functools.partial` of one, or what numba knows: ``np.median``.
+    n_own : int
+        How many arguments the loop itself gives, before the others.
+    arguments, keywords
+        The other arguments.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called so, or is none of these.
+    """
+    call = _Call(function, tuple(arguments), dict(keywords or {}))
+    while isinstance(call.function, functools.partial) and not call.function.args:
+        call = _Call(call.function.func, call.arguments, {**call.function.keywords, **call.keywords})
+    plain = getattr(call.function, "py_func", call.function)
+    if not isinstance(plain, FunctionType):
+        if not callable(plain):
+            raise TypeError(f"function must be callable (got {plain!r:.80}, a {type(plain).__name__})")
+        if call.keywords or not _is_known(plain):
+            raise TypeError(
+                f"a {type(plain).__name__} cannot be compiled; wanted a Python function with positional arguments "
+                f"(got {plain!r:.80}); pass python=True to run it as plain Python, which is slow"
+            )
+        return UserFunction(_calling(plain, len(call.arguments)), call.arguments)
+    return UserFunction(plain, _by_position(plain, n_own, call.arguments, call.keywords))
+
+
+def _by_position(
+    function: FunctionType, n_own: int, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    try:
+        bound = inspect.signature(function).bind(*[None] * n_own, *arguments, **keywords)
+    except TypeError as error:
+        raise TypeError(
+            f"the function {function.__qualname__!r} cannot be called with {n_own} argument(s) of ours, extra "
+            f"arguments {arguments!r:.80} and keywords {dict(keywords)!r:.80}: {error}"
+        ) from None
+    if keywords:
+        parameters = bound.signature.parameters
+        by_name_only = [
+            name
+            for name in keywords
+            if name not in parameters or parameters[name].kind is not _BY_POSITION_OR_NAME
+        ]
+        if by_name_only or any(kind.kind is inspect.Parameter.VAR_POSITIONAL for kind in parameters.values()):
+            raise TypeError(
+                f"the function {function.__qualname__!r} takes {sorted(by_name_only or keywords)} by name only, "
+                "which numba does not compile; let it take them by position, or pass python=True"
+            )
+        bound.apply_defaults()
+        last = max(list(parameters).index(name) for name in keywords)
+        return tuple(list(bound.arguments.values())[n_own : last + 1])
+    return bound.args[n_own:]
+
+
+def _calling(function: Any, n_arguments: int) -> FunctionType:
+    """A Python function that calls `function`, which numba knows, though it is no Python function."""
+
+    def call(values):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - numba types it
+        return function(values)
+
+    def call_with(values, *arguments):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN002, ANN202
+        return function(values, *arguments)
+
+    chosen = call_with if n_arguments else call
+    chosen.__qualname__ = chosen.__name__ = getattr(function, "__name__", "function")
+    return chosen  # type: ignore[return-value]
+
+
+# -- what a function does, in a digest ------------------------------------------------------------------------
+
+
+class _NotTold(Exception):
+    """A function refers to something whose content cannot be told."""
+
+
+def digest_of(function: FunctionType) -> str | None:
+    """Digest of all that a function's compiled form depends on; None where that cannot be told.
+
+    Not in it: names, line numbers and comments, so that moving a function compiles nothing anew.
+    """
+    seen: dict[int, int] = {}
+    digest = hashlib.sha256()
+    try:
+        for part in _parts(function, seen):
+            digest.update(f"{len(part)}:".encode())
+            digest.update(part)
+    except _NotTold:
+        return None
+    return digest.hexdigest()[:32]
+
+
+def _parts(value: Any, seen: dict[int, int]) -> Iterable[bytes]:
+    """What `value` consists of, in a fixed order, the same in every process."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | type(Ellipsis)):
+        yield f"{type(value).__name__} {value!r}".encode("utf-8", "surrogatepass")
+    elif isinstance(value, tuple | list):
+        yield f"{type(value).__name__} {len(value)}".encode()
+        for item in value:
+            yield from _parts(item, seen)
+    elif isinstance(value, frozenset):
+        yield f"frozenset {sorted(map(repr, value))}".encode()
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        layout = value.flags.c_contiguous, value.flags.f_contiguous
+        yield f"array {value.dtype.str} {value.shape} {layout}".encode()
+        yield value.tobytes()
+    elif isinstance(value, np.generic | np.dtype):
+        yield f"{type(value).__name__} {value!r}".encode()
+    elif isinstance(value, CodeType):
+        yield from _parts_of_code(value, seen)
+    elif isinstance(value, ModuleType):
+        yield f"module {value.__name__} {getattr(value, '__version__', '')}".encode()
+    elif _is_known(value):
+        yield f"{value.__module__}.{value.__name__}".encode()
+    elif isinstance(value, Dispatcher):
+        yield f"jitted {sorted((name, repr(option)) for name, option in value.targetoptions.items())}".encode()
+        yield from _parts(value.py_func, seen)
+    elif isinstance(value, FunctionType):
+        if id(value) in seen:  # it calls itself
+            yield f"seen {seen[id(value)]}".encode()
+            return
+        seen[id(value)] = len(seen)
+        yield from _parts_of_function(value, seen)
+    else:
+        raise _NotTold
+
+
+def _parts_of_code(code: CodeType, seen: dict[int, int]) -> Iterable[bytes]:
+    yield code.co_code
+    yield f"{code.co_argcount} {code.co_flags} {code.co_names} {code.co_varnames} {code.co_freevars}".encode()
+    # A docstring is a constant, too; leaving it out is not worth the exception.
+    yield from _parts(code.co_consts, seen)
+
+
+def _parts_of_function(function: FunctionType, seen: dict[int, int]) -> Iterable[bytes]:
+    yield from _parts(function.__code__, seen)
+    yield from _parts(function.__defaults__, seen)
+    for cell in function.__closure__ or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not filled yet
+            raise _NotTold from None
+        yield from _parts(content, seen)
+    names = sorted(_names(function.__code__))
+    for name in names:
+        if name not in function.__globals__:
+            continue
+        value = function.__globals__[name]
+        yield name.encode()
+        yield from _parts(value, seen)
+        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _KNOWN_PACKAGES:
+            for attribute in names:  # as in `mymodule.threshold`
+                if hasattr(value, attribute):
+                    yield attribute.encode()
+                    yield from _parts(getattr(value, attribute), seen)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names of globals and attributes that a function's code and the functions inside it mention."""
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*inner)
+
+
+def _is_known(value: Any) -> bool:
+    """Whether it is what its module and name say, in a package that numba knows."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    if isinstance(value, BuiltinFunctionType | type) or module == "numpy" or isinstance(value, np.ufunc):
+        module = module or "numpy"
+    if not isinstance(module, str) or not isinstance(name, str):
+        return False
+    return module.partition(".")[0] in _KNOWN_PACKAGES and getattr(sys.modules.get(module), name, None) is value
+
+
+# -- why numba could not compile it ---------------------------------------------------------------------------
+
+
+def _first_error(
+    dispatcher: Dispatcher, argument_types: tuple[Any, ...], check_result: Callable[[Any], None]
+) -> Exception | None:
+    """The error of compiling the function alone, without the loop's own frames around it."""
+    try:
+        dispatcher.get_call_template(argument_types, {})
+        compiled: Any = dispatcher.overloads[argument_types]
+        check_result(compiled.signature.return_type)
+    except errors.NumbaError as error:
+        return error
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """What numba says, in one line, without its hints and the inner workings of its overloads."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", getattr(error, "msg", "") or str(error))
+    text = re.sub(r"^Failed in \w+ mode pipeline \(step: .*?\)\s*", "", text.strip())
+    told: list[str] = []
+    for line in text.splitlines():
+        if re.match(
+            r"\s*(During: |File \"|This error may have been caused|There are \d+ candidate|<source|\s*$)", line
+        ):
+            if told:
+                break
+            continue
+        told.append(line.strip())
+    return " ".join(told) or type(error).__name__
+
+
+def _place(error: Exception) -> str:
+    location = getattr(error, "loc", None)
+    if location is None:
+        return ""
+    source = linecache.getline(location.filename, location.line).strip()
+    return f" ({location.filename}, line {location.line}{f': {source}' if source else ''})"

@@ -1,0 +1,75 @@
+"""NumPy's reductions of a window, as plain arithmetic on its elements.
+
+Numba's own go through loops and branches that LLVM cannot vectorise over x: its median allocates a copy of the
+window and partitions it, 100 times slower. These are registered for windows of constant length only, and only in
+compiled filters; other arrays are left to numba. Loaded by `_filter_loops.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic, overload
+
+from parimg.kernels._filter_windows import Window
+
+if TYPE_CHECKING:
+    from llvmlite import ir
+
+
+def exchanges(count: int) -> Iterator[tuple[int, int]]:
+    """Pairs that, put into order one after the other, sort `count` elements (Batcher's odd-even mergesort).
+
+    K. E. Batcher, "Sorting networks and their applications", AFIPS 1968.
+    """
+    run = 1
+    while run < count:
+        step = run
+        while step >= 1:
+            for begin in range(step % run, count - step, 2 * step):
+                for low in range(begin, min(begin + step, count - step)):
+                    if low // (2 * run) == (low + step) // (2 * run):
+                        yield low, low + step
+            step //= 2
+        run *= 2
+
+
+def _median(_typing_context: Any, window: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Median of a window of floats, NaN if one is. LLVM drops the exchanges that the middle does not need."""
+
+    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        values = _elements(context, builder, window, args[0])
+        unordered = builder.fcmp_unordered("uno", values[0], values[-1])
+        for one, other in zip(values[1::2], values[2::2], strict=False):
+            unordered = builder.or_(unordered, builder.fcmp_unordered("uno", one, other))
+        for low, high in exchanges(window.count):
+            one, other = values[low], values[high]
+            ordered = builder.fcmp_ordered("<", one, other)
+            values[low], values[high] = builder.select(ordered, one, other), builder.select(ordered, other, one)
+        middle = window.count // 2
+        median = values[middle]
+        if window.count % 2 == 0:
+            median = builder.fmul(builder.fadd(values[middle - 1], median), median.type(0.5))
+        return builder.select(unordered, median.type(float("nan")), median)
+
+    return window.dtype(window), generate
+
+
+def _elements(context: Any, builder: ir.IRBuilder, window: Any, value: ir.Value) -> list[ir.Value]:
+    data = context.make_array(window)(context, builder, value).data
+    word = context.get_value_type(types.intp)
+    return [builder.load(builder.gep(data, [word(k)], inbounds=True)) for k in range(window.count)]
+
+
+_median_of_floats: Any = intrinsic(_median)
+
+
+# Overloads for the processor are tried before those for any target, which numba's own are.
+@overload(np.median, target="cpu", strict=False)
+def _overload_median(a: Any) -> Callable[..., Any] | None:
+    if isinstance(a, Window) and isinstance(a.dtype, types.Float):
+        return lambda a: _median_of_floats(a)  # noqa: PLW0108 - numba wants a Python function
+    return None

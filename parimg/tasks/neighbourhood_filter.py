@@ -1,0 +1,238 @@
+"""NeighbourhoodFilter: a user's function of the neighbourhood of every pixel, on each image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from parimg.errors import TaskError
+from parimg.tasks.task import COLOR_MODES, Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from parimg.decode import ColorMode
+    from parimg.kernels._filter_plans import Mode
+    from parimg.tasks.image_files import ImageFormat
+
+_PROBE_SIDE = 4  # pixels of the image that a function is tried with
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourhoodFilter(Task):
+    """A function of the neighbourhood of every pixel, on each image, compiled on every engine.
+
+    Parameters
+    ----------
+    function : callable
+        Called with the pixels of a window, an array of one dimension, and the extra arguments; returns a number,
+        or several as a tuple. Also one from a notebook cell. See `parimg.kernels.generic_filter`.
+    size : int or (int, int), optional
+        Sides of the window. Give this or `footprint`.
+    footprint : array_like of bool, optional
+        The pixels of the window.
+    mode : str or (str, str)
+        How images go on beyond their borders.
+    cval : float
+        What lies outside if `mode` is ``"constant"``.
+    origin : int or (int, int)
+        Moves the window.
+    extra_arguments : sequence
+        Further arguments of `function`: numbers and arrays.
+    extra_keywords : mapping, optional
+        The same by name.
+    values_dtype : dtype, optional
+        The dtype of the window's pixels; None: that of the image.
+    dtype : dtype, optional
+        The dtype of results; by default that of the image, into which numbers are converted as in C.
+    output : path, optional
+        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        are returned, and kept in the job's journal.
+    format : {"png", "jpeg", "webp", "bmp", "tiff", "npy"}, optional
+        Of the files; by default PNG where it holds the dtype, else TIFF.
+    statistics_only : bool
+        Return no arrays; for jobs without an `output`.
+    python : bool
+        Call the function as plain Python, some hundred times slower.
+    color : {"gray", "color", "unchanged"}
+        How images are decoded: gray 8 bit, RGB 8 bit, or as stored. Channels are filtered apart.
+
+    Raises
+    ------
+    TaskError
+        If a parameter is out of its range, or the function cannot be compiled: the message has numba's reason and
+        the line.
+
+    Notes
+    -----
+    Columns: ``min``, ``max``, ``mean`` and ``std`` of the result, in its dtype. With `output` also ``path``, the
+    file; without it the array ``image``, unless `statistics_only`. If the function returns k numbers, the
+    result has the shape ``(k, height, width)``, and the columns are those of all; TIFF and ``.npy`` files hold
+    such results.
+
+    The client compiles the function before anything is sent, engines load what is compiled from the host's disk.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def spread(values):
+    ...     return values.max() - values.min()
+    >>> task = NeighbourhoodFilter(spread, size=3)
+    >>> task(np.array([[1, 2, 4], [1, 9, 4]], np.uint8))["image"]
+    array([[8, 8, 7],
+           [8, 8, 7]], dtype=uint8)
+    """
+
+    columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
+
+    function: Callable[..., object] = field()
+    size: int | Sequence[int] | None = None
+    footprint: npt.ArrayLike | None = None
+    mode: Mode | Sequence[Mode] = "reflect"
+    cval: float = 0.0
+    origin: int | Sequence[int] = 0
+    extra_arguments: Sequence[Any] = ()
+    extra_keywords: Mapping[str, Any] | None = None
+    values_dtype: npt.DTypeLike | None = "float64"
+    dtype: npt.DTypeLike | None = None
+    output: str | os.PathLike[str] | None = None
+    format: ImageFormat | None = None
+    statistics_only: bool = False
+    python: bool = False
+    # A parameter here, a class variable of other tasks.
+    color: ColorMode = field(default="gray", kw_only=True)  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        import numpy as np
+
+        from parimg.tasks.image_files import check_format
+
+        if not callable(self.function):
+            raise TaskError(f"function must be callable (got {self.function!r}, a {type(self.function).__name__})")
+        if (self.size is None) == (self.footprint is None):
+            raise TaskError(f"give either a size or a footprint (got {self.size!r} and {self.footprint!r:.80})")
+        if self.color not in COLOR_MODES:
+            raise TaskError(f"color must be one of {', '.join(map(repr, COLOR_MODES))} (got {self.color!r})")
+        if self.format is not None:
+            if self.output is None:
+                raise TaskError("format needs output, a folder for the files")
+            check_format(self.format)
+        for name in ("dtype", "values_dtype"):
+            try:
+                np.dtype(getattr(self, name))
+            except TypeError as error:
+                raise TaskError(f"{name} must be a dtype or None (got {getattr(self, name)!r}): {error}") from None
+        if self.output is not None and not isinstance(self.output, str | os.PathLike):
+            raise TaskError(f"output must be the path of a folder, or None (got {self.output!r})")
+        if self.output is not None and "://" in os.fspath(self.output):
+            raise TaskError(f"output must be a folder that all engines see, no URL (got {self.output!r})")
+
+    def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
+        """Values of one image, with its result as an array, also where there is an `output`."""
+        from parimg.tasks.image_files import statistics
+
+        filtered = self.filtered(image)
+        return statistics(filtered) | ({} if self.statistics_only else {"image": filtered})
+
+    def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
+        """Values of one image, its result written to `output` if there is one.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width) or (height, width, channels)
+        key : str
+            Names the file.
+        """
+        if self._output_folder is None:
+            return self(image)
+        from parimg.tasks.image_files import statistics, write_image
+
+        filtered = self.filtered(image)
+        return {**statistics(filtered), "path": write_image(self._output_folder, key, filtered, self.format)}
+
+    def filtered(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Filter one image with this task's parameters.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width) or (height, width, channels)
+
+        Returns
+        -------
+        ndarray
+            Of the image's shape, behind an axis of results if the function returns a tuple.
+
+        Raises
+        ------
+        TaskError
+            If the image has another number of axes, or the function cannot be compiled for it.
+        """
+        from parimg.kernels.filters import generic_filter
+
+        if image.ndim not in {2, 3}:
+            raise TaskError(f"an image has shape (h, w) or (h, w, channels) (got {image.shape})")
+        try:
+            return generic_filter(
+                image,
+                self.function,
+                self.size,
+                self.footprint,
+                None if self.dtype is None else self.dtype,
+                self.mode,
+                self.cval,
+                self.origin,
+                self.extra_arguments,
+                self.extra_keywords,
+                axes=(0, 1),
+                values_dtype=self.values_dtype,
+                python=self.python,
+            )
+        except (TypeError, RuntimeError) as error:
+            raise TaskError(str(error)) from error
+
+    def resolve(self) -> None:
+        """Compile the function, try it on a black image, and make the output folder."""
+        try:
+            probe = self._probe()
+        except (ValueError, TaskError) as error:
+            raise TaskError(str(error)) from error
+        if self._output_folder is None:
+            return
+        from parimg.tasks.feature_files import make_folder
+        from parimg.tasks.image_files import check_format, format_for
+
+        if self.color != "unchanged" or self.dtype is not None:
+            check_format(self.format or format_for(probe.dtype, probe.ndim), probe.dtype, probe.ndim)
+        make_folder(self._output_folder)
+
+    def prepare(self) -> None:
+        """Compile the function, or load it from the disk."""
+        from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
+
+        self._probe()
+
+    def _probe(self) -> npt.NDArray[Any]:
+        import numpy as np
+
+        channels = (3,) if self.color == "color" else ()
+        return self.filtered(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
+
+    def declared_columns(self) -> dict[str, str]:
+        """Arrow type by name of the columns."""
+        return {**self.columns, **({"path": "string"} if self.output is not None else {})}
+
+    @cached_property
+    def _output_folder(self) -> str | None:
+        # An engine has another current directory than the client.
+        return None if self.output is None else os.path.abspath(self.output)
+
+    def __getstate__(self) -> dict[str, object]:
+        _ = self._output_folder
+        # What numba compiled here is of no use there: engines compile the plain function, or find it on disk.
+        return self.__dict__ | {"function": getattr(self.function, "py_func", self.function)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
