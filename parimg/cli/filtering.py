@@ -7,19 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from parimg.cli.app import app
-from parimg.cli.options import (
-    DEFAULT_MAX_PIXELS,
-    ClusterId,
-    Column,
-    Engines,
-    Images,
-    JobDirectory,
-    MaxPixels,
-    Profile,
-    Retries,
-)
-from parimg.cli.running import check_output, check_source, follow, open_controller
+from parimg.cli.options import Images
+from parimg.cli.running import Planned, check_output, job_command
 
 Format = Annotated[
     Literal["png", "jpeg", "webp", "bmp", "tiff", "npy"] | None,
@@ -27,17 +16,13 @@ Format = Annotated[
 ]
 
 
-@app.command()
+@job_command()
 def convolve(
     images: Images,
     kernel: Annotated[
         str, typer.Option("-k", "--kernel", help='A .npy file, or a name: sobel, "gaussian(2.5)", "box(9)", ...')
     ],
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder that the results are written to.")],
-    engines: Engines = None,
-    profile: Profile = None,
-    cluster_id: ClusterId = "",
-    job: JobDirectory = None,
     table: Annotated[Path | None, typer.Option(help="Write the table: .parquet or .csv.")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Of the results, such as float32; default: the image's.")
@@ -53,10 +38,7 @@ def convolve(
     casting: Annotated[
         Literal["saturate", "round", "truncate"], typer.Option(help="How sums become integers.")
     ] = "saturate",
-    column: Column = None,
-    retries: Retries = 2,
-    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
-) -> None:
+) -> Planned:
     """Convolve every image with a kernel, and write the results into a folder."""
     check_output(table, "--table")
     from parimg.tasks.convolve import Convolve
@@ -64,16 +46,10 @@ def convolve(
     task = Convolve(
         kernel, folder, dtype=dtype, format=image_format, mode=mode, cval=cval, color=color, casting=casting
     )
-    source = images[0] if len(images) == 1 else images
-    check_source(task, source, column)
-    with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(
-            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
-        )
-        follow(running, table)
+    return Planned(task, images, table)
 
 
-@app.command("filter")
+@job_command("filter")
 def filter_images(
     images: Images,
     function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
@@ -93,14 +69,7 @@ def filter_images(
     cval: Annotated[float, typer.Option(help="What lies outside if the mode is constant.")] = 0.0,
     python: Annotated[bool, typer.Option("--python", help="Do not compile the function; slow.")] = False,
     table: Annotated[Path | None, typer.Option("--table", help="Write the table: .parquet or .csv.")] = None,
-    engines: Engines = None,
-    profile: Profile = None,
-    cluster_id: ClusterId = "",
-    job: JobDirectory = None,
-    column: Column = None,
-    retries: Retries = 2,
-    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
-) -> None:
+) -> Planned:
     """Filter every image with a FUNCTION of each pixel's neighbourhood."""
     check_output(table, "--table")
     if not all(side.strip().isdigit() for side in size.split(",")):
@@ -122,10 +91,4 @@ def filter_images(
         statistics_only=folder is None,
         color=color,
     )
-    source = images[0] if len(images) == 1 else images
-    check_source(task, source, column)
-    with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(
-            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
-        )
-        follow(running, table)
+    return Planned(task, images, table)

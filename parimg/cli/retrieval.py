@@ -11,7 +11,7 @@ import typer
 
 from parimg.cli.app import app
 from parimg.cli.options import ClusterId, Column, Engines, Images, Output, Profile
-from parimg.cli.running import check_output, check_source, console, follow, open_controller
+from parimg.cli.running import check_output, check_source, console, follow, one_or_all, open_controller
 
 
 @app.command()
@@ -40,7 +40,7 @@ def index(
         "scale": _per_channel("--scale", scale),
         "pooling": pooling,
     }
-    source = images[0] if len(images) == 1 else images
+    source = one_or_all(images)
     check_source(check_index(output, **options), source, column)
     with open_controller(engines, profile, cluster_id) as controller:
         running = index_images(controller, source, output, column=column, **options)

@@ -1,24 +1,99 @@
-"""What commands have in common once they run: the cluster, checks of what was typed, progress, tables."""
+"""What commands have in common once they run: the cluster, checks of what was typed, progress, tables.
+
+A command that runs a job says which task on which images, and is declared by `job_command`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from parimg.cli.options import EXIT_FAILED, EXIT_SOME_IMAGES_FAILED
+from parimg.cli.app import app
+from parimg.cli.options import (
+    DEFAULT_MAX_PIXELS,
+    EXIT_FAILED,
+    EXIT_SOME_IMAGES_FAILED,
+    ClusterId,
+    Column,
+    Engines,
+    JobDirectory,
+    MaxPixels,
+    Profile,
+    Retries,
+)
 from parimg.errors import ParimgError
 
 if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job import Job
     from parimg.record import Record
+    from parimg.tasks.task import Task
 
 SHOWN = 20  # rows of a table on the screen
+
+
+class Planned(NamedTuple):
+    """The job that a command is to run."""
+
+    task: Task
+    images: list[str]
+    output: Path | None = None
+    """Where its table is written."""
+    sort_by: str | None = None
+    """Column that the table on the screen is sorted by."""
+    inner: Mapping[str, Path | None] | None = None
+    """Where the tables of its records are written, by name."""
+
+
+def job_command(name: str | None = None) -> Callable[[Callable[..., Planned]], None]:
+    """Declare a command by a function that plans a job: it gets the options that all jobs have, and runs it."""
+
+    def declare(plan: Callable[..., Planned]) -> None:
+        own = inspect.signature(plan, eval_str=True).parameters
+        common = inspect.signature(_run, eval_str=True).parameters
+        parameters = [*own.values(), *(common[option] for option in common if option != "planned")]
+
+        def command(**given: Any) -> None:
+            planned = plan(**{option: given.pop(option) for option in own})
+            _run(planned, **given)
+
+        # This is what typer reads.
+        command.__doc__ = plan.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name or plan.__name__)(command)
+
+    return declare
+
+
+def _run(
+    planned: Planned,
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: JobDirectory = None,
+    column: Column = None,
+    retries: Retries = 2,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+) -> None:
+    source = one_or_all(planned.images)
+    check_source(planned.task, source, column)
+    with open_controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            planned.task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        follow(running, planned.output, planned.sort_by, planned.inner)
+
+
+def one_or_all(images: list[str]) -> str | list[str]:
+    """What was typed as a source: one path may be a table, several are a list."""
+    return images[0] if len(images) == 1 else images
 
 
 @contextlib.contextmanager

@@ -7,31 +7,16 @@ from typing import Annotated
 
 import typer
 
-from parimg.cli.app import app
-from parimg.cli.options import (
-    DEFAULT_MAX_PIXELS,
-    ClusterId,
-    Column,
-    Engines,
-    JobDirectory,
-    MaxPixels,
-    Output,
-    Profile,
-    Retries,
-)
-from parimg.cli.running import check_output, check_source, follow, number, open_controller
+from parimg.cli.options import Output
+from parimg.cli.running import Planned, check_output, job_command, number
 
 
-@app.command()
+@job_command()
 def skeleton(
     images: Annotated[
         list[str],
         typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."),
     ],
-    engines: Engines = None,
-    profile: Profile = None,
-    cluster_id: ClusterId = "",
-    job: JobDirectory = None,
     output: Output = None,
     branches: Annotated[
         Path | None, typer.Option(help="Write the table of all branches: .parquet or .csv.")
@@ -46,10 +31,7 @@ def skeleton(
         str, typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5.")
     ] = "1",
     prune: Annotated[float, typer.Option(min=0, help="Spurs shorter than this are left out.")] = 0.0,
-    column: Column = None,
-    retries: Retries = 2,
-    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
-) -> None:
+) -> Planned:
     """Measure the skeletons of every image's foreground, branch by branch."""
     check_output(output)
     check_output(branches, "--branches")
@@ -68,10 +50,4 @@ def skeleton(
         prune=prune,
         overlays=overlays,
     )
-    source = images[0] if len(images) == 1 else images
-    check_source(task, source, column)
-    with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(
-            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
-        )
-        follow(running, output, sort_by="total_length", inner={"branch_table": branches})
+    return Planned(task, images, output, sort_by="total_length", inner={"branch_table": branches})
