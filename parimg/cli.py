@@ -43,6 +43,7 @@ Engines = Annotated[
 ]
 Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
 ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
+Timeout = Annotated[float | None, typer.Option(help="Seconds an image may take; longer ones fail.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the table: .parquet or .csv.")]
 
 
@@ -86,6 +87,7 @@ def match(
     column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
     max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+    timeout: Timeout = None,
 ) -> None:
     """Match every image's SIFT features against those of a REFERENCE."""
     _check_output(output)
@@ -107,7 +109,7 @@ def match(
     _check_source(task, source, column)
     with _controller(engines, profile, cluster_id) as controller:
         running = controller.submit(
-            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels, timeout=timeout
         )
         _follow(running, output, sort_by="matches" if task.verify is None else "inliers")
 
@@ -119,6 +121,7 @@ def resume(
     profile: Profile = None,
     cluster_id: ClusterId = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed images again.")] = False,
+    timeout: Timeout = None,
     output: Output = None,
 ) -> None:
     """Run what a job did not record before it was interrupted."""
@@ -127,7 +130,8 @@ def resume(
 
     open_job(directory)  # its errors come before a cluster is started
     with _controller(engines, profile, cluster_id) as controller:
-        running = controller.resume(directory, retry="failed" if retry_failed else None)
+        changed: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        running = controller.resume(directory, retry="failed" if retry_failed else None, **changed)
         _follow(running, output)
 
 

@@ -1,4 +1,4 @@
-"""The ipcluster under a controller: start an embedded one, find a running one, talk to its engines.
+"""The ipcluster under a controller: start an embedded one, find a running one.
 
 Everything that leans on ipyparallel's inner ways stands here. Used by `parimg.controller` only.
 """
@@ -14,14 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 
 import ipyparallel as ipp
 from traitlets.config import Config
 
 from parimg import __version__
-from parimg.engine import receive_shared, run_chunk, thread_environment
+from parimg.engine import thread_environment
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
@@ -29,6 +28,8 @@ _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as
 _START_TIMEOUT = 120  # s, for a machine that is busy
 _ANSWER_SECONDS = 5.0  # in which an idle engine tells its versions
 _BUSY_ENGINE_SECONDS = 1.0  # to end in order when the cluster stops
+_LAST_SECONDS = 1.0  # in which a dying engine ends, after its loss was told
+_LOG_LINES, _LOG_BYTES = 5, 2_000
 _VERSIONS = (
     "{'python': __import__('platform').python_version(), 'host': __import__('socket').gethostname(), 'parimg': "
     "__import__('parimg').__version__ if __import__('importlib.util').util.find_spec('parimg') else None}"
@@ -82,6 +83,37 @@ class EmbeddedCluster:
         with _quiet():
             self._cluster.start_engines_sync(1)
 
+    def kill_engine(self, pid: int) -> None:
+        """End an engine at once, also one that is stopped (SIGSTOP)."""
+        launcher = self._launchers().get(pid)
+        if launcher is not None and launcher.process.is_running():
+            launcher.process.kill()
+
+    def tell_end(self, pid: int) -> str:
+        """How the process of a dead engine ended, with the last lines of its log."""
+        launcher = self._launchers().get(pid)
+        if launcher is None:
+            return ""
+        try:
+            code = launcher.process.wait(_LAST_SECONDS)
+        except Exception:  # it is not dead, or another thread has reaped it
+            code = None
+        end = (
+            "" if code is None else f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+        )
+        with contextlib.suppress(OSError):
+            if lines := _last_lines(launcher.output_file):
+                end += f"; its log ends: {lines}"
+        return end
+
+    def _launchers(self) -> dict[int, Any]:
+        """The launcher of each engine process, by process id."""
+        return {
+            launcher.pid: launcher
+            for engine_set in list(self._cluster.engines.values())
+            for launcher in list(engine_set.launchers.values())
+        }
+
     def stop(self) -> None:
         """End all processes and remove the folder."""
         with _quiet():
@@ -94,11 +126,7 @@ class EmbeddedCluster:
         """End all engines at once; ipyparallel waits five seconds for each one that is busy."""
         import psutil
 
-        engines = [
-            launcher.process
-            for engine_set in self._cluster.engines.values()
-            for launcher in engine_set.launchers.values()
-        ]
+        engines = [launcher.process for launcher in self._launchers().values()]
         self._cluster.signal_engines_sync(signal.SIGTERM)
         _, busy = psutil.wait_procs(engines, _BUSY_ENGINE_SECONDS)
         for process in busy:
@@ -150,30 +178,6 @@ def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.
     return client
 
 
-class ClientEngines:
-    """The engines of a client, as a dispatcher uses them."""
-
-    def __init__(self, client: ipp.Client) -> None:
-        self._client = client
-        self._view = client.load_balanced_view()
-
-    def count(self) -> int:
-        """Engines there are now."""
-        return len(self._client.ids)
-
-    def run(self, chunk: bytes) -> ipp.AsyncResult:
-        """Send a chunk to the next free engine."""
-        result = self._view.apply_async(run_chunk, chunk)
-        # ipyparallel keeps the id of every message for ever.
-        self._view.history.clear()
-        self._client.history.clear()
-        return result
-
-    def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
-        """Send a shared object to one engine."""
-        return cast(Future[None], self._client[engine_id].apply_async(receive_shared, digest, data))
-
-
 def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
     """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
     import statistics
@@ -197,6 +201,22 @@ def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
     }
     client.history.clear()
     return times
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_lines(path: str) -> str:
+    """The end of a log in one line."""
+    with open(path, "rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _LOG_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return " | ".join(line.strip() for line in lines[-_LOG_LINES:] if line.strip())
 
 
 def _embedded_config() -> Config:

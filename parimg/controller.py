@@ -15,18 +15,21 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent import futures
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
 from parimg import __version__, shared
-from parimg.cluster import ClientEngines, EmbeddedCluster, connect_client, time_round_trip
-from parimg.dispatch import Dispatcher, Plan, check_listeners, check_options
-from parimg.engine import inspect_engine, prepare_engine
+from parimg.cluster import EmbeddedCluster, connect_client, time_round_trip
+from parimg.dispatch import Dispatcher, Plan, check_listeners
+from parimg.engine import inspect_engine
+from parimg.engines import ClientEngines
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
+from parimg.options import DEFAULT_MAX_PIXELS, Options
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from parimg.events import Listener
     from parimg.sources import Images
 
-DEFAULT_MAX_PIXELS = 2**28
 _PREPARE_TIMEOUT = 30.0  # s
 
 
@@ -121,6 +123,7 @@ class Controller:
     def __init__(self, client: ipp.Client, embedded: EmbeddedCluster | None = None) -> None:
         self.client = client
         self._embedded = embedded
+        self._engines = ClientEngines(client, embedded.tell_end if embedded is not None else None)
         self._jobs: list[Job] = []
         self._jobs_lock = threading.Lock()
         self._closing = threading.Event()
@@ -133,7 +136,7 @@ class Controller:
         self._close_at_exit = close_at_exit
         atexit.register(close_at_exit)
         self.client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
-        prepared = [self._prepare(engine_id) for engine_id in self.client.ids]
+        prepared = [self._engines.introduce(engine_id) for engine_id in self._engines.ids()]
         if embedded is not None:  # engines of others may be busy, and do it before their next chunk
             futures.wait([future for future in prepared if future is not None], _PREPARE_TIMEOUT)
 
@@ -191,6 +194,7 @@ class Controller:
         retries: int = 2,
         chunk_size: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        timeout: float | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -212,6 +216,9 @@ class Controller:
             Images in a message; by default it grows until a chunk takes half a second.
         max_pixels : int, default 2**28
             Images with more pixels fail before they are decoded.
+        timeout : float, optional
+            Seconds an image may take, from reading it to its result. One that takes longer, also in native code,
+            is a failed record with the traceback; its engine is ended and replaced.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -228,14 +235,13 @@ class Controller:
         if not isinstance(task, Task):  # typed wrong in a shell, where no checker looks
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
-        check_options(retries, chunk_size, max_pixels)
+        options = Options(retries=retries, chunk_size=chunk_size, max_pixels=max_pixels, timeout=timeout)
         check_task(task)
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
         task.resolve()
         directory = os.path.abspath(os.fspath(job_dir)) if job_dir is not None else new_job_dir(task.name)
-        options: dict[str, Any] = {"retries": retries, "chunk_size": chunk_size, "max_pixels": max_pixels}
         lock = reserve_job_dir(directory)
         try:
             refs = shared.write_task(os.path.join(directory, "shared"), task)
@@ -247,7 +253,7 @@ class Controller:
                     "refs": refs,
                 },
                 "source": source.spec(),
-                "options": options,
+                "options": asdict(options),
                 "versions": {"parimg": __version__, "python": platform.python_version()},
                 "total": None,
             }
@@ -255,7 +261,7 @@ class Controller:
         except BaseException:
             discard_job_dir(directory, lock)
             raise
-        return self._start(journal, Plan(tuple(refs), source, retry_failed=False, **options), heard)
+        return self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
 
     def map(
         self,
@@ -290,6 +296,7 @@ class Controller:
         images: Images | None = None,
         column: str | None = None,
         listeners: Iterable[Listener] = (),
+        **changed: Any,
     ) -> Job:
         """Run what an earlier run of a job did not record.
 
@@ -305,6 +312,8 @@ class Controller:
             Column of paths, if `images` is a table.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
+        **changed
+            Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``.
 
         Returns
         -------
@@ -324,15 +333,16 @@ class Controller:
         self._check_open()
         directory = os.path.abspath(os.fspath(path))
         found = Journal(directory)
-        about, options, spec = found.meta("task"), found.meta("options"), found.meta("source")
+        about, spec = found.meta("task"), found.meta("source")
+        options = Options.changed(found.meta("options"), changed)
         source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
         refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
-        plan = Plan(refs, source, retry_failed=retry == "failed", **options)
+        plan = Plan(refs, source, options, retry_failed=retry == "failed")
         return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, ClientEngines(self.client), listeners)
+        dispatcher = Dispatcher(plan, journal, self._engines, listeners)
         job = Job(Journal(journal.directory), dispatcher)
         with self._jobs_lock:
             self._jobs = [*(other for other in self._jobs if not other.ready()), job]
@@ -369,20 +379,18 @@ class Controller:
         """Called from the client's thread."""
         if self._closing.is_set():
             return
+        engine_id = int(event["id"])
         if event["event"] == "register":
-            self._prepare(int(event["id"]))
+            self._engines.introduce(engine_id)
         elif self._embedded is not None:
-            print_line(f"engine {event['id']} died; starting another")
+            print_line(f"engine {engine_id} died; starting another")
             # Not here: starting an engine waits for messages that this very thread delivers.
-            threading.Thread(target=self._replace_engine, name="parimg-replace", daemon=True).start()
+            arguments = (self._embedded, self._engines.process(engine_id))
+            threading.Thread(target=_replace_engine, args=arguments, name="parimg-replace", daemon=True).start()
 
-    def _prepare(self, engine_id: int) -> futures.Future[None] | None:
-        try:
-            return cast(futures.Future[None], self.client[engine_id].apply_async(prepare_engine))
-        except (ipp.error.NoEnginesRegistered, IndexError):
-            return None  # it left in this very moment
 
-    def _replace_engine(self) -> None:
-        with contextlib.suppress(Exception):  # the cluster may be closing
-            if self._embedded is not None:
-                self._embedded.add_engine()
+def _replace_engine(embedded: EmbeddedCluster, process: tuple[str, int] | None) -> None:
+    with contextlib.suppress(Exception):  # the cluster may be closing
+        if process is not None:
+            embedded.kill_engine(process[1])  # it may be stopped as a whole, and not dead
+        embedded.add_engine()

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from parimg import __version__, shared
+from parimg import __version__, memory, shared
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.flight_recorder import FOLDER, FlightRecorder
+from parimg.guards import Guard
 from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
@@ -64,6 +66,12 @@ class Chunk:
     """The job's folder of shared objects, for hosts that see it."""
     max_pixels: int
     images: list[ChunkImage]
+    number: int = 0
+    """Unique in a run of the job."""
+    recorder: str = ""
+    """Name of the engine's flight recorder, empty for none."""
+    timeout: float | None = None
+    """Seconds an image may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +114,12 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     chunk: Chunk = pickle.loads(chunk_bytes)
     if chunk.version != VERSION:
         raise EngineVersionError(f"the client has {chunk.version}, an engine on {_host()} {VERSION}")
-    prepare_engine()
-    missing = shared.missing(chunk.refs, chunk.folder)
-    rows = [] if missing else _run(_prepared(chunk.refs[0], chunk.folder), chunk)
+    recorder = _recorder(chunk)
+    with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
+        prepare_engine()
+        missing = shared.missing(chunk.refs, chunk.folder)
+        guard = Guard(recorder, chunk.timeout)
+        rows = [] if missing else _run(_prepared(chunk.refs[0], chunk.folder), chunk, guard)
     reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
     return pickle.dumps(reply, protocol=5)
 
@@ -152,6 +163,12 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def introduce() -> tuple[str, int]:
+    """Make this engine fit for images, and tell its host and process."""
+    prepare_engine()
+    return _host(), os.getpid()
+
+
 def receive_shared(digest: str, data: bytes) -> None:
     """Keep a shared object for the engines of this host."""
     shared.receive(digest, data)
@@ -193,9 +210,21 @@ class _State:
 
     limited: frozenset[str] | None = None
     """The thread-pool libraries that were loaded when threads were last limited."""
+    recorder: FlightRecorder | None = None
+    """That of the job whose chunk came last."""
 
 
 _state = _State()
+
+
+def _recorder(chunk: Chunk) -> FlightRecorder | None:
+    recorder = _state.recorder
+    if recorder is None or recorder.name != chunk.recorder:
+        if recorder is not None:
+            recorder.close()
+        folder = os.path.join(os.path.dirname(chunk.folder), FOLDER)
+        recorder = _state.recorder = FlightRecorder(folder, chunk.recorder) if chunk.recorder else None
+    return recorder
 
 
 def _heavy_libraries() -> frozenset[str]:
@@ -238,36 +267,41 @@ def _prepare_once_a_host(task: Task) -> None:
     task.prepare()
 
 
-def _run(task: Task, chunk: Chunk) -> list[Row]:
-    rows = []
-    for position, key, uri, array in chunk.images:
-        started = time.time()
-        begin = decoded = time.perf_counter()
-        stage: Stage | None = "decode"
-        columns, arrays = "{}", None
-        error_type = message = trace = None
-        try:
+def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
+    guard = guard or Guard()
+    return [_run_image(task, chunk, guard, index) for index in range(len(chunk.images))]
+
+
+def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
+    # A function of its own, so that nothing of an image is left when the next one is decoded.
+    position, key, uri, array = chunk.images[index]
+    started = time.time()
+    begin = decoded = time.perf_counter()
+    stage: Stage | None = "decode"
+    columns, arrays = "{}", None
+    error_type = message = trace = None
+    try:
+        with guard.image(index):
             image = _read(uri, task, chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)
             stage = "result"
             columns, arrays = encode_values(values)
-        except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
-            error_type = type(error).__name__
-            message = _short(_text(error), _MESSAGE_LIMIT)
-            # Our own decoding errors say all there is to say; the frames above them are ours.
-            trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
-        else:
-            stage = None
-        end = time.perf_counter()
-        if decoded == begin and stage == "decode":
-            decoded = end
-        outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
-        failure = (error_type, message, trace)
-        seconds = (started, decoded - begin, end - decoded)
-        rows.append(Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays))
-    return rows
+    except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
+        error_type = type(error).__name__
+        message = _short(_text(error), _MESSAGE_LIMIT)
+        # Our own decoding errors say all there is to say; the frames above them are ours.
+        trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
+    else:
+        stage = None
+    end = time.perf_counter()
+    if decoded == begin and stage == "decode":
+        decoded = end
+    outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
+    failure = (error_type, message, trace)
+    seconds = (started, decoded - begin, end - decoded)
+    return Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays, memory.peak())
 
 
 def _read(uri: str, task: Task, max_pixels: int) -> npt.NDArray[Any]:

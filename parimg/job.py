@@ -423,7 +423,7 @@ class Job:
         """Engines of the cluster that runs the job, None if this process does not run it."""
         if self._dispatcher is None or self._dispatcher.state != "running":
             return None
-        return self._dispatcher.engines.count()
+        return len(self._dispatcher.engines.ids())
 
 
 def print_line(text: str) -> None:

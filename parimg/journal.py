@@ -27,7 +27,7 @@ from parimg.errors import JobError
 from parimg.job_directory import JOURNAL_FILE, acquire_lock
 from parimg.record import Record, Row, decode_values
 
-FORMAT = 1
+FORMAT = 2
 _LOOK_UP_BATCH = 500  # keys of a query
 _GLANCE_SECONDS = 0.05  # other readers hold the lock for an instant when they ask whether it is held
 
@@ -41,14 +41,15 @@ CREATE TABLE records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, position INTEGER NOT NULL,
     key TEXT NOT NULL UNIQUE, uri TEXT NOT NULL, status TEXT NOT NULL, stage TEXT, error TEXT, message TEXT,
     traceback TEXT, started REAL NOT NULL, decode_seconds REAL NOT NULL, task_seconds REAL NOT NULL,
-    columns TEXT NOT NULL, arrays BLOB, attempts INTEGER NOT NULL, engine INTEGER, host TEXT, pid INTEGER
+    columns TEXT NOT NULL, arrays BLOB, peak_memory INTEGER,
+    attempts INTEGER NOT NULL, engine INTEGER, host TEXT, pid INTEGER
 );
 CREATE INDEX records_by_position ON records (position);
 CREATE INDEX failed_records ON records (seq) WHERE status = 'failed';
 """
 _RECORD_COLUMNS = (
     "seq, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds, "
-    "columns, arrays, attempts, engine, host, pid"
+    "columns, arrays, peak_memory, attempts, engine, host, pid"
 )
 
 
@@ -223,10 +224,11 @@ class Journal:
             error=error,
             message=message,
             traceback=traceback,
-            attempts=row[14],
-            engine=row[15],
-            host=row[16],
-            pid=row[17],
+            peak_memory=row[14],
+            attempts=row[15],
+            engine=row[16],
+            host=row[17],
+            pid=row[18],
             started=started,
             decode_seconds=decode_seconds,
             task_seconds=task_seconds,
@@ -320,8 +322,8 @@ class JournalWriter(Journal):
         try:
             self._connection.executemany(
                 "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
-                "traceback, started, decode_seconds, task_seconds, columns, arrays, attempts, engine, host, pid) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "traceback, started, decode_seconds, task_seconds, columns, arrays, peak_memory, attempts, "
+                "engine, host, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((self.run, *map(_storable, row), attempts, *where) for row, attempts in rows),
             )
             self._connection.execute("COMMIT")

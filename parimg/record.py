@@ -41,6 +41,7 @@ class Row(NamedTuple):
     task_seconds: float
     columns: str
     arrays: bytes | None
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +75,8 @@ class Record:
         When the engine took the image up, seconds since the epoch.
     decode_seconds, task_seconds : float
         Time for reading and decoding, and for the task, seconds.
+    peak_memory : int or None
+        Most memory that the engine occupied while it ran the image, bytes; None if it did not tell.
     uri : str
         Absolute path or URL it was read from; empty for arrays.
     position : int
@@ -97,6 +100,7 @@ class Record:
     started: float = 0.0
     decode_seconds: float = 0.0
     task_seconds: float = 0.0
+    peak_memory: int | None = None
     uri: str = ""
     position: int = 0
     job: str = field(default="", repr=False, compare=False)

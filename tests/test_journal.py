@@ -464,13 +464,13 @@ def test_a_file_that_is_no_journal_is_told_by_path(tmp_path: Path, content: byte
         Journal(str(tmp_path))
 
 
-@pytest.mark.parametrize("found", [2, "1", None])
+@pytest.mark.parametrize("found", [1, "2", None])
 def test_a_journal_of_another_format_is_refused_with_both_formats(
     writer: JournalWriter, folder: str, found: object
 ) -> None:
     writer.set_meta("format", found)
     writer.close()
-    with pytest.raises(JobError, match=f"has format {found!r}; this parimg reads format 1"):
+    with pytest.raises(JobError, match=f"has format {found!r}; this parimg reads format 2"):
         Journal(folder)
 
 

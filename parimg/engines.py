@@ -1,0 +1,109 @@
+"""The engines of a client, as a dispatcher uses them: chunks and shared objects to one engine, news of its end.
+
+Leans on ipyparallel's inner ways where its public ones lose or leak something; each place says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, cast
+
+import ipyparallel as ipp
+
+from parimg.engine import introduce, receive_shared, run_chunk
+from parimg.flight_recorder import recall
+
+
+class ClientEngines:
+    """The engines of a client.
+
+    Parameters
+    ----------
+    client : ipyparallel.Client
+    tell_end : callable, optional
+        Given the process id of an engine of our own that died, says how it ended.
+    """
+
+    def __init__(self, client: ipp.Client, tell_end: Callable[[int], str] | None = None) -> None:
+        self._client = client
+        self._tell_end = tell_end
+        self._views: dict[int, ipp.DirectView] = {}
+        self._processes: dict[int, tuple[str, int]] = {}
+        self._lock = threading.Lock()
+        _drop_late_answers(client)
+
+    def ids(self) -> list[int]:
+        """Engines there are now."""
+        return cast("list[int]", self._client.ids)
+
+    def introduce(self, engine_id: int) -> Future[tuple[str, int]] | None:
+        """Make an engine fit for images, and learn its host and process; None if it left in this very moment."""
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+            answer = cast("Future[tuple[str, int]]", self._view(engine_id).apply_async(introduce))
+            answer.add_done_callback(lambda done: self._note_process(engine_id, done))
+            return answer
+        return None
+
+    def _note_process(self, engine_id: int, answer: Future[tuple[str, int]]) -> None:
+        with contextlib.suppress(Exception):  # it died before it answered
+            self._processes[engine_id] = answer.result()
+
+    def process(self, engine_id: int) -> tuple[str, int] | None:
+        """Host and process id of an engine, also of one that died, where it told them."""
+        return self._processes.get(engine_id)
+
+    def run(self, chunk: bytes, engine_id: int) -> ipp.AsyncResult:
+        """Send a chunk to an engine."""
+        view = self._view(engine_id)
+        result = view.apply_async(run_chunk, chunk)
+        # ipyparallel keeps the id of every message for ever.
+        view.history.clear()
+        self._client.history.clear()
+        return result
+
+    def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
+        """Send a shared object to one engine."""
+        return cast("Future[None]", self._view(engine_id).apply_async(receive_shared, digest, data))
+
+    def recall(self, name: str, engine_id: int) -> Future[bytes | None] | None:
+        """Ask another engine of the same host what a dead one recorded; None if there is no other."""
+        host, _ = self._processes.get(engine_id, (None, 0))
+        for other in self.ids():
+            if other != engine_id and host is not None and self._processes.get(other, (None, 0))[0] == host:
+                return cast("Future[bytes | None]", self._view(other).apply_async(recall, name))
+        return None
+
+    def obituary(self, engine_id: int) -> str:
+        """What is known of a dead engine's end."""
+        found = self.process(engine_id)
+        if found is None:
+            return f"engine {engine_id}"
+        host, pid = found
+        end = self._tell_end(pid) if self._tell_end is not None else ""
+        return f"engine {engine_id}, process {pid} on {host}" + (f", {end}" if end else "")
+
+    def kill(self, engine_id: int) -> None:
+        """End an engine that does not answer: its nanny, a process beside it, takes the signal."""
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+            self._client.send_signal("SIGKILL", targets=engine_id, block=False)
+
+    def _view(self, engine_id: int) -> ipp.DirectView:
+        view = self._views.get(engine_id)
+        if view is None:
+            view = self._views[engine_id] = self._client.direct_view(engine_id)
+        return view
+
+
+def _drop_late_answers(client: ipp.Client) -> None:
+    """Ignore answers of engines that were given up; ipyparallel prints and keeps them."""
+    handlers: dict[str, Callable[[dict[str, Any]], None]] = client._queue_handlers  # noqa: SLF001
+    handle = handlers["apply_reply"]
+
+    def handle_awaited(message: dict[str, Any]) -> None:
+        if message["parent_header"]["msg_id"] in client.outstanding:
+            handle(message)
+
+    handlers["apply_reply"] = handle_awaited

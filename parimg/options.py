@@ -1,0 +1,56 @@
+"""Options: how a job is run, checked before anything is written or sent.
+
+They stand in the job's journal; a resumed job may change them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from parimg.errors import JobError
+
+DEFAULT_MAX_PIXELS = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a job is run; see `parimg.Controller.submit`.
+
+    Raises
+    ------
+    JobError
+        If an option makes no sense.
+    """
+
+    retries: int = 2
+    chunk_size: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_integer("retries", self.retries, 0)
+        _check_integer("max_pixels", self.max_pixels, 1)
+        if self.chunk_size is not None:
+            _check_integer("chunk_size", self.chunk_size, 1, ", or None")
+        if self.timeout is not None and not (_is_number(self.timeout) and 0 < self.timeout < float("inf")):
+            raise JobError(f"timeout must be a number of seconds above 0, or None (got {self.timeout!r})")
+
+    @classmethod
+    def changed(cls, stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
+        """Options of a journal, some of them changed."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := changes.keys() - names:
+            raise JobError(f"there is no option {min(unknown)!r}; there are {', '.join(sorted(names))}")
+        return cls(**{name: value for name, value in {**stored, **changes}.items() if name in names})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_integer(name: str, value: object, least: int, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise JobError(f"{name} must be an integer of at least {least}{otherwise} (got {value!r})")
