@@ -44,6 +44,9 @@ Engines = Annotated[
 Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
 ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds an image may take; longer ones fail.")]
+MaxFailures = Annotated[
+    str | None, typer.Option(help="Stop when more images failed: a number, 25, or a share, 0.1 or 10%.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the table: .parquet or .csv.")]
 
 
@@ -88,6 +91,7 @@ def match(
     retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
     max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
     timeout: Timeout = None,
+    max_failures: MaxFailures = None,
 ) -> None:
     """Match every image's SIFT features against those of a REFERENCE."""
     _check_output(output)
@@ -109,7 +113,14 @@ def match(
     _check_source(task, source, column)
     with _controller(engines, profile, cluster_id) as controller:
         running = controller.submit(
-            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels, timeout=timeout
+            task,
+            source,
+            job_dir=job,
+            column=column,
+            retries=retries,
+            max_pixels=max_pixels,
+            timeout=timeout,
+            max_failures=_limit(max_failures),
         )
         _follow(running, output, sort_by="matches" if task.verify is None else "inliers")
 
@@ -122,6 +133,7 @@ def resume(
     cluster_id: ClusterId = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed images again.")] = False,
     timeout: Timeout = None,
+    max_failures: MaxFailures = None,
     output: Output = None,
 ) -> None:
     """Run what a job did not record before it was interrupted."""
@@ -130,7 +142,8 @@ def resume(
 
     open_job(directory)  # its errors come before a cluster is started
     with _controller(engines, profile, cluster_id) as controller:
-        changed: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+        given = {"timeout": timeout, "max_failures": _limit(max_failures)}
+        changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         running = controller.resume(directory, retry="failed" if retry_failed else None, **changed)
         _follow(running, output)
 
@@ -308,6 +321,18 @@ def _controller(engines: int | None, profile: str | None, cluster_id: str) -> It
         yield controller
 
 
+def _limit(text: str | None) -> int | float | None:
+    """``25`` is a number of images, ``0.1`` and ``10%`` are shares of them."""
+    if text is None:
+        return None
+    try:
+        if text.endswith("%"):
+            return float(text[:-1]) / 100
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
+
+
 def _check_output(output: Path | None) -> None:
     if output is None:
         return
@@ -384,12 +409,11 @@ def _print_summary(job: Job) -> None:
     if job.duplicates:
         print(f"  {job.duplicates} images were named more than once, and run once")
     if counts["failed"]:
-        from itertools import islice
-
-        for record in islice(job.iter_failures(), _SHOWN):
+        for record in job.failures[:_SHOWN]:
             print(f"  {record.key}: {_reason(record)}")
         if counts["failed"] > _SHOWN:
-            print(f"  ... and {counts['failed'] - _SHOWN} more")
+            kinds = ", ".join(f"{group.count} {group.error}" for group in job.failures.by_error.values())
+            print(f"  ... and {counts['failed'] - _SHOWN} more; in all {kinds}")
 
 
 def _reason(record: Record) -> str:

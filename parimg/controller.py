@@ -22,10 +22,11 @@ import ipyparallel as ipp
 
 from parimg import __version__, shared
 from parimg.cluster import EmbeddedCluster, connect_client, time_round_trip
-from parimg.dispatch import Dispatcher, Plan, check_listeners
+from parimg.dispatch import Dispatcher, Plan
 from parimg.engine import inspect_engine
 from parimg.engines import ClientEngines
 from parimg.errors import ClusterError, JobError, TaskError
+from parimg.events import Listener, check_listeners
 from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from parimg.decode import ColorMode
-    from parimg.events import Listener
     from parimg.sources import Images
 
 _PREPARE_TIMEOUT = 30.0  # s
@@ -195,6 +195,7 @@ class Controller:
         chunk_size: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         timeout: float | None = None,
+        max_failures: float | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -219,6 +220,10 @@ class Controller:
         timeout : float, optional
             Seconds an image may take, from reading it to its result. One that takes longer, also in native code,
             is a failed record with the traceback; its engine is ended and replaced.
+        max_failures : int or float, optional
+            Stop the job with `TooManyFailures` when more images failed in this run than this number, or, with a
+            float below 1, than this share of those recorded in it, once there are 20. What runs is gathered, and
+            the job can be resumed.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -235,7 +240,7 @@ class Controller:
         if not isinstance(task, Task):  # typed wrong in a shell, where no checker looks
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
-        options = Options(retries=retries, chunk_size=chunk_size, max_pixels=max_pixels, timeout=timeout)
+        options = Options(retries, chunk_size, max_pixels, timeout, max_failures)
         check_task(task)
         heard = check_listeners(listeners)
         self._check_open()
@@ -313,7 +318,8 @@ class Controller:
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
         **changed
-            Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``.
+            Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
+            ``max_failures``.
 
         Returns
         -------

@@ -20,7 +20,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,9 +28,17 @@ from typing import Protocol
 import ipyparallel as ipp
 
 from parimg import engine, events, flight_recorder, shared
-from parimg.errors import EngineDied, EngineVersionError, JobError, ParimgError, SourceError, TaskError
+from parimg.errors import (
+    EngineVersionError,
+    ParimgError,
+    SourceError,
+    TaskError,
+    TooManyFailures,
+)
 from parimg.flight_recorder import LastWords
 from parimg.guards import TELL_SECONDS
+from parimg.inquest import find_verdict
+from parimg.job_directory import resume_command
 from parimg.journal import JournalWriter, Placement
 from parimg.options import Options
 from parimg.read_ahead import ReadAhead
@@ -48,9 +56,6 @@ _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep 
 _LOOK_SECONDS = 0.5  # between looks at the engines
 _GRACE_SECONDS = 5.0  # for signs of progress that are late because a machine is busy
 _RECALL_SECONDS = 10.0  # for another engine of a dead one's host to tell what that recorded
-_MAX_LOSSES = (
-    10  # for each attempt: engines that die before they take an image up are not its fault, up to a point
-)
 
 
 class Engines(Protocol):
@@ -129,6 +134,7 @@ class Dispatcher:
         self.state = "running"
         self.error: BaseException | None = None
         self.counts = journal.count_by_status()
+        self._failed = self._done = 0
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
@@ -404,6 +410,19 @@ class Dispatcher:
             self.counts["failed"] += failed
             self.changed.notify_all()
         self._emit(events.RecordsWritten(len(rows) - failed, failed, placement.engine, seconds))
+        self._failed += failed
+        self._done += len(rows)
+        if failed and self.error is None and self.plan.options.has_too_many(self._failed, self._done):
+            raise TooManyFailures(self._tell_failures())
+
+    def _tell_failures(self) -> str:
+        groups = self.journal.failures_by_error()
+        most = "; ".join(f"{group.count} {group.error} ({group.message:.200})" for group in groups[:3])
+        return (
+            f"{self._failed} of {self._done} images failed, more than max_failures="
+            f"{self.plan.options.max_failures}; all failures so far: {most}; to go on: "
+            f"{resume_command(self.journal.directory)}"
+        )
 
     def _adapt_chunk_size(self, seconds_per_image: float, reply_bytes_per_image: float) -> None:
         previous = self._seconds_per_image or seconds_per_image
@@ -467,7 +486,7 @@ class Dispatcher:
             words = None
             with contextlib.suppress(Exception):  # the engine that was asked died, or is busy
                 words = flight_recorder.parse(recall.asked.result(0))
-            self._blame(recall.engine, recall.lost, words)
+            self._conclude(recall.engine, recall.lost, words)
 
     def _check_progress(self, sent: Sent, timeout: float, now: float) -> None:
         """Kill an engine that does not keep its own time limit, because it is stopped as a whole."""
@@ -490,37 +509,17 @@ class Dispatcher:
             with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
                 asked = self.engines.recall(name, engine_id)
         if asked is None:
-            self._blame(engine_id, lost, words)
+            self._conclude(engine_id, lost, words)
         else:
             self._recalls.append(_Recall(engine_id, lost, asked, time.monotonic() + _RECALL_SECONDS))
 
-    def _blame(self, engine_id: int, lost: list[Sent], words: LastWords | None) -> None:
-        """Count the attempt of the image that an engine died with; the others run again as if nothing had been."""
+    def _conclude(self, engine_id: int, lost: list[Sent], words: LastWords | None) -> None:
+        """Run the images of a dead engine again, but those that it died of too often."""
         end = "; ".join(filter(None, [self._killed.pop(engine_id, ""), self.engines.obituary(engine_id)]))
-        for place, sent in enumerate(lost):
-            suspects = _suspects(sent, words, is_first=place == 0)
-            others = [pending for pending in sent.images if pending not in suspects]
-            for pending in others:
-                pending.losses += 1
-            if others:
-                self._again.append(others)
-            for pending in suspects:
-                pending.attempts += 1
-                self._blame_image(pending, words, end)
-
-    def _blame_image(self, pending: Pending, words: LastWords | None, end: str) -> None:
-        options = self.plan.options
-        trace = words.traceback if words is not None else None
-        if words is not None and words.timed_out and options.timeout is not None:
-            message = f"it ran longer than timeout={options.timeout:g} s, and its engine was ended"
-            self._give_up(pending, TimeoutError.__name__, message, trace)
-        elif pending.attempts > options.retries or pending.losses > _MAX_LOSSES * (options.retries + 1):
-            message = f"its engine died at each of {pending.attempts} attempts: {end}"
-            if words is not None and words.memory:
-                message += f"; before this image its memory had reached {words.memory / 2**20:.0f} MiB"
-            self._give_up(pending, EngineDied.__name__, message, trace)
-        else:
-            self._again.append([pending])
+        verdict = find_verdict(lost, words, end, self.plan.options)
+        self._again.extend(verdict.again)
+        for pending, error, message, trace in verdict.failed:
+            self._give_up(pending, error, message, trace)
 
     def _emit(self, event: events.Event) -> None:
         for listener in list(self.listeners):
@@ -531,24 +530,5 @@ class Dispatcher:
                 _log.exception("a listener of the job raised, and is called no more")
 
 
-def check_listeners(listeners: Iterable[events.Listener]) -> list[events.Listener]:
-    """Refuse what cannot be called with an event."""
-    if callable(listeners):
-        raise JobError(f"listeners must be a list of callables (got one callable, {listeners!r})")
-    for listener in (heard := list(listeners)):
-        if not callable(listener):
-            raise JobError(f"a listener must be callable (got {listener!r}, a {type(listener).__name__})")
-    return heard
-
-
 def _nothing() -> None:
     """News that only wake the loop."""
-
-
-def _suspects(sent: Sent, words: LastWords | None, *, is_first: bool) -> list[Pending]:
-    """Images of a lost chunk that the engine may have died of."""
-    if words is None:
-        return list(sent.images) if is_first else []
-    if words.chunk != sent.number or words.index == flight_recorder.IDLE:
-        return []
-    return list(sent.images) if words.index == flight_recorder.PREPARING else [sent.images[words.index]]

@@ -87,3 +87,7 @@ class JobError(ParimgError):
 
 class JobLockedError(JobError):
     """Another process is writing this job."""
+
+
+class TooManyFailures(JobError):
+    """More images failed than ``max_failures`` allows; the job was stopped, and can be resumed."""

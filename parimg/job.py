@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import operator
 import os
-import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from parimg import tables
 from parimg.errors import JobError
+from parimg.failures import Failures
+from parimg.job_directory import resume_command
 from parimg.journal import Journal
 from parimg.progress import show_progress
 from parimg.record import Record
@@ -110,18 +111,14 @@ class Job:
         return int(self._journal.last_run().duplicates)
 
     @property
-    def failures(self) -> list[Record]:
-        """Records of the failed images."""
-        return list(self.iter_failures())
-
-    def iter_failures(self) -> Iterator[Record]:
-        """Records of the failed images one by one, for jobs with very many."""
-        return self._journal.failed()
+    def failures(self) -> Failures:
+        """The failed images: a sequence of their records, which also groups them by error."""
+        return Failures(self._journal)
 
     @property
     def resume_command(self) -> str:
         """The shell command that runs what is missing."""
-        return f"parimg resume {shlex.quote(self.directory)}"
+        return resume_command(self.directory)
 
     def __len__(self) -> int:
         """Images of the job: all of them where their number is known, else those with a record."""

@@ -27,6 +27,11 @@ def jobs_folder() -> str:
     return os.environ.get("PARIMG_JOBS_DIR") or os.path.join(platformdirs.user_data_dir("parimg"), "jobs")
 
 
+def resume_command(directory: str) -> str:
+    """The shell command that runs what is missing of a job."""
+    return f"parimg resume {shlex.quote(directory)}"
+
+
 def new_job_dir(name: str) -> str:
     """Make a directory for a job of task `name`, ``20261122-093015-MatchSIFT``, so that names sort by time."""
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9_]', '', name)}"
@@ -57,7 +62,7 @@ def reserve_job_dir(directory: str) -> FileLock:
         found = set(os.listdir(directory))
         if JOURNAL_FILE in found:
             raise JobError(
-                f"{directory!r} holds a job already; go on with it by `parimg resume {shlex.quote(directory)}` or "
+                f"{directory!r} holds a job already; go on with it by `{resume_command(directory)}` or "
                 "ctl.resume(...), or give another job_dir"
             )
         if others := found - {"shared", "lock", "lock.owner", f"{JOURNAL_FILE}.new"}:

@@ -75,6 +75,19 @@ class Recorded(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failed images that have their error in common."""
+
+    error: str
+    """Type of the error."""
+    count: int
+    key: str
+    """One of the images, the first recorded."""
+    message: str
+    """Its message."""
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """Where an engine's rows were made, and at which attempt."""
 
@@ -185,6 +198,23 @@ class Journal:
     def failed(self) -> Iterator[Record]:
         """Records of failed images, in order of completion."""
         return (record for _, record in self._scan("status = 'failed' AND seq > ?", "seq", 0))
+
+    def nth_failed(self, n: int) -> Record | None:
+        """The n-th failed record in order of completion, from 0, None if there are not so many."""
+        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE status = 'failed' ORDER BY seq LIMIT 1 OFFSET ?"
+        rows = self._rows(query, (n,))
+        return self._record(rows[0]) if rows else None
+
+    def failures_by_error(self) -> list[FailureGroup]:
+        """Failed images by the type of their error, most first."""
+        # SQLite takes `key` and `message` from the row that has the smallest `seq`.
+        query = (
+            "SELECT error, count(*) AS n, key, message, min(seq) FROM records WHERE status = 'failed' "
+            "GROUP BY error ORDER BY n DESC, error"
+        )
+        return [
+            FailureGroup(error or "", n, key, message or "") for error, n, key, message, _ in self._rows(query)
+        ]
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Callable[[], Iterator[Record]]]:

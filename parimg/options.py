@@ -13,6 +13,7 @@ from typing import Any, Self
 from parimg.errors import JobError
 
 DEFAULT_MAX_PIXELS = 2**28
+LEAST_RECORDS = 20  # before a share of failures says anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Options:
     chunk_size: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     timeout: float | None = None
+    max_failures: float | None = None
 
     def __post_init__(self) -> None:
         _check_integer("retries", self.retries, 0)
@@ -37,6 +39,22 @@ class Options:
             _check_integer("chunk_size", self.chunk_size, 1, ", or None")
         if self.timeout is not None and not (_is_number(self.timeout) and 0 < self.timeout < float("inf")):
             raise JobError(f"timeout must be a number of seconds above 0, or None (got {self.timeout!r})")
+        limit = self.max_failures
+        if limit is not None and not (
+            _is_number(limit) and (0 < limit < 1 if isinstance(limit, float) else limit >= 0)
+        ):
+            raise JobError(
+                "max_failures must be a number of images (an integer of at least 0), a share of them (a float "
+                f"between 0 and 1), or None (got {limit!r})"
+            )
+
+    def has_too_many(self, failed: int, done: int) -> bool:
+        """Whether so many failures among so many records end the job."""
+        if self.max_failures is None:
+            return False
+        if isinstance(self.max_failures, int):
+            return failed > self.max_failures
+        return done >= LEAST_RECORDS and failed > self.max_failures * done
 
     @classmethod
     def changed(cls, stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:

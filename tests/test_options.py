@@ -15,6 +15,9 @@ from parimg.options import Options
         ({"timeout": float("inf")}, "timeout must be a number of seconds"),
         ({"timeout": "5 s"}, "timeout must be a number of seconds"),
         ({"timeout": True}, "timeout must be a number of seconds"),
+        ({"max_failures": -1}, "max_failures must be a number of images"),
+        ({"max_failures": 1.0}, "a share of them .a float between 0 and 1., or None .got 1.0"),
+        ({"max_failures": True}, "max_failures must be a number of images"),
         ({"retries": -1}, "retries must be an integer of at least 0 .got -1"),
     ],
 )
