@@ -47,6 +47,7 @@ Timeout = Annotated[float | None, typer.Option(help="Seconds an image may take; 
 MaxFailures = Annotated[
     str | None, typer.Option(help="Stop when more images failed: a number, 25, or a share, 0.1 or 10%.")
 ]
+MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the table: .parquet or .csv.")]
 
 
@@ -92,6 +93,7 @@ def match(
     max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
+    memory_limit: MemoryLimit = None,
 ) -> None:
     """Match every image's SIFT features against those of a REFERENCE."""
     _check_output(output)
@@ -121,6 +123,7 @@ def match(
             max_pixels=max_pixels,
             timeout=timeout,
             max_failures=_limit(max_failures),
+            memory_limit=memory_limit,
         )
         _follow(running, output, sort_by="matches" if task.verify is None else "inliers")
 
@@ -134,6 +137,7 @@ def resume(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed images again.")] = False,
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
+    memory_limit: MemoryLimit = None,
     output: Output = None,
 ) -> None:
     """Run what a job did not record before it was interrupted."""
@@ -142,7 +146,7 @@ def resume(
 
     open_job(directory)  # its errors come before a cluster is started
     with _controller(engines, profile, cluster_id) as controller:
-        given = {"timeout": timeout, "max_failures": _limit(max_failures)}
+        given = {"timeout": timeout, "max_failures": _limit(max_failures), "memory_limit": memory_limit}
         changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         running = controller.resume(directory, retry="failed" if retry_failed else None, **changed)
         _follow(running, output)

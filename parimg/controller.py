@@ -30,7 +30,7 @@ from parimg.events import Listener, check_listeners
 from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
-from parimg.options import DEFAULT_MAX_PIXELS, Options
+from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _PREPARE_TIMEOUT = 30.0  # s
 
 
-def start(n: int | None = None) -> Controller:
+def start(n: int | None = None, *, memory_limit: int | str | None = None) -> Controller:
     """Start an embedded cluster on this machine.
 
     It listens on the loopback interface only, uses no IPython profile, holds each engine to one thread, and
@@ -55,6 +55,8 @@ def start(n: int | None = None) -> Controller:
     ----------
     n : int, optional
         Number of engines, by default that of the processors this process may use.
+    memory_limit : int or str, optional
+        Of each engine, for jobs that set none of their own; see `Controller.submit`.
 
     Returns
     -------
@@ -78,8 +80,9 @@ def start(n: int | None = None) -> Controller:
         n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
+    most = None if memory_limit is None else parse_size(memory_limit)
     embedded = EmbeddedCluster(n)
-    return Controller(embedded.client, embedded)
+    return Controller(embedded.client, embedded, memory_limit=most)
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:
@@ -120,8 +123,11 @@ class Controller:
     client : ipyparallel.Client
     """
 
-    def __init__(self, client: ipp.Client, embedded: EmbeddedCluster | None = None) -> None:
+    def __init__(
+        self, client: ipp.Client, embedded: EmbeddedCluster | None = None, *, memory_limit: int | None = None
+    ) -> None:
         self.client = client
+        self._memory_limit = memory_limit
         self._embedded = embedded
         self._engines = ClientEngines(client, embedded.tell_end if embedded is not None else None)
         self._jobs: list[Job] = []
@@ -196,6 +202,7 @@ class Controller:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         timeout: float | None = None,
         max_failures: float | None = None,
+        memory_limit: int | str | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -224,6 +231,9 @@ class Controller:
             Stop the job with `TooManyFailures` when more images failed in this run than this number, or, with a
             float below 1, than this share of those recorded in it, once there are 20. What runs is gathered, and
             the job can be resumed.
+        memory_limit : int or str, optional
+            Memory that an engine may occupy, bytes or ``"4 GiB"``: an image that asks for more is a failed record
+            ``MemoryError``, its engine goes on. By default that of `start`, or none.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -240,7 +250,8 @@ class Controller:
         if not isinstance(task, Task):  # typed wrong in a shell, where no checker looks
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
-        options = Options(retries, chunk_size, max_pixels, timeout, max_failures)
+        memory_limit = self._memory_limit if memory_limit is None else memory_limit
+        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit)
         check_task(task)
         heard = check_listeners(listeners)
         self._check_open()
@@ -319,7 +330,7 @@ class Controller:
             Called with each event of `parimg.events`, from another thread.
         **changed
             Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
-            ``max_failures``.
+            ``max_failures``, ``memory_limit``.
 
         Returns
         -------

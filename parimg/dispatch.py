@@ -325,6 +325,7 @@ class Dispatcher:
             number=sent.number,
             recorder=self._recorder(engine_id),
             timeout=options.timeout,
+            memory_limit=options.memory_bytes,
         )
         try:
             sent.result = self.engines.run(pickle.dumps(message, protocol=5), engine_id)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -72,6 +73,8 @@ class Chunk:
     """Name of the engine's flight recorder, empty for none."""
     timeout: float | None = None
     """Seconds an image may take."""
+    memory_limit: int | None = None
+    """Bytes an engine may occupy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,10 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
         prepare_engine()
         missing = shared.missing(chunk.refs, chunk.folder)
-        guard = Guard(recorder, chunk.timeout)
-        rows = [] if missing else _run(_prepared(chunk.refs[0], chunk.folder), chunk, guard)
+        rows = []
+        if not missing:
+            task = _prepared(chunk.refs[0], chunk.folder)
+            rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
     reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
     return pickle.dumps(reply, protocol=5)
 
@@ -253,6 +258,18 @@ def _prepared(ref: shared.SharedRef, folder: str) -> Task:
     return task
 
 
+def _address_limit(memory_limit: int | None) -> int | None:
+    if memory_limit is None:
+        return None
+    try:
+        return memory.address_limit(memory_limit)
+    except MemoryError as error:
+        raise TaskError(
+            f"memory_limit={memory_limit} bytes ({memory_limit / 2**20:.0f} MiB) is too little for an engine on "
+            f"{_host()}: {error}"
+        ) from None
+
+
 def _prepare_once_a_host(task: Task) -> None:
     """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
     kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{_host()}"
@@ -289,7 +306,7 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
             stage = "result"
             columns, arrays = encode_values(values)
     except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
-        error_type = type(error).__name__
+        error_type = "MemoryError" if _is_lack_of_memory(error) else type(error).__name__
         message = _short(_text(error), _MESSAGE_LIMIT)
         # Our own decoding errors say all there is to say; the frames above them are ours.
         trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
@@ -308,6 +325,12 @@ def _read(uri: str, task: Task, max_pixels: int) -> npt.NDArray[Any]:
     from parimg.decode import read_image  # not at the top: engines that get arrays need no OpenCV
 
     return read_image(uri, task.color, max_pixels=max_pixels)
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """NumPy and OpenCV have types of their own for it."""
+    of_opencv = type(error).__name__ == "error" and getattr(error, "code", None) == _OPENCV_NO_MEMORY
+    return isinstance(error, MemoryError) or of_opencv
 
 
 def _text(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Guards around each image on an engine: what is recorded of it, and its time limit.
+"""Guards around each image on an engine: what is recorded of it, its time limit, its memory limit.
 
 `parimg.engine` puts every image into `Guard.image`; the default guard does nothing.
 """
@@ -23,6 +23,8 @@ class Guard:
     recorder: FlightRecorder | None = None
     timeout: float | None = None
     """Seconds an image may take, decoding included."""
+    address_space: int | None = None
+    """What an image may bring this process to, bytes."""
     _told_at: float = field(default=0.0)
 
     @contextlib.contextmanager
@@ -31,7 +33,8 @@ class Guard:
         memory.reset_peak()
         if self.timeout is not None:
             self._tell(index)
-        with self.recorder.image(index, self.timeout) if self.recorder else contextlib.nullcontext():
+        watched = self.recorder.image(index, self.timeout) if self.recorder else contextlib.nullcontext()
+        with watched, memory.limited(self.address_space):
             yield
 
     def _tell(self, index: int) -> None:

@@ -6,6 +6,7 @@ They stand in the job's journal; a resumed job may change them.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -31,6 +32,7 @@ class Options:
     max_pixels: int = DEFAULT_MAX_PIXELS
     timeout: float | None = None
     max_failures: float | None = None
+    memory_limit: int | str | None = None
 
     def __post_init__(self) -> None:
         _check_integer("retries", self.retries, 0)
@@ -48,6 +50,14 @@ class Options:
                 f"between 0 and 1), or None (got {limit!r})"
             )
 
+        if self.memory_limit is not None:
+            object.__setattr__(self, "memory_limit", parse_size(self.memory_limit))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit in bytes."""
+        return None if self.memory_limit is None else parse_size(self.memory_limit)
+
     def has_too_many(self, failed: int, done: int) -> bool:
         """Whether so many failures among so many records end the job."""
         if self.max_failures is None:
@@ -63,6 +73,26 @@ class Options:
         if unknown := changes.keys() - names:
             raise JobError(f"there is no option {min(unknown)!r}; there are {', '.join(sorted(names))}")
         return cls(**{name: value for name, value in {**stored, **changes}.items() if name in names})
+
+
+def parse_size(size: int | str) -> int:
+    """A size of memory in bytes.
+
+    Raises
+    ------
+    JobError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_size("1.5 GiB"), parse_size("500MB"), parse_size(4096)
+    (1610612736, 500000000, 4096)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", str(size), re.ASCII)
+    if isinstance(size, bool) or found is None or float(found[1]) <= 0 or (found[3] and not found[2]):
+        raise JobError(f'memory_limit must be a number of bytes, or a text such as "4 GiB" (got {size!r})')
+    power = " kMGT".index(found[2] or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
 def _is_number(value: object) -> bool:
