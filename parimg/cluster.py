@@ -12,11 +12,13 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import ipyparallel as ipp
+import psutil
 from traitlets.config import Config
 
 from parimg import __version__
@@ -28,6 +30,7 @@ _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as
 _START_TIMEOUT = 120  # s, for a machine that is busy
 _ANSWER_SECONDS = 5.0  # in which an idle engine tells its versions
 _BUSY_ENGINE_SECONDS = 1.0  # to end in order when the cluster stops
+_MOST_ASKED = 3  # engines asked of a foreign cluster for each that it had: it may be shrinking on purpose
 _LAST_SECONDS = 1.0  # in which a dying engine ends, after its loss was told
 _LOG_LINES, _LOG_BYTES = 5, 2_000
 _VERSIONS = (
@@ -53,11 +56,18 @@ class EmbeddedCluster:
         If they do not come up.
     """
 
+    is_own = True
+
     def __init__(self, n: int) -> None:
+        self._n = n
+        self._starting = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
         self._cluster = ipp.Cluster(
             config=_embedded_config(),
-            n=n,
+            n=self._n,
             profile_dir=self._folder,
             load_profile=False,
             controller_ip="127.0.0.1",
@@ -68,26 +78,54 @@ class EmbeddedCluster:
             ],
             log_level=40,
         )
+        self._controller: list[psutil.Process] = []
+        self._is_stopped = False
         try:
             with _quiet():
                 self.client: ipp.Client = self._cluster.start_and_connect_sync()
+            hub = self._cluster.controller.process
+            self._controller = [hub, *hub.children(recursive=True)]  # the schedulers are processes of their own
         except BaseException as error:
             with contextlib.suppress(Exception):
                 self.stop()
             if isinstance(error, Exception):
-                raise ClusterError(f"the embedded cluster of {n} engines did not start: {error}") from error
+                raise ClusterError(f"the embedded cluster of {self._n} engines did not start: {error}") from error
             raise
 
-    def add_engine(self) -> None:
-        """Start one engine more; it is used when it registers."""
-        with _quiet():
-            self._cluster.start_engines_sync(1)
+    def restart(self) -> ipp.Client:
+        """Start anew, with another client, after the controller was lost."""
+        for process in [*self._controller, *(launcher.process for launcher in self._launchers().values())]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()  # it may be stopped (SIGSTOP), and then heeds nothing else
+        with contextlib.suppress(Exception):
+            self.stop()
+        self._start()
+        return self.client
 
-    def kill_engine(self, pid: int) -> None:
-        """End an engine at once, also one that is stopped (SIGSTOP)."""
+    def find_death(self) -> str:
+        """Which part of the controller died, empty if all live."""
+        dead = [process.pid for process in self._controller if not _lives(process)]
+        return f"its process {dead[0]} died" if dead else ""
+
+    def replace_engine(self, pid: int | None) -> str:
+        """Start another engine for one that was lost; it may still run, as process `pid`, if it was stopped."""
         launcher = self._launchers().get(pid)
-        if launcher is not None and launcher.process.is_running():
-            launcher.process.kill()
+        if launcher is not None:
+            with contextlib.suppress(psutil.Error):
+                launcher.process.kill()
+                launcher.process.wait(_LAST_SECONDS)
+        self.complete()
+        return "starting another"
+
+    def complete(self) -> None:
+        """Start engines until there are as many processes as there should be."""
+        with self._starting:
+            if self._is_stopped:
+                return
+            missing = self._n - sum(_lives(launcher.process) for launcher in self._launchers().values())
+            if missing > 0:
+                with _quiet():
+                    self._cluster.start_engines_sync(missing)
 
     def tell_end(self, pid: int) -> str:
         """How the process of a dead engine ended, with the last lines of its log."""
@@ -106,7 +144,7 @@ class EmbeddedCluster:
                 end += f"; its log ends: {lines}"
         return end
 
-    def _launchers(self) -> dict[int, Any]:
+    def _launchers(self) -> dict[int | None, Any]:
         """The launcher of each engine process, by process id."""
         return {
             launcher.pid: launcher
@@ -116,6 +154,8 @@ class EmbeddedCluster:
 
     def stop(self) -> None:
         """End all processes and remove the folder."""
+        with self._starting:
+            self._is_stopped = True
         with _quiet():
             with contextlib.suppress(Exception):  # ipyparallel's own, slower way follows
                 self._end_engines()
@@ -124,8 +164,6 @@ class EmbeddedCluster:
 
     def _end_engines(self) -> None:
         """End all engines at once; ipyparallel waits five seconds for each one that is busy."""
-        import psutil
-
         engines = [launcher.process for launcher in self._launchers().values()]
         self._cluster.signal_engines_sync(signal.SIGTERM)
         _, busy = psutil.wait_procs(engines, _BUSY_ENGINE_SECONDS)
@@ -133,8 +171,8 @@ class EmbeddedCluster:
             process.kill()
 
 
-def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.Client:
-    """Client of a running cluster that has at least one engine, all with our versions.
+class RunningCluster:
+    """A cluster that others started, with at least one engine, all with our versions.
 
     Parameters
     ----------
@@ -154,6 +192,52 @@ def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.
     EngineVersionError
         If an engine has another Python minor version or another parimg.
     """
+
+    is_own = False
+
+    def __init__(self, profile: str | None, cluster_id: str, timeout: float) -> None:
+        self.client = _connect_client(profile, cluster_id, timeout)
+        self._engines = len(self.client.ids)
+        self._asked = 0
+        name = f"cluster-{cluster_id}.json"
+        self._cluster_file = os.path.join(_profile_dir(profile or "default"), "security", name)
+
+    def replace_engine(self, pid: int | None) -> str:
+        """Ask for another engine through the launchers that the cluster's file names."""
+        del pid  # whether it still runs is for its owner to know
+        left = len(self.client.ids)
+        told = f"{left} are left" if left else "waiting for another"
+        if not os.path.exists(self._cluster_file):
+            return f"{told}; the cluster was not started by `ipcluster start`, so none was asked for"
+        if self._asked >= _MOST_ASKED * self._engines:
+            return f"{told}; {self._asked} others were asked for already, so no more are"
+        self._asked += 1
+        with _quiet():
+            cluster = ipp.Cluster.from_file(self._cluster_file, log_level=40)
+            cluster.start_engines_sync(1)
+        return f"{told}; its cluster was asked for another"
+
+    def complete(self) -> None:
+        """Nothing: how many engines there should be is for its owner to know."""
+
+    def tell_end(self, pid: int) -> str:
+        """Nothing is known."""
+        del pid
+        return ""
+
+    def find_death(self) -> str:
+        """Nothing is known."""
+        return ""
+
+    def restart(self) -> ipp.Client:
+        """Refuse."""
+        raise ClusterError("the cluster is not ours to restart")
+
+    def stop(self) -> None:
+        """Nothing: it goes on."""
+
+
+def _connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.Client:
     name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
     connection_file = os.path.join(_profile_dir(profile or "default"), "security", name)
     start_command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
@@ -201,6 +285,12 @@ def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
     }
     client.history.clear()
     return times
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _signal_name(number: int) -> str:

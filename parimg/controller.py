@@ -14,20 +14,19 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from concurrent import futures
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
 from parimg import __version__, shared
-from parimg.cluster import EmbeddedCluster, connect_client, time_round_trip
+from parimg.caretaker import Caretaker, Cluster
+from parimg.cluster import EmbeddedCluster, RunningCluster, time_round_trip
 from parimg.dispatch import Dispatcher, Plan
 from parimg.engine import inspect_engine
-from parimg.engines import ClientEngines
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
-from parimg.job import Job, print_line
+from parimg.job import Job
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 
     from parimg.decode import ColorMode
     from parimg.sources import Images
-
-_PREPARE_TIMEOUT = 30.0  # s
 
 
 def start(n: int | None = None, *, memory_limit: int | str | None = None) -> Controller:
@@ -81,8 +78,7 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None) -> Con
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
     most = None if memory_limit is None else parse_size(memory_limit)
-    embedded = EmbeddedCluster(n)
-    return Controller(embedded.client, embedded, memory_limit=most)
+    return Controller(EmbeddedCluster(n), memory_limit=most)
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:
@@ -110,7 +106,7 @@ def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float 
     EngineVersionError
         If an engine has another Python minor version or another parimg; both are named.
     """
-    return Controller(connect_client(profile, cluster_id, timeout))
+    return Controller(RunningCluster(profile, cluster_id, timeout))
 
 
 class Controller:
@@ -123,15 +119,10 @@ class Controller:
     client : ipyparallel.Client
     """
 
-    def __init__(
-        self, client: ipp.Client, embedded: EmbeddedCluster | None = None, *, memory_limit: int | None = None
-    ) -> None:
-        self.client = client
+    def __init__(self, cluster: Cluster, *, memory_limit: int | None = None) -> None:
+        self._cluster = cluster
+        self._caretaker = Caretaker(cluster)
         self._memory_limit = memory_limit
-        self._embedded = embedded
-        self._engines = ClientEngines(client, embedded.tell_end if embedded is not None else None)
-        self._jobs: list[Job] = []
-        self._jobs_lock = threading.Lock()
         self._closing = threading.Event()
         controller = weakref.ref(self)
 
@@ -141,10 +132,11 @@ class Controller:
 
         self._close_at_exit = close_at_exit
         atexit.register(close_at_exit)
-        self.client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
-        prepared = [self._engines.introduce(engine_id) for engine_id in self._engines.ids()]
-        if embedded is not None:  # engines of others may be busy, and do it before their next chunk
-            futures.wait([future for future in prepared if future is not None], _PREPARE_TIMEOUT)
+
+    @property
+    def client(self) -> ipp.Client:
+        """The client of the cluster; another one after an embedded cluster was started anew."""
+        return self._caretaker.client
 
     def __enter__(self) -> Self:
         return self
@@ -155,13 +147,15 @@ class Controller:
         self.close()
 
     def __repr__(self) -> str:
-        kind = "an embedded cluster" if self._embedded is not None else "a cluster"
-        running = sum(not job.ready() for job in self._jobs)
-        state = "closed" if self._closing.is_set() else f"{len(self.client.ids)} engines, {running} jobs running"
+        kind = "an embedded cluster" if self._cluster.is_own else "a cluster"
+        running = len(self._caretaker.running_jobs())
+        state = f"{len(self)} engines, {running} jobs running"
+        if self._closing.is_set() or self._caretaker.lost:
+            state = "closed" if self._closing.is_set() else "lost"
         return f"<Controller of {kind}: {state}>"
 
     def __len__(self) -> int:
-        return len(self.client.ids)
+        return len(self.engines)
 
     def __bool__(self) -> bool:
         return True
@@ -169,7 +163,7 @@ class Controller:
     @property
     def engines(self) -> list[int]:
         """Ids of the engines there are now."""
-        return list(self.client.ids)
+        return self._caretaker.engines.ids()
 
     def close(self) -> None:
         """Stop running jobs in order, disconnect, and end the cluster if it is ours.
@@ -180,13 +174,7 @@ class Controller:
             return
         self._closing.set()
         atexit.unregister(self._close_at_exit)
-        try:
-            for job in self._jobs:
-                job.stop_gracefully()
-        finally:
-            self.client.close()
-            if self._embedded is not None:
-                self._embedded.stop()
+        self._caretaker.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
@@ -359,16 +347,16 @@ class Controller:
         return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, self._engines, listeners)
+        dispatcher = Dispatcher(plan, journal, self._caretaker.engines, listeners)
         job = Job(Journal(journal.directory), dispatcher)
-        with self._jobs_lock:
-            self._jobs = [*(other for other in self._jobs if not other.ready()), job]
+        self._caretaker.watch(job)
         dispatcher.start()
         return job
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
+        self._caretaker.check()
 
     # -- engines ----------------------------------------------------------------------------------------------
 
@@ -391,23 +379,3 @@ class Controller:
     def time_round_trip(self, repeats: int = 20) -> dict[str, float]:
         """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
         return time_round_trip(self.client, repeats)
-
-    def _engine_came_or_went(self, event: dict[str, Any]) -> None:
-        """Called from the client's thread."""
-        if self._closing.is_set():
-            return
-        engine_id = int(event["id"])
-        if event["event"] == "register":
-            self._engines.introduce(engine_id)
-        elif self._embedded is not None:
-            print_line(f"engine {engine_id} died; starting another")
-            # Not here: starting an engine waits for messages that this very thread delivers.
-            arguments = (self._embedded, self._engines.process(engine_id))
-            threading.Thread(target=_replace_engine, args=arguments, name="parimg-replace", daemon=True).start()
-
-
-def _replace_engine(embedded: EmbeddedCluster, process: tuple[str, int] | None) -> None:
-    with contextlib.suppress(Exception):  # the cluster may be closing
-        if process is not None:
-            embedded.kill_engine(process[1])  # it may be stopped as a whole, and not dead
-        embedded.add_engine()

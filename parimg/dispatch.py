@@ -29,6 +29,7 @@ import ipyparallel as ipp
 
 from parimg import engine, events, flight_recorder, shared
 from parimg.errors import (
+    ControllerLost,
     EngineVersionError,
     ParimgError,
     SourceError,
@@ -121,6 +122,8 @@ class Dispatcher:
         ``running``, then ``finished``, ``interrupted``, ``aborted`` or ``failed``.
     error : BaseException or None
         Why the job ended as ``failed``.
+    restarts : int
+        How often the cluster was started anew under the job.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class Dispatcher:
         self.error: BaseException | None = None
         self.counts = journal.count_by_status()
         self._failed = self._done = 0
+        self.restarts = 0
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
@@ -182,6 +186,16 @@ class Dispatcher:
         # Not Thread.join(): interrupted by Ctrl-C, it takes a running thread for a dead one (Python 3.11).
         with self.changed:
             return self.changed.wait_for(lambda: self.state != "running", timeout)
+
+    def forget_engines(self) -> None:
+        """Take back all chunks: the cluster's controller is gone, and another comes."""
+        self.restarts += 1
+        self._news.put(self._take_all_back)
+
+    def fail(self, reason: str) -> None:
+        """End the job: the cluster's controller is gone."""
+        message = f"{reason}; to go on: {resume_command(self.journal.directory)}"
+        self._news.put(functools.partial(self._lose_controller, message))
 
     @property
     def outstanding(self) -> int:
@@ -513,6 +527,20 @@ class Dispatcher:
             self._conclude(engine_id, lost, words)
         else:
             self._recalls.append(_Recall(engine_id, lost, asked, time.monotonic() + _RECALL_SECONDS))
+
+    def _take_all_back(self) -> None:
+        for engine_id in self._window.engines:
+            self._again.extend(sent.images for sent in self._window.give_up(engine_id))
+        for recall in self._recalls:
+            self._again.extend(sent.images for sent in recall.lost)
+        self._recalls.clear()
+        self._killed.clear()
+        self._sending.clear()
+        self._missing.clear()
+
+    def _lose_controller(self, message: str) -> None:
+        self._take_all_back()
+        raise ControllerLost(message)
 
     def _conclude(self, engine_id: int, lost: list[Sent], words: LastWords | None) -> None:
         """Run the images of a dead engine again, but those that it died of too often."""

@@ -6,7 +6,6 @@ Leans on ipyparallel's inner ways where its public ones lose or leak something; 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
@@ -28,16 +27,21 @@ class ClientEngines:
     """
 
     def __init__(self, client: ipp.Client, tell_end: Callable[[int], str] | None = None) -> None:
-        self._client = client
         self._tell_end = tell_end
+        self.use(client)
+
+    def use(self, client: ipp.Client | None) -> None:
+        """From now on these are the engines of another client, or none."""
+        self._client = client
         self._views: dict[int, ipp.DirectView] = {}
         self._processes: dict[int, tuple[str, int]] = {}
-        self._lock = threading.Lock()
-        _drop_late_answers(client)
+        if client is not None:
+            _drop_late_answers(client)
 
     def ids(self) -> list[int]:
         """Engines there are now."""
-        return cast("list[int]", self._client.ids)
+        client = self._client
+        return [] if client is None or client._closed else cast("list[int]", client.ids)  # noqa: SLF001
 
     def introduce(self, engine_id: int) -> Future[tuple[str, int]] | None:
         """Make an engine fit for images, and learn its host and process; None if it left in this very moment."""
@@ -61,7 +65,7 @@ class ClientEngines:
         result = view.apply_async(run_chunk, chunk)
         # ipyparallel keeps the id of every message for ever.
         view.history.clear()
-        self._client.history.clear()
+        view.client.history.clear()
         return result
 
     def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
@@ -88,12 +92,15 @@ class ClientEngines:
     def kill(self, engine_id: int) -> None:
         """End an engine that does not answer: its nanny, a process beside it, takes the signal."""
         with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
-            self._client.send_signal("SIGKILL", targets=engine_id, block=False)
+            self._view(engine_id).client.send_signal("SIGKILL", targets=engine_id, block=False)
 
     def _view(self, engine_id: int) -> ipp.DirectView:
-        view = self._views.get(engine_id)
+        client, views = self._client, self._views
+        if client is None or client._closed:  # noqa: SLF001 - the controller is lost, or was shut down
+            raise ipp.error.NoEnginesRegistered
+        view = views.get(engine_id)
         if view is None:
-            view = self._views[engine_id] = self._client.direct_view(engine_id)
+            view = views[engine_id] = client.direct_view(engine_id)
         return view
 
 

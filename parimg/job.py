@@ -328,8 +328,9 @@ class Job:
         dispatcher = self._dispatcher
         if dispatcher is None or dispatcher.state != "running":
             return
-        print_line(f"stopping: waiting for {dispatcher.outstanding} running chunks; Ctrl-C again leaves at once")
         try:
+            waiting = f"waiting for {dispatcher.outstanding} running chunks"
+            print_line(f"stopping: {waiting}; Ctrl-C again leaves at once")
             dispatcher.stop()
             while not dispatcher.join(_WAKE_SECONDS):
                 pass
@@ -339,6 +340,19 @@ class Job:
             counts = self.counts
             of = counts["total"] if counts["total"] is not None else "the"
             print_line(f"{counts['done']} of {of} images are recorded; to go on: {self.resume_command}")
+
+    def lose_controller(self, reason: str | None) -> None:
+        """Take back what was under way; end the job if there is a reason, else another controller comes."""
+        if self._dispatcher is not None:
+            if reason is None:
+                self._dispatcher.forget_engines()
+            else:
+                self._dispatcher.fail(reason)
+
+    @property
+    def restarts(self) -> int:
+        """How often the cluster was started anew under the job."""
+        return self._dispatcher.restarts if self._dispatcher is not None else 0
 
     def abort(self) -> None:
         """End now, without waiting for what engines are computing; the job can be resumed."""
