@@ -32,7 +32,9 @@ _ANSWER_SECONDS = 5.0  # in which an idle engine tells its versions
 _BUSY_ENGINE_SECONDS = 1.0  # to end in order when the cluster stops
 _MOST_ASKED = 3  # engines asked of a foreign cluster for each that it had: it may be shrinking on purpose
 _LAST_SECONDS = 1.0  # in which a dying engine ends, after its loss was told
-_LOG_LINES, _LOG_BYTES = 5, 2_000
+_LOG_LINES, _LOG_BYTES = 5, 4_000
+_NOISE = ("[KernelNanny", "Handling apply_request")  # lines of every engine's log
+_MOST_SETS = 50  # of engines that were started to replace others
 _VERSIONS = (
     "{'python': __import__('platform').python_version(), 'host': __import__('socket').gethostname(), 'parimg': "
     "__import__('parimg').__version__ if __import__('importlib.util').util.find_spec('parimg') else None}"
@@ -124,8 +126,19 @@ class EmbeddedCluster:
                 return
             missing = self._n - sum(_lives(launcher.process) for launcher in self._launchers().values())
             if missing > 0:
+                self._forget_dead_sets()
                 with _quiet():
                     self._cluster.start_engines_sync(missing)
+
+    def _forget_dead_sets(self) -> None:
+        sets = self._cluster.engines
+        dead = [
+            name
+            for name, engine_set in sets.items()
+            if not any(_lives(launcher.process) for launcher in engine_set.launchers.values())
+        ]
+        for name in dead[: max(0, len(sets) - _MOST_SETS)]:
+            del sets[name]
 
     def tell_end(self, pid: int) -> str:
         """How the process of a dead engine ended, with the last lines of its log."""
@@ -306,7 +319,8 @@ def _last_lines(path: str) -> str:
         file.seek(0, os.SEEK_END)
         file.seek(max(0, file.tell() - _LOG_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return " | ".join(line.strip() for line in lines[-_LOG_LINES:] if line.strip())
+    said = [line.strip() for line in lines if line.strip() and not any(noise in line for noise in _NOISE)]
+    return " | ".join(said[-_LOG_LINES:])
 
 
 def _embedded_config() -> Config:
