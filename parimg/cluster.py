@@ -115,7 +115,7 @@ class EmbeddedCluster:
         if launcher is not None:
             with contextlib.suppress(psutil.Error):
                 launcher.process.kill()
-                launcher.process.wait(_LAST_SECONDS)
+            _exit_code(launcher)
         self.complete()
         return "starting another"
 
@@ -145,16 +145,13 @@ class EmbeddedCluster:
         launcher = self._launchers().get(pid)
         if launcher is None:
             return ""
-        try:
-            code = launcher.process.wait(_LAST_SECONDS)
-        except Exception:  # it is not dead, or another thread has reaped it
-            code = None
+        code = _exit_code(launcher)
         end = (
             "" if code is None else f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
         )
         with contextlib.suppress(OSError):
             if lines := _last_lines(launcher.output_file):
-                end += f"; its log ends: {lines}"
+                end += f"{'; ' if end else ''}its log ends: {lines}"
         return end
 
     def _launchers(self) -> dict[int | None, Any]:
@@ -304,6 +301,16 @@ def _lives(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def _exit_code(launcher: Any) -> int | None:
+    """Exit code of a process that is dying, None if it does not, negative if it was killed by a signal."""
+    # The launcher's own thread reaps it; another that waits would find nothing, and spoil what the first found.
+    launcher._wait_thread.join(_LAST_SECONDS)  # noqa: SLF001
+    if launcher._wait_thread.is_alive():  # noqa: SLF001
+        return None
+    code: int | None = launcher.process.wait(0)
+    return code
 
 
 def _signal_name(number: int) -> str:
