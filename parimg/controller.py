@@ -262,8 +262,10 @@ class Controller:
                 "total": None,
             }
             journal = JournalWriter.create(directory, lock, meta)
-        except BaseException:
+        except BaseException as error:
             discard_job_dir(directory, lock)
+            if isinstance(error, OSError):
+                raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
             raise
         return self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
 

@@ -31,6 +31,7 @@ from parimg import engine, events, flight_recorder, shared
 from parimg.errors import (
     ControllerLost,
     EngineVersionError,
+    JobError,
     ParimgError,
     SourceError,
     TaskError,
@@ -56,6 +57,8 @@ _BEHIND_ALL = 2**40  # positions of images that a changed source brought between
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 _LOOK_SECONDS = 0.5  # between looks at the engines
 _GRACE_SECONDS = 5.0  # for signs of progress that are late because a machine is busy
+_MOST_TRACES = 10_000  # failures of a run that are kept with traceback and whole message: at most 60 MB
+_SHORT_MESSAGE = 200  # characters
 _RECALL_SECONDS = 10.0  # for another engine of a dead one's host to tell what that recorded
 
 
@@ -137,7 +140,7 @@ class Dispatcher:
         self.state = "running"
         self.error: BaseException | None = None
         self.counts = journal.count_by_status()
-        self._failed = self._done = 0
+        self._failed = self._done = self._traces = 0
         self.restarts = 0
         self.listed = 0
         self.total: int | None = None
@@ -389,28 +392,29 @@ class Dispatcher:
         try:
             message = sent.answer()
             reply: engine.Reply = pickle.loads(message)
-        except ipp.error.EngineError as error:
-            self._engine_lost(sent.engine, str(error))
         except ipp.error.RemoteError as error:
-            if error.ename in {"EngineError", "TaskAborted"}:
+            if _tells_death(error):
                 self._engine_lost(sent.engine, error.evalue)
-                return
-            self._window.remove(sent)
-            self._engine_refused(sent.images, error)
+            else:
+                self._window.remove(sent)
+                self._engine_refused(sent.images, error)
         else:
             self._window.remove(sent)
             if reply.missing:
                 self._send_missing(sent, reply.missing)
             else:
                 self._write(sent, reply)
-                n = len(sent.images)
+                n = len(reply.rows)
+                if rest := sent.images[n:]:  # the answer would have become too large
+                    self._again.append(rest)
                 self._adapt_chunk_size(reply.seconds / n, len(message) / n)
 
     def _write(self, sent: Sent, reply: engine.Reply) -> None:
-        rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=True)]
+        rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=False)]
         self._journal(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 
     def _journal(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
+        rows = [(self._shortened(row), attempts) for row, attempts in rows]
         replaced = self.journal.recorded([row.key for row, _ in rows]) if self.plan.retry_failed else {}
         self.journal.append(rows, placement)
         if self.total is not None and not self._total_is_noted:
@@ -429,6 +433,15 @@ class Dispatcher:
         self._done += len(rows)
         if failed and self.error is None and self.plan.options.has_too_many(self._failed, self._done):
             raise TooManyFailures(self._tell_failures())
+
+    def _shortened(self, row: Row) -> Row:
+        """A failed row without its traceback, once so many failed that nobody reads them: disks are finite."""
+        if row.message is None:
+            return row
+        self._traces += 1
+        if self._traces <= _MOST_TRACES:
+            return row
+        return row._replace(message=row.message[:_SHORT_MESSAGE], traceback=None)
 
     def _tell_failures(self) -> str:
         groups = self.journal.failures_by_error()
@@ -449,16 +462,15 @@ class Dispatcher:
 
     def _send_missing(self, sent: Sent, digests: list[str]) -> None:
         """Send an engine what it lacks, each object once, and the chunk again behind it."""
-        # It may have died since it answered; then the chunk goes to another engine.
-        with contextlib.suppress(ipp.error.EngineError, ipp.error.NoEnginesRegistered, IndexError):
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):  # it died since it answered
             for digest in digests:
                 earlier = self._sending.get((sent.engine, digest))
-                if earlier is not None and earlier.done():
-                    earlier.result()  # raises what kept the engine from storing it
-                elif earlier is None:
+                if earlier is None:
                     data = shared.read_shared(f"{self.journal.directory}/shared", digest)
                     self._sending[sent.engine, digest] = self.engines.send_shared(digest, data, sent.engine)
                     self._emit(events.SharedObjectSent(digest, len(data), sent.engine))
+                elif earlier.done() and (error := earlier.exception()) is not None and not _tells_death(error):
+                    raise JobError(f"engine {sent.engine} cannot store a shared object: {error}")
             if self._submit(sent.images, sent.engine):
                 return
         self._again.append(sent.images)
@@ -557,6 +569,11 @@ class Dispatcher:
             except Exception:
                 self.listeners.remove(listener)
                 _log.exception("a listener of the job raised, and is called no more")
+
+
+def _tells_death(error: BaseException) -> bool:
+    """Whether an answer was made up by ipyparallel because the engine died."""
+    return isinstance(error, ipp.error.RemoteError) and error.ename in {"EngineError", "TaskAborted"}
 
 
 def _nothing() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
+_MAX_REPLY_BYTES = 2**26  # of values; what is left of a chunk then goes out again
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
@@ -79,7 +80,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An engine's answer: rows, or the shared objects it lacks, in which case it ran nothing."""
+    """An engine's answer: rows of the chunk's first images, or the shared objects it lacks, and then no rows."""
 
     host: str
     pid: int
@@ -289,7 +290,14 @@ def _prepare_once_a_host(task: Task) -> None:
 
 def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
     guard = guard or Guard()
-    return [_run_image(task, chunk, guard, index) for index in range(len(chunk.images))]
+    rows: list[Row] = []
+    nbytes = 0
+    for index in range(len(chunk.images)):
+        rows.append(row := _run_image(task, chunk, guard, index))
+        nbytes += len(row.columns) + len(row.arrays or b"")
+        if nbytes > _MAX_REPLY_BYTES:
+            break
+    return rows
 
 
 def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:

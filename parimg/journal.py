@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -24,7 +25,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from parimg.errors import JobError
-from parimg.job_directory import JOURNAL_FILE, acquire_lock
+from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.record import Record, Row, decode_values
 
 FORMAT = 2
@@ -128,8 +129,13 @@ class Journal:
     @contextlib.contextmanager
     def _look(self) -> Iterator[sqlite3.Connection]:
         """A connection for one look: one that stayed open would keep the writer from leaving one plain file."""
-        with contextlib.closing(_open_for_reading(self._path)) as connection:
-            yield connection
+        try:
+            with contextlib.closing(_open_for_reading(self._path)) as connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            if os.path.isfile(self._path):
+                raise
+            raise JobError(f"the journal {self._path!r} was removed") from error
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._look() as connection:
@@ -283,6 +289,7 @@ class JournalWriter(Journal):
         super().__init__(directory)
         self._lock = lock
         self._connection = _open_for_writing(self._path)
+        self._inode = os.stat(self._path).st_ino
         self.run = run
 
     @classmethod
@@ -348,8 +355,9 @@ class JournalWriter(Journal):
         A row takes the place of an earlier record of the same key.
         """
         where = (placement.engine, placement.host, placement.pid)
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._check_place()
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(
                 "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
                 "traceback, started, decode_seconds, task_seconds, columns, arrays, peak_memory, attempts, "
@@ -357,10 +365,34 @@ class JournalWriter(Journal):
                 ((self.run, *map(_storable, row), attempts, *where) for row, attempts in rows),
             )
             self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
-                self._connection.execute("ROLLBACK")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
+                    self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise JobError(self._why_unwritable(error)) from error
             raise
+
+    def _check_place(self) -> None:
+        """Notice a journal that was removed: writing on would succeed, into a file without a name."""
+        try:
+            found: int | None = os.stat(self._path).st_ino
+        except OSError:
+            found = None
+        if found != self._inode:
+            raise JobError(
+                f"the journal {self._path!r} was {'removed' if found is None else 'replaced'} while the job ran; "
+                "what it held is lost with it"
+            )
+
+    def _why_unwritable(self, error: sqlite3.Error) -> str:
+        free = ""
+        with contextlib.suppress(OSError):
+            free = f" ({shutil.disk_usage(self.directory).free / 2**20:.1f} MiB free)"
+        return (
+            f"the journal {self._path!r} cannot be written: {error}{free}; what was recorded stays; once there is "
+            f"room, go on by {resume_command(self.directory)}"
+        )
 
     def recorded(self, keys: Sequence[str]) -> dict[str, Recorded]:
         """What is known of those of `keys` that have a record."""
