@@ -202,7 +202,7 @@ def test_a_chunk_that_cannot_be_written_leaves_nothing_of_it(writer: JournalWrit
 def test_a_full_disk_is_told_as_such_and_what_was_written_stays(writer: JournalWriter) -> None:
     writer.append([(ok_row(0), 1)], HERE)
     writer._connection.execute("PRAGMA max_page_count = 40")  # 160 KiB
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(JobError, match=r"cannot be written: .*full .*MiB free.; what was recorded stays"):
         writer.append([(ok_row(n, noise=np.zeros(20_000, np.uint8)), 1) for n in range(1, 30)], HERE)
     assert writer.count_by_status() == {"ok": 1, "failed": 0}
 
