@@ -15,6 +15,7 @@ from parimg.engines import ClientEngines
 from parimg.errors import ClusterError, ControllerLost
 from parimg.heartbeat import Heartbeat
 from parimg.job import Job, print_line
+from parimg.security import Security
 
 if TYPE_CHECKING:
     import ipyparallel as ipp
@@ -26,6 +27,7 @@ class Cluster(Protocol):
     """The ipcluster under a controller, own or foreign."""
 
     client: ipp.Client
+    security: Security
     is_own: bool
 
     def replace_engine(self, pid: int | None) -> str:

@@ -24,6 +24,7 @@ from traitlets.config import Config
 from parimg import __version__
 from parimg.engine import thread_environment
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
+from parimg.security import find_security
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
@@ -51,6 +52,8 @@ class EmbeddedCluster:
     ----------
     n : int
         Number of engines.
+    curve : bool
+        Whether messages are encrypted and authenticated.
 
     Raises
     ------
@@ -60,15 +63,16 @@ class EmbeddedCluster:
 
     is_own = True
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, *, curve: bool = False) -> None:
         self._n = n
+        self._curve = curve
         self._starting = threading.Lock()
         self._start()
 
     def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
         self._cluster = ipp.Cluster(
-            config=_embedded_config(),
+            config=_embedded_config(curve=self._curve),
             n=self._n,
             profile_dir=self._folder,
             load_profile=False,
@@ -85,6 +89,7 @@ class EmbeddedCluster:
         try:
             with _quiet():
                 self.client: ipp.Client = self._cluster.start_and_connect_sync()
+            self.security = find_security(self._cluster.controller.connection_files["client"], self.client)
             hub = self._cluster.controller.process
             self._controller = [hub, *hub.children(recursive=True)]  # the schedulers are processes of their own
         except BaseException as error:
@@ -206,7 +211,9 @@ class RunningCluster:
     is_own = False
 
     def __init__(self, profile: str | None, cluster_id: str, timeout: float) -> None:
-        self.client = _connect_client(profile, cluster_id, timeout)
+        connection_file = _connection_file(profile, cluster_id)
+        self.client = _connect_client(connection_file, _start_command(profile, cluster_id), timeout)
+        self.security = find_security(connection_file, self.client)
         self._engines = len(self.client.ids)
         self._asked = 0
         name = f"cluster-{cluster_id}.json"
@@ -247,11 +254,17 @@ class RunningCluster:
         """Nothing: it goes on."""
 
 
-def _connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.Client:
+def _connection_file(profile: str | None, cluster_id: str) -> str:
     name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
-    connection_file = os.path.join(_profile_dir(profile or "default"), "security", name)
-    start_command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
-    start_command += f" --cluster-id={cluster_id}" if cluster_id else ""
+    return os.path.join(_profile_dir(profile or "default"), "security", name)
+
+
+def _start_command(profile: str | None, cluster_id: str) -> str:
+    command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
+    return command + (f" --cluster-id={cluster_id}" if cluster_id else "")
+
+
+def _connect_client(connection_file: str, start_command: str, timeout: float) -> ipp.Client:
     if not os.path.exists(connection_file):
         raise ClusterError(
             f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"
@@ -330,13 +343,16 @@ def _last_lines(path: str) -> str:
     return " | ".join(said[-_LOG_LINES:])
 
 
-def _embedded_config() -> Config:
+def _embedded_config(*, curve: bool) -> Config:
     lifeline = [sys.executable, "-m", "parimg.lifeline", str(os.getpid())]
     engine_cmd = [*lifeline, "ipyparallel.engine"]
     return Config(
         {
             "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
-            "LocalControllerLauncher": {"controller_cmd": [*lifeline, "ipyparallel.controller"]},
+            "LocalControllerLauncher": {
+                "controller_cmd": [*lifeline, "ipyparallel.controller"],
+                "controller_args": ["--IPController.enable_curve=True"] if curve else [],
+            },
             "LocalEngineLauncher": {"engine_cmd": engine_cmd},
             "LocalEngineSetLauncher": {
                 "engine_cmd": engine_cmd,

@@ -26,10 +26,11 @@ from parimg.dispatch import Dispatcher, Plan
 from parimg.engine import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
-from parimg.job import Job
+from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
+from parimg.security import Security
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from parimg.sources import Images
 
 
-def start(n: int | None = None, *, memory_limit: int | str | None = None) -> Controller:
+def start(n: int | None = None, *, memory_limit: int | str | None = None, curve: bool = False) -> Controller:
     """Start an embedded cluster on this machine.
 
     It listens on the loopback interface only, uses no IPython profile, holds each engine to one thread, and
@@ -54,6 +55,9 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None) -> Con
         Number of engines, by default that of the processors this process may use.
     memory_limit : int or str, optional
         Of each engine, for jobs that set none of their own; see `Controller.submit`.
+    curve : bool
+        Encrypt and authenticate all messages by CurveZMQ, against other users of this machine who can read its
+        loopback traffic, which takes root.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None) -> Con
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
     most = None if memory_limit is None else parse_size(memory_limit)
-    return Controller(EmbeddedCluster(n), memory_limit=most)
+    return Controller(EmbeddedCluster(n, curve=curve), memory_limit=most)
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:
@@ -106,7 +110,10 @@ def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float 
     EngineVersionError
         If an engine has another Python minor version or another parimg; both are named.
     """
-    return Controller(RunningCluster(profile, cluster_id, timeout))
+    cluster = RunningCluster(profile, cluster_id, timeout)
+    if cluster.security.warning:
+        print_line(f"warning: {cluster.security.warning}")
+    return Controller(cluster)
 
 
 class Controller:
@@ -132,6 +139,11 @@ class Controller:
 
         self._close_at_exit = close_at_exit
         atexit.register(close_at_exit)
+
+    @property
+    def security(self) -> Security:
+        """Who can reach the cluster: ``interfaces, is_local, curve, connection_file, is_private, warning``."""
+        return self._cluster.security
 
     @property
     def client(self) -> ipp.Client:

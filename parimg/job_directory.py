@@ -16,6 +16,7 @@ import time
 from filelock import FileLock, Timeout
 
 from parimg.errors import JobError, JobLockedError
+from parimg.trust import check_private
 
 JOURNAL_FILE = "journal.sqlite"
 
@@ -55,10 +56,11 @@ def reserve_job_dir(directory: str) -> FileLock:
     Raises
     ------
     JobError
-        If it holds a job or other files already, or cannot be written.
+        If it holds a job or other files already, cannot be written, or can be written by others.
     """
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        check_private(directory)
         found = set(os.listdir(directory))
         if JOURNAL_FILE in found:
             raise JobError(

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from parimg.errors import JobError
 from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.record import Record, Row, decode_values
+from parimg.trust import check_private
 
 FORMAT = 2
 _LOOK_UP_BATCH = 500  # keys of a query
@@ -328,9 +329,11 @@ class JournalWriter(Journal):
         JobLockedError
             If another live process writes it.
         JobError
-            If there is no journal, or it cannot be written.
+            If there is no journal, it cannot be written, or others can write it: it names the code to be run.
         """
         Journal(directory)  # its errors name what is wrong with the directory
+        for part in ("", JOURNAL_FILE):
+            check_private(os.path.join(directory, part).rstrip(os.sep))
         try:
             journal = cls(directory, acquire_lock(os.path.abspath(directory)), 0)
             journal.run = _start_run(journal._connection)
@@ -419,8 +422,8 @@ class JournalWriter(Journal):
         """Close the journal, leaving one plain file, and free the lock."""
         with contextlib.suppress(sqlite3.Error):
             # If a reader is just looking, at least all records are in the one file.
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.execute("PRAGMA busy_timeout = 2000")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
         self._lock.release()
