@@ -138,7 +138,9 @@ class Caretaker:
         engine_id = int(event["id"])
         if event["event"] == "register":
             self.engines.introduce(engine_id)
-        elif self._cluster.is_own or self.running_jobs():
+            return
+        self.engines.end_lost(event["uuid"])
+        if self._cluster.is_own or self.running_jobs():
             # Not here: starting an engine waits for messages that this very thread delivers.
             arguments = (engine_id, self.engines.process(engine_id))
             threading.Thread(target=self._replace, args=arguments, name="parimg-replace", daemon=True).start()

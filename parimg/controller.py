@@ -120,10 +120,6 @@ class Controller:
     """Drives one ipcluster: submits jobs, and looks after its engines.
 
     Made by `start` and `connect`; a context manager that closes itself.
-
-    Attributes
-    ----------
-    client : ipyparallel.Client
     """
 
     def __init__(self, cluster: Cluster, *, memory_limit: int | None = None) -> None:

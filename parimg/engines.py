@@ -94,6 +94,17 @@ class ClientEngines:
         with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
             self._view(engine_id).client.send_signal("SIGKILL", targets=engine_id, block=False)
 
+    def end_lost(self, uuid: str) -> None:
+        """End an engine that was given up, when it can be reached again: it never registers anew."""
+        client = self._client
+        if client is None or client._closed:  # noqa: SLF001
+            return
+        session, control, identity = client.session, client._control_stream, uuid.encode()  # noqa: SLF001
+        # Not client.send_signal(), which takes engines that are registered, and waits for their answer.
+        client._io_loop.add_callback(  # noqa: SLF001
+            lambda: session.send(control, "signal_request", {"sig": "SIGKILL"}, ident=identity)
+        )
+
     def _view(self, engine_id: int) -> ipp.DirectView:
         client, views = self._client, self._views
         if client is None or client._closed:  # noqa: SLF001 - the controller is lost, or was shut down
