@@ -11,37 +11,53 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from parimg.controller import Controller, connect, start
     from parimg.job import Job, open_job
-    from parimg.plots import draw_matches
+    from parimg.plots import draw_hits, draw_matches
     from parimg.record import Record
+    from parimg.retrieval import ImageIndex, index_images
+    from parimg.tasks.convolve import Convolve
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
     from parimg.tasks.match_sift import MatchSIFT
+    from parimg.tasks.region_search import RegionSearch
+    from parimg.tasks.skeleton_graph import SkeletonGraph
     from parimg.tasks.task import Task
 
 _HOMES = {
     "Controller": "parimg.controller",
+    "Convolve": "parimg.tasks.convolve",
     "FeatureMap": "parimg.tasks.feature_map",
     "Function": "parimg.tasks.function",
+    "ImageIndex": "parimg.retrieval",
     "Job": "parimg.job",
     "MatchSIFT": "parimg.tasks.match_sift",
     "Record": "parimg.record",
+    "RegionSearch": "parimg.tasks.region_search",
+    "SkeletonGraph": "parimg.tasks.skeleton_graph",
     "Task": "parimg.tasks.task",
     "connect": "parimg.controller",
+    "draw_hits": "parimg.plots",
     "draw_matches": "parimg.plots",
+    "index_images": "parimg.retrieval",
     "open_job": "parimg.job",
     "start": "parimg.controller",
 }
 
 __all__ = [
     "Controller",
+    "Convolve",
     "FeatureMap",
     "Function",
+    "ImageIndex",
     "Job",
     "MatchSIFT",
     "Record",
+    "RegionSearch",
+    "SkeletonGraph",
     "Task",
     "connect",
+    "draw_hits",
     "draw_matches",
+    "index_images",
     "open_job",
     "start",
 ]

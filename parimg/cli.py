@@ -1,4 +1,4 @@
-"""The command line: ``parimg match``, ``resume``, ``status``, ``jobs``, ``doctor``, ``profiles``, ``demo``.
+"""The command line: ``parimg --help`` lists the commands.
 
 A thin layer: each command parses, calls the library, and prints. Exit code 0: all went well; 1: the job or the
 cluster failed; 2: something was typed wrong; 3: the job is done, but some images failed; 130: Ctrl-C.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -129,6 +130,220 @@ def match(
 
 
 @app.command()
+def index(
+    images: Annotated[
+        list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")
+    ],
+    model: Annotated[str, typer.Option("-m", "--model", help="Convolutional network as an ONNX file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the index, new or to be added to.")],
+    layer: Annotated[str | None, typer.Option(help="Layer whose map is taken; default: the output.")] = None,
+    size: Annotated[int, typer.Option(min=1, help="Pixels of an image's longer side.")] = 640,
+    mean: Annotated[str, typer.Option(help="Taken from pixels of 0 to 255: one number, or r,g,b.")] = "127",
+    scale: Annotated[str, typer.Option(help="Then multiplied by: one number, or r,g,b.")] = "0.0078125",
+    pooling: Annotated[Literal["max", "sum"], typer.Option(help="How regions become vectors.")] = "max",
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+) -> None:
+    """Index images for `parimg search`; again with the same folder, add what is new."""
+    from parimg.retrieval import check_index, index_images
+
+    options: dict[str, Any] = {
+        "model": model,
+        "layer": layer,
+        "size": size,
+        "mean": _per_channel("--mean", mean),
+        "scale": _per_channel("--scale", scale),
+        "pooling": pooling,
+    }
+    source = images[0] if len(images) == 1 else images
+    _check_source(check_index(output, **options), source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = index_images(controller, source, output, column=column, **options)
+        _follow(running, None)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="Query image; with :y1,x1,y2,x2, that part of it, in pixels.")],
+    directory: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    top_k: Annotated[int, typer.Option("-k", min=1, help="How many images to show.")] = 20,
+    rerank: Annotated[int, typer.Option(min=0, help="Search regions in the best so many.")] = 200,
+    expand: Annotated[int, typer.Option(min=0, help="Add the best so many to the query, and rank again.")] = 3,
+    output: Output = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw them with their regions: .png or .jpg.")] = None,
+    engines: Annotated[
+        int | None, typer.Option("-n", "--engines", min=1, help="Search on an own cluster; default: without one.")
+    ] = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+) -> None:
+    """Find the indexed images that show what a QUERY shows, and where in them it is."""
+    _check_output(output)
+    if picture is not None and picture.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
+        raise typer.BadParameter(f"--picture must end in .png or .jpg (got {str(picture)!r})")
+    from parimg.retrieval import ImageIndex
+
+    name, box = _parse_query(query)
+    opened = ImageIndex(directory)
+    opened.describe(name, box)  # its errors come before a cluster is started
+    on_cluster = engines is not None or profile is not None or cluster_id
+    with _controller(engines, profile, cluster_id) if on_cluster else contextlib.nullcontext() as controller:
+        hits = opened.search(name, box, top_k=top_k, rerank=rerank, expand=expand, controller=controller)
+    from rich.table import Table
+
+    table = Table("rank", "image", "score", "similarity", "distance", "region y1, x1, y2, x2")
+    for hit in hits:
+        distance = "" if hit.distance is None else f"{hit.distance:.3f}"
+        region = "" if hit.image_box is None else ", ".join(map(str, hit.image_box))
+        table.add_row(str(hit.rank), hit.key, f"{hit.score:.3f}", f"{hit.similarity:.3f}", distance, region)
+    table.caption = f"{len(hits)} of {len(opened)} images"
+    _console().print(table)
+    if output is not None:
+        from parimg.retrieval import write_hits
+
+        write_hits(hits, output)
+        print(f"table: {output}")
+    if picture is not None:
+        from parimg.plots import draw_hits, write_picture
+
+        write_picture(picture, draw_hits(hits, query=name, box=box))
+        print(f"picture: {picture}")
+
+
+def _parse_query(text: str) -> tuple[str, tuple[int, ...] | None]:
+    found = re.fullmatch(r"(.+):(\d+),(\d+),(\d+),(\d+)", text)
+    return (text, None) if found is None else (found[1], tuple(map(int, found.groups()[1:])))
+
+
+def _per_channel(option: str, text: str) -> float | tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in {1, 3}:
+        raise typer.BadParameter(f"{option} must be a number, or three as r,g,b (got {text!r})")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+@app.command()
+def skeleton(
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."),
+    ],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")] = None,
+    output: Output = None,
+    branches: Annotated[
+        Path | None, typer.Option(help="Write the table of all branches: .parquet or .csv.")
+    ] = None,
+    overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the skeletons drawn in.")] = None,
+    threshold: Annotated[
+        str, typer.Option(help="Foreground is above this level: a number, otsu or none.")
+    ] = "otsu",
+    invert: Annotated[bool, typer.Option("--invert", help="Foreground is dark.")] = False,
+    min_size: Annotated[int, typer.Option(min=0, help="Foreground of fewer pixels is left out.")] = 0,
+    spacing: Annotated[
+        str, typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5.")
+    ] = "1",
+    prune: Annotated[float, typer.Option(min=0, help="Spurs shorter than this are left out.")] = 0.0,
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+) -> None:
+    """Measure the skeletons of every image's foreground, branch by branch."""
+    _check_output(output)
+    _check_output(branches, "--branches")
+    from parimg.tasks.skeleton_graph import SkeletonGraph
+
+    steps = [_number(step, "--spacing") for step in spacing.split(",")]
+    task = SkeletonGraph(
+        threshold="otsu"
+        if threshold == "otsu"
+        else None
+        if threshold == "none"
+        else _number(threshold, "--threshold"),
+        invert=invert,
+        min_size=min_size,
+        spacing=tuple(steps) if len(steps) > 1 else steps[0],
+        prune=prune,
+        overlays=overlays,
+    )
+    source = images[0] if len(images) == 1 else images
+    _check_source(task, source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+        )
+        _follow(running, output, sort_by="total_length", inner={"branch_table": branches})
+
+
+@app.command()
+def convolve(
+    images: Annotated[
+        list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")
+    ],
+    kernel: Annotated[
+        str, typer.Option("-k", "--kernel", help='A .npy file, or a name: sobel, "gaussian(2.5)", "box(9)", ...')
+    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder that the results are written to.")],
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+    job: Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write the table: .parquet or .csv.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the results, such as float32; default: the image's.")
+    ] = None,
+    image_format: Annotated[
+        Literal["png", "jpeg", "tiff", "npy"] | None, typer.Option("--format", help="Default: by dtype.")
+    ] = None,
+    mode: Annotated[
+        Literal["reflect", "constant", "nearest", "mirror", "wrap"], typer.Option(help="Beyond the borders.")
+    ] = "reflect",
+    cval: Annotated[float, typer.Option(help="Value beyond the borders in mode constant.")] = 0.0,
+    color: Annotated[
+        Literal["color", "gray", "unchanged"], typer.Option(help="How images are decoded.")
+    ] = "color",
+    casting: Annotated[
+        Literal["saturate", "round", "truncate"], typer.Option(help="How sums become integers.")
+    ] = "saturate",
+    column: Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")] = 2,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")] = 2**28,
+    timeout: Timeout = None,
+    max_failures: MaxFailures = None,
+    memory_limit: MemoryLimit = None,
+) -> None:
+    """Convolve every image with a kernel, and write the results into a folder."""
+    _check_output(table, "--table")
+    from parimg.tasks.convolve import Convolve
+
+    task = Convolve(
+        kernel, folder, dtype=dtype, format=image_format, mode=mode, cval=cval, color=color, casting=casting
+    )
+    source = images[0] if len(images) == 1 else images
+    _check_source(task, source, column)
+    with _controller(engines, profile, cluster_id) as controller:
+        running = controller.submit(
+            task,
+            source,
+            job_dir=job,
+            column=column,
+            retries=retries,
+            max_pixels=max_pixels,
+            timeout=timeout,
+            max_failures=_limit(max_failures),
+            memory_limit=memory_limit,
+        )
+        _follow(running, table)
+
+
+@app.command()
 def resume(
     directory: Annotated[Path, typer.Argument(help="The job's directory.")],
     engines: Engines = None,
@@ -156,6 +371,9 @@ def resume(
 def status(
     directory: Annotated[Path, typer.Argument(help="The job's directory.")],
     output: Output = None,
+    table: Annotated[
+        str | None, typer.Option(help="With -o: the table of this name of all records, as branch_table.")
+    ] = None,
 ) -> None:
     """Tell how a job stands, also while another process runs it; with -o, export its table."""
     _check_output(output)
@@ -165,7 +383,7 @@ def status(
     _print_summary(job)
     if job.state in {"interrupted", "aborted", "failed"}:
         print(f"to go on: {job.resume_command}")
-    _export(job, output)
+    _export(job, output, table)
     _exit_by_failures(job)
 
 
@@ -304,9 +522,16 @@ def main() -> None:
         app()
     except ParimgError as error:
         print(f"parimg: {error}", file=sys.stderr)
-        from parimg.errors import ClusterError, JobError, ProfileNotFoundError, SourceError, TaskError
+        from parimg.errors import (
+            ClusterError,
+            ImageError,
+            JobError,
+            ProfileNotFoundError,
+            SourceError,
+            TaskError,
+        )
 
-        usage = isinstance(error, SourceError | TaskError | JobError | ProfileNotFoundError)
+        usage = isinstance(error, SourceError | TaskError | JobError | ImageError | ProfileNotFoundError)
         failed = isinstance(error, ClusterError) and not isinstance(error, ProfileNotFoundError)
         sys.exit(EXIT_USAGE if usage and not failed else EXIT_FAILED)
     except KeyboardInterrupt:
@@ -340,13 +565,20 @@ def _limit(text: str | None) -> int | float | None:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
 
 
-def _check_output(output: Path | None) -> None:
+def _check_output(output: Path | None, option: str = "-o") -> None:
     if output is None:
         return
     if output.suffix not in {".parquet", ".csv"}:
-        raise typer.BadParameter(f"-o must end in .parquet or .csv (got {str(output)!r})")
+        raise typer.BadParameter(f"{option} must end in .parquet or .csv (got {str(output)!r})")
     if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"-o {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
+        raise typer.BadParameter(f"{option} {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{option} wants a number (got {text!r})") from None
 
 
 def _check_source(task: Any, source: str | list[str], column: str | None) -> None:
@@ -363,8 +595,10 @@ def _progress(job: Job) -> contextlib.AbstractContextManager[None]:
     return show_progress(job)
 
 
-def _follow(job: Job, output: Path | None, sort_by: str | None = None) -> None:
-    """Show a job until it ends, then its table and what failed."""
+def _follow(
+    job: Job, output: Path | None, sort_by: str | None = None, inner: Mapping[str, Path | None] | None = None
+) -> None:
+    """Show a job until it ends, then its table and what failed; export it, and tables of its records by name."""
     try:
         with _progress(job):
             job.wait()
@@ -376,6 +610,8 @@ def _follow(job: Job, output: Path | None, sort_by: str | None = None) -> None:
     _print_records(job, sort_by)
     _print_summary(job)
     _export(job, output)
+    for name, path in (inner or {}).items():
+        _export(job, path, name)
     print(f"job: {job.directory}")
     _exit_by_failures(job)
 
@@ -427,10 +663,10 @@ def _reason(record: Record) -> str:
     return f"{record.error}: {record.message}"
 
 
-def _export(job: Job, output: Path | None) -> None:
+def _export(job: Job, output: Path | None, table: str | None = None) -> None:
     if output is None:
         return
-    (job.to_parquet if output.suffix == ".parquet" else job.to_csv)(output)
+    (job.to_parquet if output.suffix == ".parquet" else job.to_csv)(output, table)
     print(f"table: {output}")
 
 

@@ -292,7 +292,7 @@ class Controller:
         function : callable
             Also a lambda, or one defined in a notebook cell.
         images : see `submit`
-        color : {"unchanged", "gray", "color"}
+        color : {"unchanged", "gray", "color", "stack"}
             How images are decoded.
 
         Returns

@@ -32,6 +32,7 @@ from parimg.headers import (
     still_png,
     tiff_page,
 )
+from parimg.stacks import decode_pages, tiff_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import tifffile
 
-ColorMode = Literal["gray", "color", "unchanged"]
-"""What a task wants to be given: 8 bit gray, 8 bit RGB, or what the file holds."""
+ColorMode = Literal["gray", "color", "unchanged", "stack"]
+"""What a task wants to be given: 8 bit gray, 8 bit RGB, what the file holds, or gray levels of all its pages."""
 
 DEFAULT_MAX_PIXELS = 2**28
 """Height times width above which an image is refused: 16 384 by 16 384, 256 MB as 8 bit gray."""
@@ -104,17 +105,20 @@ def decode(
     data : bytes
         The whole file: PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, AVIF, PBM/PGM/PPM/PFM/PAM, Radiance HDR or
         Sun raster, as far as the installed OpenCV has them, and in ``"unchanged"`` mode NumPy's ``.npy``. Of
-        several frames or pages the first is taken.
-    color : {"gray", "color", "unchanged"}
+        several frames or pages the first is taken, but of TIFF in ``"stack"`` mode.
+    color : {"gray", "color", "unchanged", "stack"}
         ``"gray"``: uint8, shape (h, w), exactly ``cv2.imread(path, cv2.IMREAD_GRAYSCALE)``. ``"color"``:
         uint8, shape (h, w, 3), channels in the order red, green, blue, as scikit-image and matplotlib have
         them and OpenCV has not. Both turn the image as its EXIF orientation says and drop alpha.
         ``"unchanged"``: dtype and channels as stored, shape (h, w) or (h, w, channels), in the order red,
         green, blue, alpha; not turned. Palettes are resolved, and gray with alpha comes as four channels.
         TIFF is read by tifffile where it is stored plain or deflated, otherwise by OpenCV, which multiplies
-        alpha into 8 bit RGBA and turns what has an orientation.
+        alpha into 8 bit RGBA and turns what has an orientation. ``"stack"``: gray levels, as stored where TIFF,
+        PNG or ``.npy`` hold gray, shape (h, w), or (pages, h, w) for TIFF of several pages, and ``.npy`` of three
+        axes as it is; everything else as in ``"gray"`` mode.
     max_pixels : int
-        Largest height times width. It is compared with the header, before memory for pixels is allocated.
+        Largest height times width, of a stack times pages. It is compared with the header, before memory for
+        pixels is allocated.
         Where only OpenCV can read the header, its own limit of 2**30 pixels comes first, and this one after
         decoding.
     name : str
@@ -139,7 +143,7 @@ def decode(
     MemoryError
         The pixels do not fit into memory.
     ValueError
-        `color` is none of the three, or `max_pixels` below 1.
+        `color` is none of the four, or `max_pixels` below 1.
 
     Examples
     --------
@@ -170,6 +174,8 @@ def decode(
             if size := image_size(image_format, data):
                 _check_pixels(*size, max_pixels, label)
             check_whole(image_format, data)
+        if color == "stack":
+            return _decode_stack(image_format.name if image_format else "", data, max_pixels, label)
         image = _DECODERS.get(image_format.name if image_format else "", _decode_with_opencv)(data, color)
     except DamagedError as error:
         if image_format is None:
@@ -194,7 +200,7 @@ def read_image(uri: str, color: ColorMode = "gray", *, max_pixels: int = DEFAULT
     ----------
     uri : str
         Local path or fsspec URL, see `read_bytes`.
-    color : {"gray", "color", "unchanged"}
+    color : {"gray", "color", "unchanged", "stack"}
         See `decode`.
     max_pixels : int
         See `decode`.
@@ -202,7 +208,7 @@ def read_image(uri: str, color: ColorMode = "gray", *, max_pixels: int = DEFAULT
     Returns
     -------
     ndarray
-        Shape (h, w) or (h, w, channels), see `decode`.
+        Shape (h, w), (h, w, channels) or (pages, h, w), see `decode`.
 
     Raises
     ------
@@ -316,6 +322,7 @@ def _decode_with_opencv(data: bytes, color: ColorMode) -> npt.NDArray[Any]:
 # -- TIFF --------------------------------------------------------------------------------------------------
 
 
+_STORED_AS_GRAY = frozenset({"TIFF", "PNG", "NumPy array"})
 _INTEGERS_UP_TO_16_BIT = tuple(map(np.dtype, ("u1", "i1", "u2", "i2")))
 
 
@@ -353,6 +360,23 @@ def _decode_tiff(data: bytes, color: ColorMode) -> npt.NDArray[Any]:
                 "use color='unchanged'"
             ) from None
         raise
+
+
+def _decode_stack(kind: str, data: bytes, max_pixels: int, label: str) -> npt.NDArray[Any]:
+    """Gray levels, of all pages where there are several."""
+    if kind == "TIFF" and len(pages := tiff_pages(data)) > 1:
+        height, width = pages[0].shape
+        _check_pixels(width, height * len(pages), max_pixels, label)
+        try:
+            with _quiet_opencv:
+                return decode_pages(data, pages, _tifffile_reads)
+        except MemoryError:
+            raise _BeyondLimitError(_NO_MEMORY) from None
+    decoder = _DECODERS.get(kind, _decode_with_opencv)
+    stored = decoder(data, "unchanged") if kind in _STORED_AS_GRAY else None
+    image = stored if stored is not None and (stored.ndim == 2 or kind == "NumPy array") else decoder(data, "gray")
+    _check_pixels(image.shape[-1], image.size // max(1, image.shape[-1]), max_pixels, label)
+    return image
 
 
 # -- NumPy -------------------------------------------------------------------------------------------------

@@ -310,7 +310,7 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     error_type = message = trace = None
     try:
         with guard.image(index):
-            image = _read(uri, task, chunk.max_pixels) if array is None else array
+            image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)
@@ -330,12 +330,6 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     failure = (error_type, message, trace)
     seconds = (started, decoded - begin, end - decoded)
     return Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays, memory.peak())
-
-
-def _read(uri: str, task: Task, max_pixels: int) -> npt.NDArray[Any]:
-    from parimg.decode import read_image  # not at the top: engines that get arrays need no OpenCV
-
-    return read_image(uri, task.color, max_pixels=max_pixels)
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -407,15 +407,53 @@ class Job:
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
-    def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the records so far as a Parquet file, in batches."""
-        with self._journal.snapshot() as records:
-            tables.write_parquet(records, self._declared(), path)
+    def table(self, name: str) -> pd.DataFrame:
+        """A table that the task gives for every image, as one data frame: the rows of all records so far.
 
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the records so far as a CSV file, in batches."""
-        with self._journal.snapshot() as records:
-            tables.write_csv(records, self._declared(), path)
+        Parameters
+        ----------
+        name : str
+            Name of the table among a record's arrays, such as ``"branch_table"`` of `SkeletonGraph`.
+
+        Returns
+        -------
+        DataFrame
+            First ``key``, the image that a row belongs to, then the table's own columns.
+
+        Raises
+        ------
+        JobError
+            If the records have no such table.
+        """
+        with self._journal.snapshot(arrays=True) as records:
+            frame: pd.DataFrame = tables.inner_to_arrow(records, name).to_pandas()
+        return frame
+
+    def to_parquet(self, path: str | os.PathLike[str], table: str | None = None) -> None:
+        """Write the records so far as a Parquet file, in batches.
+
+        Parameters
+        ----------
+        path : path
+        table : str, optional
+            Write this table of all records instead, see `table`.
+        """
+        self._write(path, table, tables.write_parquet)
+
+    def to_csv(self, path: str | os.PathLike[str], table: str | None = None) -> None:
+        """Write the records so far as a CSV file, in batches.
+
+        Parameters
+        ----------
+        path : path
+        table : str, optional
+            Write this table of all records instead, see `table`.
+        """
+        self._write(path, table, tables.write_csv)
+
+    def _write(self, path: str | os.PathLike[str], table: str | None, write: Callable[..., None]) -> None:
+        with self._journal.snapshot(arrays=table is not None) as records:
+            write(records, self._declared(), path, table)
 
     # -- listeners --------------------------------------------------------------------------------------------
 

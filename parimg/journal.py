@@ -19,15 +19,19 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
+from parimg import shared
 from parimg.errors import JobError
 from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.record import Record, Row, decode_values
 from parimg.trust import check_private
+
+if TYPE_CHECKING:
+    from parimg.tasks.task import Task
 
 FORMAT = 2
 _LOOK_UP_BATCH = 500  # keys of a query
@@ -147,6 +151,16 @@ class Journal:
         rows = self._rows("SELECT value FROM meta WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
+    def load_task(self) -> Task:
+        """The job's task, as it was sent; JobError if others can write it, or the journal that names it."""
+        self._check_private()
+        [digest, kind], *_ = self.meta("task")["refs"]
+        return shared.load_task(shared.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
+
+    def _check_private(self) -> None:
+        for path in (self.directory, self._path):
+            check_private(path)
+
     def last_run(self) -> Run:
         """The newest run."""
         return Run(*self._rows("SELECT * FROM runs ORDER BY run DESC LIMIT 1")[0])
@@ -224,12 +238,12 @@ class Journal:
         ]
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Callable[[], Iterator[Record]]]:
+    def snapshot(self, *, arrays: bool = False) -> Iterator[Callable[[], Iterator[Record]]]:
         """Freeze what is recorded now: a callable that gives the same records, in order, however often.
 
-        The records come without their arrays.
+        The records come without their arrays unless `arrays` are wanted.
         """
-        columns = _RECORD_COLUMNS.replace(" arrays,", " NULL,")
+        columns = _RECORD_COLUMNS if arrays else _RECORD_COLUMNS.replace(" arrays,", " NULL,")
         with self._look() as connection:
             connection.execute("BEGIN")
             yield lambda: (
@@ -331,9 +345,7 @@ class JournalWriter(Journal):
         JobError
             If there is no journal, it cannot be written, or others can write it: it names the code to be run.
         """
-        Journal(directory)  # its errors name what is wrong with the directory
-        for part in ("", JOURNAL_FILE):
-            check_private(os.path.join(directory, part).rstrip(os.sep))
+        Journal(directory)._check_private()  # its errors name what is wrong with the directory
         try:
             journal = cls(directory, acquire_lock(os.path.abspath(directory)), 0)
             journal.run = _start_run(journal._connection)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from parimg import shared
-from parimg.errors import TaskError
+from parimg.errors import ImageError, TaskError
 from parimg.journal import Journal
 from parimg.record import Record
 from parimg.tasks.match_sift import MatchSIFT
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from parimg.retrieval import Hit
+
 _LINE_COLOUR = (0, 200, 0)
+_BOX_COLOUR = (255, 60, 0)
+_CAPTION = 20  # px below a tile
 
 
 def draw_matches(
@@ -85,12 +89,100 @@ def draw_matches(
     return np.asarray(picture[:, :, ::-1], np.uint8)
 
 
+def draw_hits(
+    hits: Sequence[Hit],
+    *,
+    query: str | os.PathLike[str] | npt.NDArray[np.uint8] | None = None,
+    box: Sequence[int] | None = None,
+    columns: int = 5,
+    tile: int = 240,
+) -> npt.NDArray[np.uint8]:
+    """Draw the images of a ranking, with their regions, as one picture.
+
+    Parameters
+    ----------
+    hits : sequence of Hit
+        What `ImageIndex.search` gave.
+    query, box : optional
+        As for `ImageIndex.search`; drawn first.
+    columns : int, default 5
+        Tiles in a row.
+    tile : int, default 240
+        Height and width of a tile in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        RGB. An image that cannot be read is a gray tile that says so.
+
+    Raises
+    ------
+    ImageError
+        If the query cannot be read.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt  # doctest: +SKIP
+    >>> plt.imshow(parimg.draw_hits(index.search("tower.jpg"), query="tower.jpg"))  # doctest: +SKIP
+    """
+    import numpy as np
+
+    from parimg.decode import read_image
+
+    tiles = []
+    if query is not None:
+        image = read_image(os.fspath(query), "color") if isinstance(query, str | os.PathLike) else query
+        tiles.append(_tile(image, box, "query", tile))
+    for hit in hits:
+        caption = f"{hit.rank}  {hit.score:.3f}  {os.path.basename(hit.key)}"
+        try:
+            tiles.append(_tile(read_image(hit.uri, "color"), hit.image_box, caption, tile))
+        except ImageError as error:
+            missing = np.full((tile, tile, 3), 128, np.uint8)
+            tiles.append(_tile(missing, None, f"{hit.rank}  {type(error).__name__}", tile))
+    columns = min(columns, max(len(tiles), 1))
+    blank = np.full((tile + _CAPTION, tile, 3), 255, np.uint8)
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    return np.vstack(rows) if rows else blank
+
+
+def write_picture(path: str | os.PathLike[str], picture: npt.NDArray[np.uint8]) -> None:
+    """Write an RGB picture in the format that the path's extension names."""
+    import cv2
+
+    ok, data = cv2.imencode(os.path.splitext(path)[1], picture[:, :, ::-1])
+    if not ok:
+        raise TaskError(f"{os.fspath(path)!r}: OpenCV cannot write this format")
+    with open(path, "wb") as file:
+        file.write(data.tobytes())
+
+
+def _tile(
+    image: npt.NDArray[np.uint8], box: Sequence[int] | None, caption: str, size: int
+) -> npt.NDArray[np.uint8]:
+    import cv2
+    import numpy as np
+
+    factor = (size - 2) / max(image.shape[:2])
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    if small.ndim == 2:
+        small = np.repeat(small[:, :, None], 3, axis=2)
+    if box is not None:
+        y1, x1, y2, x2 = (round(edge * factor) for edge in box)
+        cv2.rectangle(small, (x1, y1), (x2 - 1, y2 - 1), _BOX_COLOUR, 2)
+    canvas = np.full((size + _CAPTION, size, 3), 255, np.uint8)
+    canvas[1 : 1 + height, 1 : 1 + width] = small
+    cv2.putText(canvas, caption, (2, size + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return canvas
+
+
 def _match_task(record: Record) -> MatchSIFT:
     """The task of the record's job."""
     if not record.job:
         raise TaskError(f"record {record.key!r} belongs to no job")
-    ref = shared.SharedRef(*Journal(record.job).meta("task")["refs"][0])
-    task = shared.load_task(ref, os.path.join(record.job, "shared"))
+    task = Journal(record.job).load_task()
     if not isinstance(task, MatchSIFT):
         raise TaskError(f"record {record.key!r} is of a {task.name} job; only MatchSIFT's matches can be drawn")
     return task

@@ -1,8 +1,9 @@
 """Records as tables: Arrow, pandas, Parquet, CSV.
 
 A table has the columns of every record (``key``, ``status``, ...) and then the task's scalar columns; arrays
-stay in the records. Parquet and CSV are written in batches, so a job of a million images needs no more memory
-than one of a thousand.
+stay in the records. An array with named fields is itself a table; such inner tables of all records make one, with
+the image's key before each row. Parquet and CSV are written in batches, so a job of a million images needs no more
+memory than one of a thousand.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from parimg.errors import JobError
 from parimg.record import Record
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 _BATCH = 10_000
@@ -53,26 +57,61 @@ def to_arrow(records: Records, declared: dict[str, str]) -> pa.Table:
     return pa.Table.from_batches(_batches(records(), layout), schema=layout.schema)
 
 
-def write_parquet(records: Records, declared: dict[str, str], path: str | os.PathLike[str]) -> None:
-    """Write all records as a Parquet file; the file appears when it is complete."""
+def write_parquet(
+    records: Records, declared: dict[str, str], path: str | os.PathLike[str], inner: str | None = None
+) -> None:
+    """Write all records, or their inner tables of one name, as a Parquet file; it appears when it is complete."""
     import pyarrow.parquet as pq
 
-    layout = _layout(records, declared)
-    with _complete_file(path) as unfinished, pq.ParquetWriter(unfinished, layout.schema) as writer:
-        for batch in _batches(records(), layout):
+    schema, batches = _table(records, declared, inner)
+    with _complete_file(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+        for batch in batches:
             writer.write_batch(batch)
 
 
-def write_csv(records: Records, declared: dict[str, str], path: str | os.PathLike[str]) -> None:
-    """Write all records as a CSV file; the file appears when it is complete."""
+def write_csv(
+    records: Records, declared: dict[str, str], path: str | os.PathLike[str], inner: str | None = None
+) -> None:
+    """Write all records, or their inner tables of one name, as a CSV file; it appears when it is complete."""
     import csv
 
-    layout = _layout(records, declared)
+    schema, batches = _table(records, declared, inner)
     with _complete_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(layout.schema.names)
-        for batch in _batches(records(), layout):
+        writer.writerow(schema.names)
+        for batch in batches:
             writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def inner_to_arrow(records: Records, inner: str) -> pa.Table:
+    """The inner tables of one name of all records as one Arrow table.
+
+    Parameters
+    ----------
+    records : callable
+        Gives a fresh iterator of the records, with their arrays; called twice.
+    inner : str
+        Name of the table.
+
+    Raises
+    ------
+    JobError
+        If there are good records, but none with such a table.
+    """
+    import pyarrow as pa
+
+    schema, batches = _table(records, {}, inner)
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _table(
+    records: Records, declared: dict[str, str], inner: str | None
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    if inner is not None:
+        schema, names = _inner_layout(records, inner)
+        return schema, _inner_batches(records(), inner, schema, names)
+    layout = _layout(records, declared)
+    return layout.schema, _batches(records(), layout)
 
 
 class _Layout(NamedTuple):
@@ -116,6 +155,67 @@ def _batches(records: Iterable[Record], layout: _Layout) -> Iterator[pa.RecordBa
             values = [_fit(record.columns.get(name), field.type) for record in batch]
             columns.append(pa.array(values, field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=layout.schema)
+
+
+def _inner_layout(records: Records, inner: str) -> tuple[pa.Schema, list[str]]:
+    """Columns of the inner tables of all records, and the names of the fields that they show."""
+    import pyarrow as pa
+
+    found: dict[str, set[pa.DataType]] = {}
+    n_good = n_tables = 0
+    others: set[str] = set()
+    for record in records():
+        n_good += record.ok
+        array = _inner_of(record, inner)
+        if array is None:
+            others.update(name for name, other in record.arrays.items() if other.dtype.names is not None)
+            continue
+        n_tables += 1
+        for name, (kind, *_) in (array.dtype.fields or {}).items():
+            found.setdefault(name, set()).add(pa.from_numpy_dtype(kind))
+    if n_good and not n_tables:
+        known = f"they have {', '.join(sorted(others))}" if others else "they have none"
+        raise JobError(f"no record of this job has a table {inner!r}; {known}")
+    shown = [f"task.{name}" if name == "key" else name for name in found]
+    fields = [pa.field(name, _common_type(types)) for name, types in zip(shown, found.values(), strict=True)]
+    return pa.schema([pa.field("key", pa.string()), *fields]), list(found)
+
+
+def _inner_of(record: Record, inner: str) -> npt.NDArray[np.void] | None:
+    array = record.arrays.get(inner)
+    return None if array is None or array.dtype.names is None else cast("npt.NDArray[np.void]", array)
+
+
+def _inner_batches(
+    records: Iterable[Record], inner: str, schema: pa.Schema, names: list[str]
+) -> Iterator[pa.RecordBatch]:
+    import numpy as np
+    import pyarrow as pa
+
+    def batch() -> pa.RecordBatch:
+        keys = pa.array([_fit(key, pa.string()) for key, _ in waiting], pa.string())
+        rows = np.concatenate([array for _, array in waiting])
+        columns = [keys.take(pa.array(np.repeat(np.arange(len(waiting)), [len(array) for _, array in waiting])))]
+        for name, field in zip(names, list(schema)[1:], strict=True):
+            if name in (rows.dtype.names or ()):
+                columns.append(pa.array(np.ascontiguousarray(rows[name])).cast(field.type))
+            else:
+                columns.append(pa.nulls(len(rows), field.type))
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    waiting: list[tuple[str, npt.NDArray[np.void]]] = []
+    n_rows = 0
+    for record in records:
+        array = _inner_of(record, inner)
+        if array is None or not len(array):
+            continue
+        if waiting and (n_rows >= _BATCH or array.dtype != waiting[0][1].dtype):
+            yield batch()
+            waiting, n_rows = [], 0
+        waiting.append((record.key, array))
+        n_rows += len(array)
+    if waiting:
+        yield batch()
 
 
 def _arrow_type(value: Any) -> pa.DataType:

@@ -1,12 +1,13 @@
-"""What the tests share: the real images, private folders, and one embedded cluster of two engines."""
+"""What the tests share: real images, private folders, one embedded cluster of two engines, a tiny network."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tiny_model import TinyModel
 
 import parimg
 
@@ -46,3 +47,21 @@ def controller(private_folders: None) -> Iterator[parimg.Controller]:
     """An embedded cluster of two engines, for tests that leave it as they found it."""
     with parimg.start(n=2) as started:
         yield started
+
+
+@pytest.fixture
+def tiny() -> TinyModel:
+    return TinyModel()
+
+
+@pytest.fixture
+def tiny_path(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Writes the tiny model with the given options, and gives its path."""
+    folder = tmp_path_factory.mktemp("model")
+
+    def write(**options: object) -> str:
+        path = folder / "tiny.onnx"
+        path.write_bytes(tiny.encode(**options))
+        return str(path)
+
+    return write

@@ -61,16 +61,30 @@ def test_match_without_failures_exits_with_0_and_is_listed_among_the_jobs(
 
 
 def test_match_stops_when_too_many_images_fail_and_resume_may_allow_more(photos: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(photos, tmp_path / "photos")
     for number in range(6):
-        (photos / f"damaged{number}.png").write_bytes(b"no image")
-    reference, job = str(photos / "templeR0001.png"), str(tmp_path / "job")
-    stopped = parimg("match", reference, str(photos), "-n", "1", "--job", job, "--max-failures", "2")
+        (folder / f"damaged{number}.png").write_bytes(b"no image")
+    reference, job = str(folder / "templeR0001.png"), str(tmp_path / "job")
+    stopped = parimg("match", reference, str(folder), "-n", "1", "--job", job, "--max-failures", "2")
     assert stopped.returncode == 1
     assert "images failed, more than max_failures=2" in stopped.stderr
     assert f"to go on: parimg resume {job}" in stopped.stdout
     resumed = parimg("resume", job, "-n", "1", "--max-failures", "99%")
     assert resumed.returncode == 3
     assert "MatchSIFT, finished: 11 of 11 images, 7 failed" in resumed.stdout
+
+
+def test_convolve_writes_images_and_a_table(photos: Path, tmp_path: Path) -> None:
+    result = parimg(
+        "convolve", str(photos), "--kernel", "gaussian(1.5)", "-o", "blurred", "--color", "gray", "-n", "1",
+        "--job", "job", "--table", "blurred.csv", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 3, result.stderr
+    assert "Convolve, finished: 5 of 5 images, 1 failed" in result.stdout
+    assert re.search(r"templeR0005\.png: ImageTruncatedError: ", result.stdout)
+    assert (tmp_path / "blurred.csv").read_text().count("\n") == 6
+    written = [name for _, _, names in os.walk(tmp_path / "blurred") for name in names]
+    assert sorted(written) == [f"templeR000{number}.png.png" for number in (1, 2, 3, 4)]
 
 
 def test_jobs_says_when_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +104,13 @@ def test_jobs_says_when_there_are_none(tmp_path: Path, monkeypatch: pytest.Monke
         (("match", "{ref}", "{dir}", "--cross-check", "both"), "both"),
         (("match", "{ref}", "{dir}", "-n", "2", "--profile", "local"), "give one"),
         (("match", "{ref}", "{dir}", "--profile", "slrum"), "no IPython profile 'slrum'"),
+        (
+            ("convolve", "{dir}", "-k", "gauss", "-o", "{dir}/out"),
+            "kernel must be an array, a .npy file, or one of",
+        ),
+        (("convolve", "{dir}", "-k", "sobel"), "Missing option"),
+        (("convolve", "{dir}", "-k", "sobel", "-o", "{dir}/out", "--table", "a.xlsx"), "--table must end in"),
+        (("convolve", "{dir}", "-k", "box(3)", "-o", "{dir}/out", "--dtype", "int"), "dtype must be one of"),
         (("resume", "{dir}"), "is not a job"),
         (("status", "{dir}"), "is not a job"),
         (("profiles", "install", "nonsense"), "no cluster profile 'nonsense'"),

@@ -272,7 +272,7 @@ def test_what_opencv_does_not_turn_into_8_bit_is_told_with_the_way_out(color):
 
 
 def test_an_unknown_colour_mode_is_told_with_those_there_are():
-    with pytest.raises(ValueError, match=r"'gray', 'color', 'unchanged' .got 'grey'."):
+    with pytest.raises(ValueError, match=r"'gray', 'color', 'unchanged', 'stack' .got 'grey'."):
         decode(encoded("png"), "grey")
 
 
@@ -399,7 +399,7 @@ def test_pillows_own_limit_neither_warns_nor_is_changed(recwarn):
 @pytest.mark.parametrize("where", TRUNCATED_AT)
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_cut_file_of_every_format_is_truncated(name, where):
-    for color in ("gray", "color", "unchanged"):
+    for color in ("gray", "color", "unchanged", "stack"):
         with pytest.raises(ImageTruncatedError, match=r"'cut.image' .* is truncated or damaged"):
             decode(cut(encoded(name), where), color, name="cut.image")
 
@@ -423,7 +423,7 @@ def test_cut_anywhere_a_file_is_no_image(name, chooser):
 @settings(deadline=None, max_examples=300)
 @given(
     st.sampled_from([*WRITERS, "npy"]),
-    st.sampled_from(["gray", "color", "unchanged"]),
+    st.sampled_from(["gray", "color", "unchanged", "stack"]),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=5),
 )
 def test_damaged_anywhere_a_file_gives_an_array_or_an_image_error(name, color, changes):

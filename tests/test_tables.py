@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from parimg import tables
+from parimg.errors import JobError
 from parimg.record import Record
 
 if TYPE_CHECKING:
@@ -354,3 +357,84 @@ def test_a_new_file_takes_the_place_of_the_old_one(tmp_path: Path, write: Any) -
 def test_a_folder_that_does_not_exist_is_told(tmp_path: Path, write: Any) -> None:
     with pytest.raises(FileNotFoundError):
         write(lambda: iter([good(0)]), {}, tmp_path / "nowhere" / "records")
+
+
+# -- inner tables ------------------------------------------------------------------------------------------------
+
+FLAT = [("length", "f8"), ("kind", "i8")]
+DEEP = [("length", "f8"), ("kind", "i8"), ("z", "i4")]
+
+
+def with_table(position: int, rows: list[tuple[Any, ...]], dtype: Any = FLAT) -> Record:
+    return dataclasses.replace(good(position, branches=len(rows)), arrays={"rows": np.array(rows, dtype)})
+
+
+def inner_of(*records: Record) -> pa.Table:
+    return tables.inner_to_arrow(lambda: iter(records), "rows")
+
+
+def test_inner_tables_follow_each_other_with_the_key_before_each_row() -> None:
+    table = inner_of(with_table(0, [(1.5, 2), (0.5, 1)]), bad(1), with_table(2, []), with_table(3, [(7.0, 0)]))
+    assert table.schema == pa.schema([("key", pa.string()), ("length", pa.float64()), ("kind", pa.int64())])
+    assert table.to_pydict() == {
+        "key": ["0.png", "0.png", "3.png"],
+        "length": [1.5, 0.5, 7.0],
+        "kind": [2, 1, 0],
+    }
+
+
+def test_fields_that_some_tables_lack_are_null_there() -> None:
+    table = inner_of(with_table(0, [(1.5, 2)]), with_table(1, [(2.5, 1, 9)], DEEP), with_table(2, [(3.5, 0)]))
+    assert table.column("z").to_pylist() == [None, 9, None]
+    assert table.column("length").to_pylist() == [1.5, 2.5, 3.5]
+
+
+def test_a_field_named_key_is_shown_under_another_name() -> None:
+    table = inner_of(with_table(0, [(4, 1.0)], [("key", "i8"), ("length", "f8")]))
+    assert table.to_pydict() == {"key": ["0.png"], "task.key": [4], "length": [1.0]}
+
+
+def test_a_job_without_good_records_has_an_empty_inner_table() -> None:
+    assert inner_of(bad(0)).to_pydict() == {"key": []}
+    assert inner_of().to_pydict() == {"key": []}
+
+
+def test_an_unknown_inner_table_is_told_with_those_there_are() -> None:
+    plain = dataclasses.replace(good(0), arrays={"rows": np.zeros(3)})
+    with pytest.raises(JobError, match="no record of this job has a table 'rows'; they have none"):
+        inner_of(plain)
+    with pytest.raises(JobError, match="has a table 'branches'; they have rows"):
+        tables.inner_to_arrow(lambda: iter([with_table(0, [(1.0, 1)])]), "branches")
+
+
+def test_inner_tables_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_BATCH", 4)
+    records = [with_table(number, [(number + k / 8, k) for k in range(3)]) for number in range(10)]
+    tables.write_parquet(lambda: iter(records), {}, tmp_path / "rows.parquet", "rows")
+    file = pq.ParquetFile(tmp_path / "rows.parquet")
+    assert (file.num_row_groups, file.metadata.num_rows) == (5, 30)
+    assert file.read().column("length").to_pylist() == [number + k / 8 for number in range(10) for k in range(3)]
+    tables.write_csv(lambda: iter(records[:1]), {}, tmp_path / "rows.csv", "rows")
+    assert (tmp_path / "rows.csv").read_text().splitlines() == [
+        "key,length,kind", "0.png,0.0,0", "0.png,0.125,1", "0.png,0.25,2",
+    ]  # fmt: skip
+
+
+def test_no_more_inner_tables_than_a_batch_are_held_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_BATCH", 8)
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    def records() -> Iterator[Record]:
+        nonlocal most
+        for number in range(50):
+            record = with_table(number, [(1.0, 1)] * 4)
+            alive.append(weakref.ref(record.arrays["rows"]))
+            yield record
+            most = max(most, sum(array() is not None for array in alive))
+
+    tables.write_parquet(records, {}, tmp_path / "rows.parquet", "rows")
+    assert pq.read_metadata(tmp_path / "rows.parquet").num_rows == 200
+    assert most <= 5

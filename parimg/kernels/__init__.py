@@ -7,12 +7,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from parimg.kernels.convolution import convolve, correlate
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
+    from parimg.kernels.regions import (
+        RegionIndex,
+        RegionMatch,
+        RegionMatches,
+        integral_image,
+        region_descriptor,
+        search_indexes,
+    )
+    from parimg.kernels.skeleton_analysis import SkeletonCounts, main_branch, prune, sholl, skeleton_counts
+    from parimg.kernels.skeletons import (
+        BranchPaths,
+        PixelGraph,
+        branch_label_image,
+        branch_paths,
+        branches,
+        pixel_graph,
+    )
     from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
+    "convolve": "convolution",
+    "correlate": "convolution",
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
@@ -21,24 +41,60 @@ _HOMES = {
     "region_vectors": "global_descriptors",
     "rmac": "global_descriptors",
     "rmac_regions": "global_descriptors",
-    "Whitening": "whitening",
-    "learn_whitening": "whitening",
+    "RegionIndex": "regions",
+    "RegionMatch": "regions",
+    "RegionMatches": "regions",
+    "integral_image": "regions",
+    "region_descriptor": "regions",
+    "search_indexes": "regions",
+    "SkeletonCounts": "skeleton_analysis",
+    "main_branch": "skeleton_analysis",
+    "prune": "skeleton_analysis",
+    "sholl": "skeleton_analysis",
+    "skeleton_counts": "skeleton_analysis",
+    "BranchPaths": "skeletons",
+    "PixelGraph": "skeletons",
+    "branch_label_image": "skeletons",
+    "branch_paths": "skeletons",
+    "branches": "skeletons",
+    "pixel_graph": "skeletons",
     "Verification": "verification",
     "verify_matches": "verification",
+    "Whitening": "whitening",
+    "learn_whitening": "whitening",
 }
 
 __all__ = [
+    "BranchPaths",
     "Matches",
+    "PixelGraph",
+    "RegionIndex",
+    "RegionMatch",
+    "RegionMatches",
+    "SkeletonCounts",
     "Verification",
     "Whitening",
+    "branch_label_image",
+    "branch_paths",
+    "branches",
+    "convolve",
+    "correlate",
     "expand_query",
+    "integral_image",
     "learn_whitening",
     "mac",
+    "main_branch",
     "match_descriptors",
     "nearest_descriptors",
+    "pixel_graph",
+    "prune",
+    "region_descriptor",
     "region_vectors",
     "rmac",
     "rmac_regions",
+    "search_indexes",
+    "sholl",
+    "skeleton_counts",
     "verify_matches",
 ]
 

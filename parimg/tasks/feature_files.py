@@ -1,7 +1,7 @@
 """Feature maps as files: where the map of an image is put, how it is written, how it is read back.
 
 A file is named after its image, below the folder that the user chose and nowhere else, whatever the image is
-called. Used by `FeatureMap` on engines, and by whoever reads its maps.
+called. Used by `FeatureMap` and `SkeletonGraph` on engines, and by whoever reads maps.
 """
 
 from __future__ import annotations
@@ -112,6 +112,22 @@ def write_file(folder: str, key: str, extension: str, write: Callable[[BinaryIO]
             os.unlink(unfinished)
         raise
     return path
+
+
+def make_folder(folder: str) -> None:
+    """Make the folder that files of images go to, and make sure that it can be written.
+
+    Raises
+    ------
+    TaskError
+        If it cannot be made or written.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise TaskError(f"the output folder cannot be made: {error}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise TaskError(f"the output folder {folder!r} may not be written by this user")
 
 
 def map_extension(dtype: MapDtype) -> str:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import ImageError, TaskError
 from parimg.tasks.task import Task
@@ -52,6 +52,11 @@ class FeatureMap(Task):
     dtype : {"float32", "float16", "uint8"}
         How maps are written or returned; see `parimg.tasks.feature_files.save_feature_map`. ``"uint8"`` needs
         `output`.
+    index : {"sum", "max"}, optional
+        Write, instead of the map, its `parimg.kernels.RegionIndex` with this pooling, for `RegionSearch`. Needs
+        `output`.
+    rmac : bool, default False
+        Return the map's R-MAC descriptor, too, as the array ``rmac`` of shape ``(channels,)``.
 
     Raises
     ------
@@ -94,6 +99,8 @@ class FeatureMap(Task):
     multiple: int = 32
     output: str | os.PathLike[str] | None = None
     dtype: MapDtype = "float32"
+    index: Literal["sum", "max"] | None = None
+    rmac: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str | os.PathLike):
@@ -112,6 +119,10 @@ class FeatureMap(Task):
                 raise TaskError(f"scale must not be 0, which leaves nothing of an image (got {value!r})")
         if self.dtype not in {"float32", "float16", "uint8"}:
             raise TaskError(f"dtype must be 'float32', 'float16' or 'uint8' (got {self.dtype!r})")
+        if self.index not in {None, "sum", "max"}:
+            raise TaskError(f"index must be 'sum', 'max' or None (got {self.index!r})")
+        if self.index is not None and (self.output is None or self.dtype != "float32"):
+            raise TaskError(f"index={self.index!r} needs output, a folder, and has a dtype of its own")
         if self.output is None and self.dtype == "uint8":
             raise TaskError("dtype='uint8' needs output, a folder: bytes mean nothing without their scale")
         if self.output is not None and not isinstance(self.output, str | os.PathLike):
@@ -134,7 +145,7 @@ class FeatureMap(Task):
 
         feature_map = self.feature_map(image)
         stored = as_dtype(feature_map, "float16" if self.dtype == "float16" else "float32")
-        return {**_columns(feature_map, image), "feature_map": stored}
+        return {**_columns(feature_map, image), "feature_map": stored, **self._descriptor(feature_map)}
 
     def run(self, image: npt.NDArray[np.uint8], key: str) -> dict[str, object]:
         """Values of one RGB image, its map written to `output` if there is one.
@@ -147,14 +158,36 @@ class FeatureMap(Task):
         """
         if self._output_folder is None:
             return self(image)
+        feature_map = self.feature_map(image)
+        return {
+            **_columns(feature_map, image),
+            "path": self._write(self._output_folder, key, feature_map, image),
+            **self._descriptor(feature_map),
+        }
+
+    def _write(
+        self, folder: str, key: str, feature_map: npt.NDArray[np.float32], image: npt.NDArray[np.uint8]
+    ) -> str:
         from parimg.tasks.feature_files import map_extension, save_feature_map, write_file
 
-        feature_map = self.feature_map(image)
-        extension = map_extension(self.dtype)
-        path = write_file(
-            self._output_folder, key, extension, lambda file: save_feature_map(file, feature_map, self.dtype)
-        )
-        return {**_columns(feature_map, image), "path": path}
+        if self.index is None:
+            extension = map_extension(self.dtype)
+            return write_file(folder, key, extension, lambda file: save_feature_map(file, feature_map, self.dtype))
+        from parimg.kernels import RegionIndex
+
+        height, width = image.shape[:2]
+        try:
+            index = RegionIndex(feature_map, self.index, image_size=(height, width))
+        except ValueError as error:  # a layer with values below 0, or an image that made infinite ones
+            raise TaskError(f"the map cannot be indexed: {error}") from None
+        return write_file(folder, key, ".npy", index.save)
+
+    def _descriptor(self, feature_map: npt.NDArray[np.float32]) -> dict[str, object]:
+        if not self.rmac:
+            return {}
+        from parimg.kernels import rmac
+
+        return {"rmac": rmac(feature_map)}
 
     def feature_map(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Compute the feature map of one image with this task's parameters.
@@ -211,22 +244,24 @@ class FeatureMap(Task):
         """Read the model, try the network on a black image, and make the output folder."""
         self.prepare()
         if self._output_folder is not None:
-            try:
-                os.makedirs(self._output_folder, exist_ok=True)
-            except OSError as error:
-                raise TaskError(f"the output folder cannot be made: {error}") from error
-            if not os.access(self._output_folder, os.W_OK | os.X_OK):
-                raise TaskError(f"the output folder {self._output_folder!r} may not be written by this user")
+            from parimg.tasks.feature_files import make_folder
+
+            make_folder(self._output_folder)
 
     def prepare(self) -> None:
-        """Load OpenCV and the network, and run it once."""
+        """Load OpenCV and the network, run it once, and warm the kernels that follow."""
         import numpy as np
 
         from parimg.tasks import feature_files  # noqa: F401 - loaded before the first image
 
         side = _PROBE_CELLS * self.multiple
         height, width = self.size if isinstance(self.size, tuple | list) else (side, side)
-        self._network.run(np.zeros((1, _N_COLORS, height, width), np.float32))
+        found = self._network.run(np.zeros((1, _N_COLORS, height, width), np.float32))
+        self._descriptor(found)
+        if self.index is not None:
+            from parimg.kernels import RegionIndex
+
+            RegionIndex(np.abs(found), self.index)
 
     def declared_columns(self) -> dict[str, str]:
         """Arrow type by name of the columns."""

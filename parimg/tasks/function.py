@@ -24,7 +24,7 @@ class Function(Task):
     function : callable
         Called with one image. What it returns becomes the record's values: a mapping of names to values, or
         one value, which is then named ``value``.
-    color : {"unchanged", "gray", "color"}
+    color : {"unchanged", "gray", "color", "stack"}
         How images are decoded: as stored (16 bit, float, alpha), gray 8 bit, or RGB 8 bit.
 
     Raises

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from parimg.decode import ColorMode
 
 
-COLOR_MODES = ("gray", "color", "unchanged")
+COLOR_MODES = ("gray", "color", "unchanged", "stack")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 COLUMN_TYPES = frozenset({*_INTEGERS, "bool", "float16", "float32", "float64", "float", "double", "string"})
 
@@ -29,7 +29,8 @@ class Task:
       are known beforehand;
     - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
     - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
-    - `run`, where the image's name matters, as for a file that is written for each.
+    - `run`, where the image's name matters, as for a file that is written for each;
+    - `read`, where what is named is no image.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
     objects, once for each engine.
@@ -50,7 +51,7 @@ class Task:
     """
 
     color: ClassVar[ColorMode] = "gray"
-    """How images are decoded: ``"gray"``, ``"color"`` (RGB) or ``"unchanged"``."""
+    """How images are decoded: ``"gray"``, ``"color"`` (RGB), ``"unchanged"`` or ``"stack"`` (gray, all pages)."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Arrow type by name of the scalar values, where known beforehand."""
 
@@ -65,7 +66,8 @@ class Task:
         Returns
         -------
         mapping of str to value
-            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays.
+            Numbers, bools, strings, None or lists of these become columns; arrays stay arrays. An array with named
+            fields is a table of its own, see `Job.table`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(self, image)")
 
@@ -85,6 +87,30 @@ class Task:
         """
         del key
         return self(image)
+
+    def read(self, uri: str, *, max_pixels: int) -> Any:
+        """Read what a job's image is called, for `run`; a task over files that are no images overrides this.
+
+        Parameters
+        ----------
+        uri : str
+            Absolute path or URL.
+        max_pixels : int
+            Larger images are refused before they are decoded.
+
+        Returns
+        -------
+        ndarray
+            Decoded as `color` says.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read or decoded.
+        """
+        from parimg.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
+
+        return read_image(uri, self.color, max_pixels=max_pixels)
 
     def resolve(self) -> None:
         """Do what is done once for all engines, on the client, before the task is sent."""

@@ -24,7 +24,7 @@ from parimg.tasks.feature_files import load_feature_map
 from parimg.tasks.feature_map import FeatureMap
 
 if TYPE_CHECKING:
-    from conftest import TinyModel
+    from tiny_model import TinyModel
 
     from parimg import Controller
 
@@ -401,3 +401,18 @@ def test_photographs_of_a_place_are_nearest_to_each_other(data_folder: Path, tem
     np.fill_diagonal(similarity, -1)
     nearest = similarity.argmax(axis=1)
     assert all(places[i] == places[nearest[i]] for i in range(len(places)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"index": "max"}, {"index": "mean", "output": "o"}, {"index": "sum", "output": "o", "dtype": "uint8"}],
+)
+def test_an_index_needs_a_folder_and_a_pooling(options: dict[str, object]) -> None:
+    with pytest.raises(TaskError, match="index"):
+        FeatureMap("model.onnx", **options)
+
+
+def test_the_descriptor_comes_with_the_map(tiny_path: Callable[..., str]) -> None:
+    task = plain(tiny_path(), layer="act", rmac=True)
+    values = task(IMAGE)
+    np.testing.assert_array_equal(values["rmac"], rmac(values["feature_map"]))

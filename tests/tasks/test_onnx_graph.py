@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import TinyModel
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_model import TinyModel
 
 from parimg.tasks._onnx_graph import cut_model
 

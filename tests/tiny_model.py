@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 
 RNG = np.random.default_rng(3)
 
@@ -83,21 +81,3 @@ class TinyModel:
         act = np.maximum(stem, 0)
         head = np.einsum("oc,chw->ohw", self.head[:, :, 0, 0], act)
         return {"stem_output": stem, "act_output": act, "features": head}
-
-
-@pytest.fixture
-def tiny() -> TinyModel:
-    return TinyModel()
-
-
-@pytest.fixture
-def tiny_path(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Writes the tiny model with the given options, and gives its path."""
-    folder = tmp_path_factory.mktemp("model")
-
-    def write(**options: object) -> str:
-        path = folder / "tiny.onnx"
-        path.write_bytes(tiny.encode(**options))
-        return str(path)
-
-    return write

@@ -1,0 +1,252 @@
+"""The ways to do a convolution, and which is taken when.
+
+`convolution.py` is the only caller.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from parimg.kernels._convolution_fft import correlate_blocks, spectrum, transformed_elements
+from parimg.kernels._convolution_lines import correlate_lines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from parimg.kernels._convolution_arguments import Placement
+
+# In units of one multiplication of the direct sum, measured on a Zen 5 EPYC, one thread, 1024 x 1024; the times
+# stand in docs/convolution.md.
+CROSSOVERS = {
+    "separable": 2.5,  # a multiplication of a pass
+    "fft float32": 550.0,  # an element of a block of two axes that is transformed and back
+    "fft float64": 370.0,
+    "fft other axes": 1.6,  # times these
+    "fft call": 4e6,
+}
+_REMEMBERED_SPECTRA = 4
+_LARGEST_REMEMBERED = 2**18  # taps
+_SMALLEST_FACTORED = 25  # taps
+_LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
+
+
+class How(NamedTuple):
+    """What a caller asked for."""
+
+    placed: Placement
+    method: str
+    precision: str | None
+    casting: int
+    is_convolution: bool
+
+
+class Factors(NamedTuple):
+    """A kernel of two axes as a sum of products: across lines and along them, a row a term."""
+
+    across: NDArray[np.float64]
+    along: NDArray[np.float64]
+
+
+class Kernel:
+    """Real weights as they are correlated, with what was found out about them."""
+
+    def __init__(self, weights: NDArray[np.float64]) -> None:
+        self.weights = weights
+        self.has_zeros = not weights.all()
+        self.absolute_sum = float(np.abs(weights).sum())
+        self.is_whole = bool((weights == np.rint(weights)).all())
+        self.axes = tuple(axis for axis, size in enumerate(weights.shape) if size > 1)
+        self._in_float32 = weights.astype(np.float32)
+        self._spectra: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
+
+    def in_dtype(self, dtype: str) -> NDArray[Any]:
+        """The weights as numbers of that dtype."""
+        return self._in_float32 if dtype == "float32" else self.weights
+
+    def spectrum(self, dtype: str, block: tuple[int, ...]) -> NDArray[Any]:
+        """Transform along the axes with several taps; the last few block shapes are remembered."""
+        key = (dtype, block)
+        found = self._spectra.get(key)
+        if found is None:
+            found = spectrum(np.squeeze(self.in_dtype(dtype), self._single_axes), block)
+            if len(self._spectra) >= _REMEMBERED_SPECTRA:
+                self._spectra.pop(next(iter(list(self._spectra))), None)  # another thread may have been here
+            self._spectra[key] = found
+        return found
+
+    @property
+    def _single_axes(self) -> tuple[int, ...]:
+        return tuple(axis for axis in range(self.weights.ndim) if axis not in self.axes)
+
+    @cached_property
+    def vectors(self) -> tuple[NDArray[np.float64], ...] | None:
+        """A vector for each of `axes` whose product the kernel is, or None."""
+        rest = np.squeeze(self.weights, self._single_axes)
+        vectors = []
+        while rest.ndim > 1:
+            by_first = rest.reshape(len(rest), -1)
+            first, other = divmod(int(np.abs(rest).argmax()), by_first.shape[1])
+            vector = by_first[:, other]
+            if self.is_whole:  # then the other vectors are whole, too, and products exact
+                vector = vector / max(math.gcd(*map(int, vector)), 1)
+            rest_of_it = rest[first] / vector[first] if vector[first] else rest[first]
+            if np.abs(np.multiply.outer(vector, rest_of_it) - rest).max() > 1e-15 * np.abs(rest).max():
+                return None
+            vectors.append(vector)
+            rest = rest_of_it
+        return (*vectors, rest)
+
+    def factors(self, dtype: str) -> Factors:
+        """The fewest products whose sum a kernel of two axes is, to the precision of the dtype, by SVD."""
+        if self.vectors is not None:
+            return Factors(self.vectors[0][None], self.vectors[1][None])
+        left, sizes, right = self._decomposed
+        terms = max(int((sizes > sizes[0] * np.finfo(dtype).eps).sum()), 1)
+        return Factors((left[:, :terms] * sizes[:terms]).T.copy(), right[:terms])
+
+    @cached_property
+    def _decomposed(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        left, sizes, right = np.linalg.svd(np.squeeze(self.weights, self._single_axes), full_matrices=False)
+        return left, sizes, right
+
+
+def as_kernel(weights: NDArray[Any], shape: tuple[int, ...], *, is_convolution: bool) -> Kernel:
+    """The kernel of these weights; the same object for the same weights, while it is remembered."""
+    make = _kernel if weights.size <= _LARGEST_REMEMBERED else _kernel.__wrapped__
+    return make(weights.tobytes(), weights.dtype.char, shape, is_convolution)
+
+
+@lru_cache(maxsize=32)
+def _kernel(data: bytes, dtype: str, shape: tuple[int, ...], is_convolution: bool) -> Kernel:
+    weights = np.frombuffer(data, dtype).astype(np.float64).reshape(shape)
+    return Kernel(np.flip(weights).copy() if is_convolution else weights)
+
+
+def run(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How, dtype: str) -> None:
+    """Convolve a real array into another that shares no memory with it.
+
+    Raises
+    ------
+    ValueError
+        If passes are asked for and the kernel is no product, and of two axes no short sum of products.
+    """
+    method = choose(source, kernel, out, how, dtype)
+    if method == "separable" and len(kernel.axes) > 1:
+        is_done = _run_in_passes(source, kernel, out, cval, how, dtype)
+    elif method == "fft" and kernel.axes:
+        is_done = _run_by_transforms(source, kernel, out, cval, how, dtype)
+    else:
+        is_done = _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=False)
+    if not is_done:
+        _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=kernel.has_zeros)
+
+
+def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
+    """The method asked for, or the fastest."""
+    if how.method != "auto":
+        return how.method
+    size = kernel.weights.size
+    if how.precision == "float64" or size < _SMALLEST_FACTORED:
+        return "direct"
+    is_exact = kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
+    if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
+        factors = kernel.factors(dtype)
+        is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
+        if is_worth_it and (kernel.vectors is not None or not is_exact):
+            return "separable"
+    elif len(kernel.axes) > 1 and kernel.vectors is not None:
+        return "separable"
+    sides = tuple(source.shape[axis] for axis in kernel.axes)
+    elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
+    each = CROSSOVERS[f"fft {dtype}"] * (1 if len(sides) == 2 else CROSSOVERS["fft other axes"])
+    transforms = CROSSOVERS["fft call"] + elements * each
+    is_worth_it = transforms < math.prod(sides) * size
+    return "fft" if is_worth_it and not is_exact else "direct"
+
+
+def _run_directly(
+    source: NDArray[Any],
+    kernel: Kernel,
+    out: NDArray[Any],
+    cval: float,
+    how: How,
+    dtype: str,
+    *,
+    skip_zeros: bool,
+) -> bool:
+    """Sum over all taps; False if something is not finite and must not pass weights of 0."""
+    is_finite = correlate_lines(
+        source,
+        kernel.in_dtype(dtype),
+        out,
+        *how.placed,
+        cval,
+        casting=how.casting,
+        fused=how.precision != "float64",
+        skip_zeros=skip_zeros,
+    )
+    return is_finite or not kernel.has_zeros
+
+
+def _run_in_passes(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How, dtype: str
+) -> bool:
+    """One pass along each axis, the last two together; False if something is not finite."""
+    shape = how.placed.shape
+    if len(kernel.axes) == 2:
+        factors = kernel.factors(dtype)
+        if factors.across.size + factors.along.size > kernel.weights.size:
+            raise ValueError(
+                f"method='separable' wants weights that are a product or a short sum of products (got "
+                f"{len(factors.across)} terms for shape {shape}); take 'direct' or 'fft'"
+            )
+    elif kernel.vectors is None:
+        raise ValueError(
+            f"method='separable' wants weights that are a product of vectors along {len(kernel.axes)} axes (got "
+            f"others, of shape {shape}); take 'direct' or 'fft'"
+        )
+    else:
+        factors = Factors(kernel.vectors[-2][None], kernel.vectors[-1][None])
+        for axis, vector in zip(kernel.axes[:-2], kernel.vectors[:-2], strict=True):
+            passed = np.empty(source.shape, dtype)
+            if not correlate_lines(source, vector.astype(dtype), passed, *_along(how.placed, (axis,)), cval):
+                return False
+            source, cval = passed, cval * float(vector.sum())
+    across, along = factors.across.astype(dtype), factors.along.astype(dtype)
+    placed = _along(how.placed, kernel.axes[-2:])
+    return correlate_lines(source, across, out, *placed, cval, casting=how.casting, line_weights=along)
+
+
+def _along(placed: Placement, axes: tuple[int, ...]) -> Placement:
+    """The same for a kernel along these axes only."""
+    shape = tuple(size if axis in axes else 1 for axis, size in enumerate(placed.shape))
+    before = tuple(taps if axis in axes else 0 for axis, taps in enumerate(placed.before))
+    return placed._replace(shape=shape, before=before)
+
+
+def _run_by_transforms(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How, dtype: str
+) -> bool:
+    """Transform blocks of all axes with several taps; False if something is not finite."""
+    axes = kernel.axes
+    shape, modes, before = how.placed
+    taps, starts = tuple(shape[axis] for axis in axes), tuple(before[axis] for axis in axes)
+    borders = tuple(modes[axis] for axis in axes)
+    transform = partial(kernel.spectrum, dtype)
+    is_converted = out.dtype.kind in "iu"
+    sums = np.empty(out.shape, dtype) if is_converted else out
+    stack, sums_stack = (np.moveaxis(array, axes, range(-len(axes), 0)) for array in (source, sums))
+    for at in np.ndindex(stack.shape[: -len(axes)]):
+        arguments = (stack[at], transform, taps, sums_stack[at], borders, starts, cval, dtype)
+        if not correlate_blocks(*arguments):
+            return False
+    if is_converted:
+        one = (1,) * out.ndim
+        correlate_lines(
+            sums, np.ones(one, dtype), out, one, how.placed.modes, (0,) * out.ndim, 0.0, casting=how.casting
+        )
+    return True

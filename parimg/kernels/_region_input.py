@@ -1,0 +1,152 @@
+"""What users give a region search: checked, with messages that name it, and laid out as kernels want it.
+
+Called by `regions.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from parimg.kernels._region_norms import lay_out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from numpy.typing import ArrayLike, NDArray
+
+Box = tuple[int, int, int, int]
+
+# Queries this near to unit length are taken as they are: float32 rounding does more.
+_UNIT_TOLERANCE = 1e-6
+# Bytes of a cache line, and of the widest vector.
+ALIGNMENT = 64
+
+
+def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> NDArray[Any]:
+    """Empty, and beginning where a cache line does: searches load whole lines."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -address(memory) % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def checked_map(feature_map: ArrayLike) -> NDArray[Any]:
+    cells = np.asarray(feature_map)
+    if cells.dtype.kind not in "uif":
+        raise TypeError(f"feature_map must hold real numbers (got dtype {cells.dtype})")
+    if cells.ndim != 3 or cells.size == 0:
+        raise ValueError(
+            f"feature_map must have shape (channels, height, width), each at least 1 (got {cells.shape})"
+        )
+    return cells
+
+
+def channels_last(cells: NDArray[Any]) -> NDArray[Any]:
+    """A copy of shape (height, width, channels): float32 if that holds every value, else float64."""
+    channels, height, width = cells.shape
+    if cells.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            single = cells.astype(np.float32)
+        fits = np.can_cast(cells.dtype, np.float32) or np.array_equal(single, cells, equal_nan=True)
+        cells = single if fits else cells.astype(np.float64)
+    source = np.ascontiguousarray(cells).reshape(channels, height * width)
+    target = aligned((height * width, channels), cells.dtype)
+    lay_out(source, target)
+    return target.reshape(height, width, channels)
+
+
+def not_finite(name: str, values: NDArray[Any]) -> ValueError:
+    wrong = np.argwhere(~np.isfinite(values))
+    if len(wrong) == 0:
+        return ValueError(f"{name} must hold values whose squares are finite (got {np.abs(values).max():g})")
+    place = tuple(wrong[0].tolist())
+    return ValueError(f"{name} must hold finite values only (got {values[place]} at {place})")
+
+
+def checked_box(box: Sequence[int], height: int, width: int) -> Box:
+    try:
+        y1, x1, y2, x2 = (operator.index(edge) for edge in box)
+    except ValueError:
+        raise ValueError(f"box must be (y1, x1, y2, x2) (got {box!r})") from None
+    if not (0 <= y1 < y2 <= height and 0 <= x1 < x2 <= width):
+        raise ValueError(f"box must be (y1, x1, y2, x2), not empty, within {height} x {width} cells (got {box!r})")
+    return y1, x1, y2, x2
+
+
+def checked_size(size: tuple[int, int]) -> tuple[int, int]:
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        raise ValueError(f"image_size must be (height, width) in pixels (got {size!r})") from None
+    if height < 1 or width < 1:
+        raise ValueError(f"image_size must be at least 1 x 1 (got {size!r})")
+    return height, width
+
+
+def checked_query(query: ArrayLike, channels: int) -> NDArray[np.float64]:
+    vector = np.asarray(query)
+    if vector.dtype.kind not in "uif":
+        raise TypeError(f"query must hold real numbers (got dtype {vector.dtype})")
+    if vector.shape != (channels,):
+        raise ValueError(f"query must have shape ({channels},), one value a channel (got {vector.shape})")
+    vector = np.array(vector, np.float64)
+    squared = float(vector @ vector)
+    if abs(squared - 1) <= _UNIT_TOLERANCE:
+        return vector
+    largest = float(np.abs(vector).max())
+    if not math.isfinite(largest):
+        raise not_finite("query", vector)
+    if largest == 0:
+        raise ValueError("query must have a direction (got zeros only)")
+    vector /= largest
+    unit: NDArray[np.float64] = vector / math.sqrt(float(vector @ vector))
+    return unit
+
+
+def checked_ratios(aspect_ratio: float | Sequence[float | None] | None, queries: int) -> NDArray[np.float64]:
+    """One a query; 0 stands for None."""
+    if aspect_ratio is None or isinstance(aspect_ratio, (int, float, np.number)):
+        given: Sequence[float | None] = [aspect_ratio] * queries
+    else:
+        given = list(aspect_ratio)
+    if len(given) != queries:
+        raise ValueError(f"aspect_ratio must be one, or one for each of {queries} queries (got {len(given)})")
+    for ratio in given:
+        if ratio is not None and not 0 < ratio < math.inf:
+            raise ValueError(f"aspect_ratio must be positive and finite, or None (got {ratio!r})")
+    return np.array([0.0 if ratio is None else ratio for ratio in given], np.float64)
+
+
+class Options(NamedTuple):
+    low: float
+    high: float
+    step: int
+    min_size: int
+    refine: bool
+    exact: bool
+    top_k: int
+
+
+# What is asked for is mostly what was asked for before.
+@functools.lru_cache(maxsize=64, typed=True)
+def checked_options(
+    aspect_range: tuple[float, float], step: int, min_size: int, refine: bool, top_k: int, exact: bool
+) -> Options:
+    low, high = (float(end) for end in aspect_range)
+    if not low < high:
+        raise ValueError(f"aspect_range must be two numbers, the lower one first (got {aspect_range!r})")
+    whole = {"step": operator.index(step), "min_size": operator.index(min_size), "top_k": operator.index(top_k)}
+    for name, value in whole.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1 (got {value})")
+    return Options(low, high, whole["step"], whole["min_size"], bool(refine), bool(exact), whole["top_k"])

@@ -1,0 +1,336 @@
+"""Convolution and correlation of arrays of any dimension, with the arguments of `scipy.ndimage`'s.
+
+Arrays in, arrays out: no I/O, no cluster, one thread, and the GIL is free while sums are taken. Tasks and users
+call this; `_convolution_lines.py` and its neighbours hold the ways a convolution is done.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from parimg.kernels._convolution_arguments import output_array, placement
+from parimg.kernels._convolution_lines import prepare_lines
+from parimg.kernels._convolution_loops import ROUND, SATURATE, TRUNCATE
+from parimg.kernels._convolution_methods import How, as_kernel, choose, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    from parimg.kernels._convolution_arguments import Axes, Mode, Origin
+    from parimg.kernels._convolution_lines import PreparedLines
+    from parimg.kernels._convolution_methods import Kernel
+
+Method = Literal["auto", "direct", "separable", "fft"]
+Casting = Literal["truncate", "round", "saturate"]
+Precision = Literal["float32", "float64"]
+
+_METHODS: tuple[str, ...] = get_args(Method)
+_PRECISIONS: tuple[str | None, ...] = (None, *get_args(Precision))
+_CASTINGS = {"truncate": TRUNCATE, "round": ROUND, "saturate": SATURATE}
+_COMPUTED = frozenset(map(np.dtype, ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8", "c8", "c16")))
+_KEEPS_FLOAT32 = frozenset(map(np.dtype, ("i1", "u1", "i2", "u2", "f4")))
+# Calls of more are not remembered: they take so long that it would not show.
+_REMEMBERED_TAPS, _REMEMBERED_SIZE = 2**10, 2**20
+_FLOAT32_EXACT = 2**24  # integers below it are float32
+
+
+def convolve(
+    input: ArrayLike,  # noqa: A002 - SciPy's name
+    weights: ArrayLike,
+    output: NDArray[Any] | DTypeLike | None = None,
+    mode: Mode = "reflect",
+    cval: complex = 0.0,
+    origin: Origin = 0,
+    *,
+    axes: Axes = None,
+    method: Method = "auto",
+    precision: Precision | None = None,
+    casting: Casting = "truncate",
+) -> NDArray[Any]:
+    """Convolve an array with a kernel.
+
+    Parameters
+    ----------
+    input : array_like
+        Of any dimension and of integers, bools, real or complex floats; read-only or not, contiguous or not.
+    weights : array_like
+        The kernel, with one axis for each axis of `input`, or for each of `axes`, in their order in `input`.
+    output : ndarray or dtype, optional
+        The array that takes the result, which may be `input` itself, or the dtype of a new one; by default that
+        of `input`, complex if `input` or `weights` are.
+    mode : str or sequence of str, default "reflect"
+        What lies beyond the borders: ``"reflect"`` (``d c b a | a b c d | d c b a``), ``"constant"`` (`cval`),
+        ``"nearest"`` (``a a a a | a b c d | d d d d``), ``"mirror"`` (``d c b | a b c d | c b a``) or ``"wrap"``
+        (``a b c d | a b c d | a b c d``); also by the names ``"grid-mirror"``, ``"grid-constant"`` and
+        ``"grid-wrap"``. One for all axes, or one for each.
+    cval : number, default 0
+        Value beyond the borders in mode ``"constant"``.
+    origin : int or sequence of int, default 0
+        Moves the kernel's centre, which is element ``size // 2``. One for all axes, or one for each.
+    axes : int or sequence of int, optional
+        Axes along which to convolve, the others being a stack. `mode` and `origin` then follow its order.
+    method : {"auto", "direct", "separable", "fft"}
+        How: the sum over all taps; passes along one axis after the other, for kernels that are a product or a
+        short sum of products; overlap-add of Fourier transforms. ``"auto"`` takes the fastest.
+    precision : {"float32", "float64"}, optional
+        Of the arithmetic. By default float32 for bools, integers up to 16 bits and floats up to float32, except
+        where an integer result of whole-number weights would not be exact; float64 for all else. If
+        ``"float64"`` is asked for, ``"auto"`` is ``"direct"``, and the result is SciPy's to the last bit.
+    casting : {"truncate", "round", "saturate"}
+        How sums become integers: without their fraction, as SciPy; the nearest, ties to even; the nearest
+        within the range of the dtype, NaN as 0. The first two wrap around beyond that range.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `input`.
+
+    Raises
+    ------
+    RuntimeError
+        If the shape of `weights` or `output` does not fit, or `mode` is unknown or of the wrong length.
+    ValueError
+        If `origin` lies beyond the kernel, `axes` are out of range or repeated, `output` is read-only, a choice is
+        unknown, or ``method="separable"`` is asked for a kernel that is no short sum of products.
+    TypeError
+        If something holds no numbers, `cval` is complex for a real `input`, or `output` is real for a complex one.
+
+    Notes
+    -----
+    Same call as ``scipy.ndimage.convolve``; `docs/convolution.md` lists what differs. The methods differ from each
+    other by rounding: up to about 1e-6 of the largest sum in float32, 1e-15 in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.array([[0, 0, 0, 0], [0, 9, 0, 0], [0, 0, 0, 0]], np.uint8)
+    >>> convolve(image, [[0, 0, 1], [0, 2, 0], [3, 0, 0]])
+    array([[ 0,  0,  9,  0],
+           [ 0, 18,  0,  0],
+           [27,  0,  0,  0]], dtype=uint8)
+    """
+    return _filter(
+        input, weights, output, mode, cval, origin, axes, method, precision, casting, is_convolution=True
+    )
+
+
+def correlate(
+    input: ArrayLike,  # noqa: A002 - SciPy's name
+    weights: ArrayLike,
+    output: NDArray[Any] | DTypeLike | None = None,
+    mode: Mode = "reflect",
+    cval: complex = 0.0,
+    origin: Origin = 0,
+    *,
+    axes: Axes = None,
+    method: Method = "auto",
+    precision: Precision | None = None,
+    casting: Casting = "truncate",
+) -> NDArray[Any]:
+    """Correlate an array with a kernel: `convolve` without turning the kernel round.
+
+    Parameters
+    ----------
+    input, weights, output, mode, cval, origin, axes, method, precision, casting
+        See `convolve`. Complex weights are conjugated.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `input`.
+
+    Raises
+    ------
+    RuntimeError, ValueError, TypeError
+        See `convolve`.
+
+    Notes
+    -----
+    Same call as ``scipy.ndimage.correlate``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> correlate(np.array([1.0, 2.0, 4.0, 8.0]), [-1, 0, 1], mode="nearest")
+    array([1., 3., 6., 4.])
+    """
+    return _filter(
+        input, weights, output, mode, cval, origin, axes, method, precision, casting, is_convolution=False
+    )
+
+
+def _filter(
+    given: ArrayLike,
+    weights: ArrayLike,
+    output: NDArray[Any] | DTypeLike | None,
+    mode: Mode,
+    cval: complex,
+    origin: Origin,
+    axes: Axes,
+    method: Method,
+    precision: Precision | None,
+    casting: Casting,
+    *,
+    is_convolution: bool,
+) -> NDArray[Any]:
+    if (
+        type(given) is np.ndarray
+        and type(weights) is np.ndarray
+        and weights.size <= _REMEMBERED_TAPS
+        and given.size <= _REMEMBERED_SIZE
+        and (output is None or type(output) is type)
+    ):
+        # Working out what is to be done takes longer than a small image: it is remembered.
+        kinds = (given.shape, given.strides, given.dtype, weights.shape, weights.dtype, weights.tobytes())
+        choices = (method, precision, casting, is_convolution)
+        try:
+            known: Any = (output, mode, origin, axes, choices, type(cval))
+            prepared = _prepared(*kinds, *known)
+        except TypeError:  # a list among them, or a mistake, which is told below
+            prepared = None
+        if prepared is not None:
+            out = np.empty(given.shape, prepared.dtype)
+            if prepared.lines.run(given, out, float(cval.real)) or not prepared.has_zeros:
+                return out
+    if method not in _METHODS or precision not in _PRECISIONS or casting not in _CASTINGS:
+        _refuse_choice(method, precision, casting)
+    source, kernel = _numbers(given, "input"), _numbers(weights, "weights")
+    is_complex = source.dtype.kind == "c" or kernel.dtype.kind == "c"
+    placed = placement(source.ndim, kernel.shape, mode, origin, axes, is_convolution=is_convolution)
+    out = output_array(output, source.shape, _default_dtype(given, source, is_complex=is_complex), is_complex)
+    if not source.size:
+        return out
+    how = How(placed, method, precision, _CASTINGS[casting], is_convolution)
+    target = out
+    if not _is_plain(out) or (output is not None and np.may_share_memory(source, out)):
+        target = np.empty(out.shape, _computed_dtype(out.dtype))
+    if is_complex:
+        _filter_parts(source, kernel, target, cval, how)
+    else:
+        if isinstance(cval, complex | np.complexfloating):
+            raise TypeError(f"cval must be real for real input and weights (got {cval!r})")
+        _filter_real(source, kernel, target, float(cval), how)
+    if target is not out:
+        out[...] = np.trunc(target) if out.dtype.kind == "b" else target
+    return out
+
+
+class _Prepared(NamedTuple):
+    """A direct sum into a new array."""
+
+    lines: PreparedLines
+    dtype: np.dtype[Any]
+    has_zeros: bool
+
+
+@lru_cache(maxsize=128)
+def _prepared(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: np.dtype[Any],
+    weights_shape: tuple[int, ...],
+    weights_dtype: np.dtype[Any],
+    weights: bytes,
+    output: type | None,
+    mode: Mode,
+    origin: Origin,
+    axes: Axes,
+    choices: tuple[str, str | None, str, bool],
+    cval_type: type,
+) -> _Prepared | None:
+    """What a call with such arguments does, if that is a direct sum of real numbers without conversions."""
+    method, precision, casting, is_convolution = choices
+    out_dtype = dtype if output is None else np.dtype(output)
+    is_real = all(kind in _COMPUTED and kind.kind != "c" for kind in (dtype, weights_dtype, out_dtype))
+    is_known = method in _METHODS and precision in _PRECISIONS and casting in _CASTINGS
+    is_whole = all(stride % dtype.itemsize == 0 for stride in strides)
+    if not (is_real and is_known and is_whole and 0 not in shape and cval_type in {int, float}):
+        return None
+    placed = placement(len(shape), weights_shape, mode, origin, axes, is_convolution=is_convolution)
+    how = How(placed, method, precision, _CASTINGS[casting], is_convolution)
+    kernel = as_kernel(np.frombuffer(weights, weights_dtype), placed.shape, is_convolution=is_convolution)
+    source = np.lib.stride_tricks.as_strided(np.empty(0, dtype), shape, strides)  # only looked at
+    out = np.empty(shape, out_dtype)
+    arithmetic = _arithmetic(dtype, kernel, out_dtype, precision)
+    if choose(source, kernel, out, how, arithmetic) != "direct":
+        return None
+    in_dtype, fused = kernel.in_dtype(arithmetic), precision != "float64"
+    lines = prepare_lines(source, in_dtype, out, placed, casting=how.casting, fused=fused)
+    return _Prepared(lines, out_dtype, kernel.has_zeros)
+
+
+def _filter_real(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any], cval: float, how: How) -> None:
+    kernel = as_kernel(weights, how.placed.shape, is_convolution=how.is_convolution)
+    run(source, kernel, out, cval, how, _arithmetic(source.dtype, kernel, out.dtype, how.precision))
+
+
+def _filter_parts(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any], cval: complex, how: How) -> None:
+    """Combine the real and imaginary parts."""
+    if weights.dtype.kind == "c" and not how.is_convolution:
+        weights = weights.conj()
+    if source.dtype.kind != "c" and isinstance(cval, complex | np.complexfloating):
+        raise TypeError(f"cval must be real for real input (got {cval!r})")
+    _filter_real(source.real, weights.real, out.real, float(np.real(cval)), how)
+    if source.dtype.kind == "c":
+        _filter_real(source.imag, weights.real, out.imag, float(np.imag(cval)), how)
+    else:
+        out.imag = 0
+    if weights.dtype.kind == "c":
+        part = np.empty(out.shape, out.real.dtype)
+        _filter_real(source.real, weights.imag, part, float(np.real(cval)), how)
+        out.imag += part
+        if source.dtype.kind == "c":
+            _filter_real(source.imag, weights.imag, part, float(np.imag(cval)), how)
+            out.real -= part
+
+
+def _arithmetic(source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], precision: str | None) -> str:
+    if precision is not None:
+        return precision
+    if source not in _KEEPS_FLOAT32:
+        return "float64"
+    if source.kind in "iu" and out.kind in "iu" and kernel.is_whole:
+        largest = np.iinfo(source).max + 1
+        return "float32" if kernel.absolute_sum * largest < _FLOAT32_EXACT else "float64"
+    return "float32"
+
+
+def _numbers(given: ArrayLike, name: str) -> NDArray[Any]:
+    """An array in one of the dtypes that are computed with: what is given, where it is already."""
+    array = np.asarray(given)
+    if array.dtype in _COMPUTED:
+        return array
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must hold numbers (got {array.dtype})")
+    return array.view(np.uint8) if array.dtype.kind == "b" else array.astype(_computed_dtype(array.dtype))
+
+
+def _computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that stands for another, in native byte order."""
+    native = dtype.newbyteorder("=")
+    if native in _COMPUTED:
+        return native
+    return np.dtype({"f2": "f4", "b1": "f8"}.get(native.str[1:], "c16" if native.kind == "c" else "f8"))
+
+
+def _default_dtype(given: ArrayLike, source: NDArray[Any], *, is_complex: bool) -> np.dtype[Any]:
+    dtype = np.asarray(given).dtype.newbyteorder("=") if source is not given else source.dtype
+    return np.promote_types(dtype, np.complex64) if is_complex else dtype
+
+
+def _is_plain(out: NDArray[Any]) -> bool:
+    """Whether results can be written into an array as it is."""
+    return out.dtype in _COMPUTED and all(stride % out.itemsize == 0 for stride in out.strides)
+
+
+def _refuse_choice(method: str, precision: str | None, casting: str) -> None:
+    for name, value, allowed in (
+        ("method", method, _METHODS),
+        ("precision", precision, _PRECISIONS),
+        ("casting", casting, tuple(_CASTINGS)),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))} (got {value!r})")

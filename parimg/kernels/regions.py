@@ -1,0 +1,618 @@
+"""Find the region of a CNN feature map that is most like a query: integral images and region search.
+
+Arrays in, boxes and distances out; an index can be saved to one file and mapped from it. Tasks and users call
+this; `_region_search.py` holds the loop over indexes and queries, and the modules it names the inner loops.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from parimg.kernels import _region_maxima as maxima
+from parimg.kernels import _region_norms as norms
+from parimg.kernels._region_file import read_fields, write_fields
+from parimg.kernels._region_input import (
+    Box,
+    Options,
+    address,
+    aligned,
+    channels_last,
+    checked_box,
+    checked_map,
+    checked_options,
+    checked_query,
+    checked_ratios,
+    checked_size,
+    not_finite,
+)
+from parimg.kernels._region_integral import integral_image, region_descriptor
+from parimg.kernels._region_scan import PADDING
+from parimg.kernels._region_search import (
+    KIND,
+    MAX,
+    SUM_OF_DOUBLES,
+    SUM_OF_SINGLES,
+    prove_maxima,
+    search_doubles,
+    search_maxima,
+    search_singles,
+)
+from parimg.kernels._region_windows import KEY_BITS, LARGEST_SIDE, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "RegionIndex",
+    "RegionMatch",
+    "RegionMatches",
+    "check_search",
+    "integral_image",
+    "region_descriptor",
+    "search_indexes",
+]
+
+Pooling = Literal["sum", "max"]
+
+_SEARCHES = {SUM_OF_SINGLES: search_singles, SUM_OF_DOUBLES: search_doubles, MAX: search_maxima}
+# Sums need no bounds: comparing all windows is quicker.
+_PROOFS = {**_SEARCHES, MAX: prove_maxima}
+
+# An index takes at most this many times the memory of the float32 map.
+_LARGEST_INDEX = 3
+
+
+class RegionMatch(NamedTuple):
+    """One window of a feature map.
+
+    Attributes
+    ----------
+    box : tuple of int
+        ``(y1, x1, y2, x2)`` in cells of the map, half open, row first.
+    distance : float
+        Euclidean distance between the normalised descriptors of window and query, 0 to 2.
+    """
+
+    box: Box
+    distance: float
+
+
+class RegionMatches(list[RegionMatch]):
+    """The windows that a search found, best first: a list that also says how much work it was.
+
+    Attributes
+    ----------
+    evaluated : int
+        How many windows were compared with the query. With ``exact=True``, the sets of windows whose bound had to
+        be computed count as well.
+    """
+
+    evaluated: int
+
+    def __init__(self, matches: Iterable[RegionMatch] = (), evaluated: int = 0) -> None:
+        super().__init__(matches)
+        self.evaluated = evaluated
+
+
+class RegionIndex:
+    """A feature map prepared for region search: built once, searched many times.
+
+    Parameters
+    ----------
+    feature_map : array_like, shape (channels, height, width)
+        Finite real numbers; with ``pooling="max"`` none below 0. It is copied.
+    pooling : {"sum", "max"}
+        What makes a vector of a region. "sum" is the published simplification. "max" is the paper's approximate
+        max-pooling: values are rounded to nine levels, 0 to 8 eighths of their channel's largest, and pooled as
+        ``sum(level ** alpha) ** (1 / alpha)``.
+    alpha : int, default 10
+        The exponent for "max"; unused for "sum".
+    store_norms : bool, default True
+        With "sum", compute the norms of all windows now. False is quicker for a map that is searched once: each
+        search computes the norms of the windows that count.
+    image_size : (int, int), optional
+        Height and width in pixels of the image that the map was made from, for `in_pixels`. It is saved, too.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        ``(channels, height, width)``.
+    pooling, alpha, image_size
+        As given.
+    nbytes : int
+        Memory of the arrays: at most three times the float32 map's.
+
+    Raises
+    ------
+    TypeError
+        When the map does not hold real numbers.
+    ValueError
+        When the map has another number of dimensions, an empty one, more than 32767 rows or columns, a NaN or
+        infinite value, or a negative one with ``pooling="max"``; when `pooling` is none of the above; when `alpha`
+        is below 1 or so large that the powers of the levels could overflow int64 when added up.
+
+    Notes
+    -----
+    For "sum" the map is kept as float32, or as float64 where its values need that, with the inverse norm of
+    every window beside it: ``height**2 * width**2`` bytes. Where that would exceed the limit, for maps with more
+    than about eight cells a channel, norms are computed in each search for the windows that count.
+
+    For "max" the sums of powers are kept as int64, exactly, twice the float32 map. Rounding to levels moves a
+    pooled value by at most a sixteenth of the channel's largest. A sum of powers is larger than the maximum's by
+    at most the number n of cells: pooled values are too large by a factor of at most ``n ** (1 / alpha)``, and
+    directions suffer less, since that happens to most channels.
+
+    References
+    ----------
+    G. Tolias, R. Sicre, H. Jégou, "Particular object retrieval with integral max-pooling of CNN activations",
+    ICLR 2016. The published simplification sums, and searches all windows of an aspect ratio.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> feature_map = np.zeros((2, 4, 6))
+    >>> feature_map[0] = 1
+    >>> feature_map[1, 1:3, 2:4] = 5
+    >>> index = RegionIndex(feature_map)
+    >>> [(match.box, round(match.distance, 3)) for match in index.search([1, 4], aspect_ratio=1.0, top_k=2)]
+    [((1, 2, 2, 3), 0.048), ((1, 3, 2, 4), 0.048)]
+    """
+
+    __slots__ = ("_exact", "_main", "_side", "_table", "_total", "_totals", "alpha", "image_size", "pooling")
+
+    def __init__(
+        self,
+        feature_map: ArrayLike,
+        pooling: Pooling = "sum",
+        alpha: int = 10,
+        *,
+        store_norms: bool = True,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        if pooling not in ("sum", "max"):
+            raise ValueError(f"pooling must be 'sum' or 'max' (got {pooling!r})")
+        self.pooling: Pooling = pooling
+        self.alpha = operator.index(alpha)
+        self.image_size = None if image_size is None else checked_size(image_size)
+        given = checked_map(feature_map)
+        if max(given.shape[1:]) > LARGEST_SIDE:
+            raise ValueError(f"feature_map must have at most {LARGEST_SIDE} rows and columns (got {given.shape})")
+        cells = channels_last(given)
+        if pooling == "sum":
+            self._build_sums(cells, store_norms=store_norms)
+        else:
+            self._build_maxima(cells)
+        self._finish()
+
+    def _build_sums(self, cells: NDArray[Any], *, store_norms: bool) -> None:
+        height, width, channels = cells.shape
+        flat = cells.reshape(-1, channels)
+        self._total = norms.total_length(flat)
+        if not math.isfinite(self._total):
+            raise not_finite("feature_map", cells.transpose(2, 0, 1))
+        self._exact = norms.is_exact(flat, self._total)
+        windows = height * (height + 1) // 2 * norms.strip_size(width)
+        fits = cells.nbytes + 4 * (windows + PADDING) <= _LARGEST_INDEX * 4 * cells.size
+        inverse = np.zeros(windows + PADDING if store_norms and fits else 0, np.float32)
+        if len(inverse):
+            floor = norms.norm_floor(cells.shape, self._total, self._exact)
+            norms.fill_inverse_norms(cells, self._total, floor, inverse)
+        self._main, self._side = cells, inverse
+
+    def _build_maxima(self, cells: NDArray[Any]) -> None:
+        height, width, channels = cells.shape
+        most = maxima.LEVELS**self.alpha * height * width if self.alpha >= 1 else 0
+        if not 0 < most < 2**63:
+            raise ValueError(
+                f"alpha must be at least 1, and 8**alpha x {height} x {width} below 2**63 (got {self.alpha})"
+            )
+        flat = cells.reshape(-1, channels)
+        if not math.isfinite(norms.total_length(flat)):
+            raise not_finite("feature_map", cells.transpose(2, 0, 1))
+        largest = np.empty(channels, cells.dtype)
+        smallest = maxima.largest_of_channels(flat, largest)
+        if smallest < 0:
+            raise ValueError(f"feature_map must not be negative for pooling='max' (got {smallest:g}); use 'sum'")
+        self._main = aligned(cells.shape, np.int64)
+        powers = np.arange(maxima.LEVELS + 1) ** self.alpha
+        maxima.fill_power_integral(cells, largest, powers, self._main)
+        top = float(largest.max())
+        self._side = (largest / (top if top > 0 else 1.0)).astype(np.float32)
+        self._total, self._exact = top, True
+
+    def _finish(self) -> None:
+        """Describe the arrays to the compiled search; they never change again."""
+        for array in (self._main, self._side):
+            array.flags.writeable = False
+        height, width, channels = self._main.shape
+        kind = MAX if self.pooling == "max" else SUM_OF_SINGLES if self._main.itemsize == 4 else SUM_OF_DOUBLES
+        addresses = address(self._main), address(self._side)
+        row = (kind, channels, height, width, *addresses, len(self._side), self._exact, self.alpha)
+        self._table = np.array([row], np.int64)
+        self._totals = np.array([self._total])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, channels = self._main.shape
+        return channels, height, width
+
+    @property
+    def nbytes(self) -> int:
+        return self._main.nbytes + self._side.nbytes
+
+    def __repr__(self) -> str:
+        alpha = f", alpha={self.alpha}" if self.pooling == "max" else ""
+        return f"<RegionIndex of {self.shape}, pooling={self.pooling!r}{alpha}, {self.nbytes} bytes>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("_table", "_totals")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._check_arrays()
+        self._finish()
+
+    def descriptor(self, box: Sequence[int]) -> NDArray[np.float64]:
+        """Pool a region and normalise, as the search does for each window.
+
+        Parameters
+        ----------
+        box : sequence of four int
+            ``(y1, x1, y2, x2)``, half open.
+
+        Returns
+        -------
+        ndarray of float64, shape (channels,)
+            Of unit length; zeros where the region holds only zeros.
+
+        Raises
+        ------
+        ValueError
+            When the box is empty or leaves the map.
+        """
+        _, height, width = self.shape
+        y1, x1, y2, x2 = checked_box(box, height, width)
+        if self.pooling == "max":
+            pooled = maxima.pool(self._main, self._side, self.alpha, pack(y1, x1, y2, x2))
+        else:
+            pooled = self._main[y1:y2, x1:x2].sum((0, 1), dtype=np.float64)
+        norm = math.sqrt(np.sum(pooled * pooled))
+        return pooled / norm if norm > 0 else np.zeros_like(pooled)
+
+    def in_pixels(self, box: Sequence[int]) -> Box:
+        """The pixels that a box of cells stands on, without what the network saw around them.
+
+        Parameters
+        ----------
+        box : sequence of four int
+            ``(y1, x1, y2, x2)`` in cells, half open.
+
+        Returns
+        -------
+        tuple of int
+            ``(y1, x1, y2, x2)`` in pixels, half open, rounded to the nearest edge.
+
+        Raises
+        ------
+        ValueError
+            When the box is empty or leaves the map, or the index was made without `image_size`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> RegionIndex(np.ones((1, 4, 6)), image_size=(128, 190)).in_pixels((1, 0, 2, 3))
+        (32, 0, 64, 95)
+        """
+        if self.image_size is None:
+            raise ValueError(
+                "boxes in pixels need the image's size: make the index with image_size=(height, width)"
+            )
+        _, rows, columns = self.shape
+        y1, x1, y2, x2 = checked_box(box, rows, columns)
+        height, width = self.image_size
+        return (
+            round(y1 * height / rows), round(x1 * width / columns),
+            round(y2 * height / rows), round(x2 * width / columns),
+        )  # fmt: skip
+
+    def search(
+        self,
+        query: ArrayLike,
+        aspect_ratio: float | None = None,
+        aspect_range: tuple[float, float] = (0.8, 1.2),
+        step: int = 1,
+        min_size: int = 1,
+        refine: bool = True,
+        top_k: int = 1,
+        *,
+        exact: bool = False,
+    ) -> RegionMatches:
+        """Find the windows whose descriptors are nearest to a query's.
+
+        Parameters
+        ----------
+        query : array_like, shape (channels,)
+            A descriptor. It is normalised, unless its length is 1 within float32 rounding.
+        aspect_ratio : float, optional
+            Height over width of the query. None allows every window.
+        aspect_range : tuple of float
+            A window counts when its height over its width, over `aspect_ratio`, lies strictly between these. The
+            published search has (0.8, 1.2), the paper (1 / 1.1, 1.1).
+        step : int, default 1
+            Distance of the grid lines, in cells, on which a window's edges lie; the map's far edges are lines,
+            too. 1 compares all windows. Where no window of the grid counts, 1 is used.
+        min_size : int, default 1
+            Smallest height and width.
+        refine : bool, default True
+            Move one or two edges of each of the best windows of the grid, by 3, 2 and then 1 cells, as long as
+            that brings it nearer; it still has to count. Does nothing for ``step=1``.
+        top_k : int, default 1
+            How many windows to return at most. Windows that refine to the same one are returned once.
+        exact : bool, default False
+            Return the best of all windows that count, whatever `step` and `refine`. For ``pooling="max"`` that is
+            proven by branch and bound; on sparse maps, as networks give them, it takes a fraction of the time of
+            ``step=1``, which has the same answer, and up to twice as long on dense noise. For "sum" all windows
+            are compared, as that is quicker.
+
+        Returns
+        -------
+        RegionMatches
+            A list of `RegionMatch`, nearest first, with the number of evaluated windows as an attribute. Of
+            windows at the same distance, the one with the lowest ``(y2, x2, y1, x1)`` comes first. Empty where no
+            window counts, or those that do hold only zeros, which have no direction.
+
+        Raises
+        ------
+        TypeError
+            When the query does not hold real numbers, or a whole number is asked for and something else comes.
+        ValueError
+            When the query has another shape, is NaN, infinite or zero; when another parameter is out of range.
+
+        Notes
+        -----
+        With ``pooling="sum"``, ``step=1`` the best window is the published function's on
+        ``integral_image(feature_map)``, also where windows tie or differ by float64 rounding.
+        """
+        vector = checked_query(query, self.shape[0])
+        ratios = checked_ratios(aspect_ratio, 1)
+        options = checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+        return _search(self._table, self._totals, vector[None], ratios, options)[0][0]
+
+    def search_many(
+        self,
+        queries: Iterable[ArrayLike],
+        aspect_ratio: float | Sequence[float | None] | None = None,
+        aspect_range: tuple[float, float] = (0.8, 1.2),
+        step: int = 1,
+        min_size: int = 1,
+        refine: bool = True,
+        top_k: int = 1,
+        *,
+        exact: bool = False,
+    ) -> list[RegionMatches]:
+        """Search for many queries in one compiled call.
+
+        Parameters
+        ----------
+        queries : iterable of array_like, each of shape (channels,)
+            Descriptors, for example an array of shape (queries, channels).
+        aspect_ratio : float, sequence of float or None, optional
+            One for all queries, or one for each.
+        aspect_range, step, min_size, refine, top_k, exact
+            As for `search`.
+
+        Returns
+        -------
+        list of RegionMatches
+            One for each query, as `search` returns it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `search`; ValueError also when the numbers of queries and aspect ratios differ.
+        """
+        vectors = [checked_query(query, self.shape[0]) for query in queries]
+        ratios = checked_ratios(aspect_ratio, len(vectors))
+        options = checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+        if not vectors:
+            return []
+        return _search(self._table, self._totals, np.stack(vectors), ratios, options)[0]
+
+    def save(self, file: str | os.PathLike[str] | BinaryIO) -> None:
+        """Write the index as one ``.npy`` file.
+
+        Parameters
+        ----------
+        file : path-like or binary file
+            A path is used as it is; the file appears under it once it is whole, and replaces one of that name;
+            who has that mapped keeps the old one.
+
+        Raises
+        ------
+        OSError
+            When the file cannot be written.
+        """
+        header = {
+            "pooling": np.asarray(self.pooling, "S3"),
+            "alpha": np.asarray(self.alpha, np.int32),
+            "exact": np.asarray(self._exact),
+            "total": np.asarray(self._total, np.float64),
+            "image_size": np.asarray(self.image_size or (0, 0), np.int64),
+        }
+        write_fields(file, {**header, "main": self._main, "side": self._side})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> RegionIndex:
+        """Read an index that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        mmap : bool, default True
+            Map the file into memory, read-only: it is shared by all processes that do so, and read as it is
+            needed. False reads it at once.
+
+        Returns
+        -------
+        RegionIndex
+
+        Raises
+        ------
+        OSError
+            When the file cannot be read.
+        ValueError
+            When it holds something else.
+        """
+        fields = read_fields(path, mmap=mmap)
+        index = cls.__new__(cls)
+        try:
+            height, width = fields["image_size"].tolist()
+            index.__setstate__(
+                {
+                    "pooling": "max" if fields["pooling"] == b"max" else "sum",
+                    "alpha": int(fields["alpha"]),
+                    "image_size": (height, width) if height else None,
+                    "_exact": bool(fields["exact"]),
+                    "_total": float(fields["total"]),
+                    "_main": fields["main"],
+                    "_side": fields["side"],
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{os.fspath(path)!r} is no index that RegionIndex.save wrote: {error}") from None
+        return index
+
+    def _check_arrays(self) -> None:
+        """Refuse arrays that do not belong together: compiled code would read beyond their end."""
+        kinds = {"max": ("int64",), "sum": ("float32", "float64")}[self.pooling]
+        height, width, channels = self._main.shape
+        if self.pooling == "max":
+            sizes: tuple[int, ...] = (channels,)
+        else:
+            sizes = (0, height * (height + 1) // 2 * norms.strip_size(width) + PADDING)
+        if self._main.dtype.name not in kinds or not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+            raise ValueError(f"it holds {self._main.dtype} of shape {self._main.shape} for {self.pooling!r}")
+        if self._side.dtype != np.float32 or self._side.shape not in {(size,) for size in sizes}:
+            raise ValueError(f"it holds {self._side.dtype} of shape {self._side.shape} beside {self._main.shape}")
+        if self.alpha < 1:
+            raise ValueError(f"its alpha is {self.alpha}")
+
+
+def check_search(
+    query: ArrayLike,
+    aspect_ratio: float | None = None,
+    aspect_range: tuple[float, float] = (0.8, 1.2),
+    step: int = 1,
+    min_size: int = 1,
+    refine: bool = True,
+    top_k: int = 1,
+    *,
+    exact: bool = False,
+) -> None:
+    """Raise what `RegionIndex.search` would raise, before there is an index.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `RegionIndex.search`, but for the number of channels.
+    """
+    checked_query(query, max(np.size(query), 1))
+    checked_ratios(aspect_ratio, 1)
+    checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+
+
+def search_indexes(
+    indexes: Iterable[RegionIndex],
+    query: ArrayLike,
+    aspect_ratio: float | None = None,
+    aspect_range: tuple[float, float] = (0.8, 1.2),
+    step: int = 1,
+    min_size: int = 1,
+    refine: bool = True,
+    top_k: int = 1,
+    *,
+    exact: bool = False,
+) -> list[RegionMatches]:
+    """Search many indexes for one query in one compiled call.
+
+    Parameters
+    ----------
+    indexes : iterable of RegionIndex
+        With as many channels each; maps of any size, poolings of either kind.
+    query, aspect_ratio, aspect_range, step, min_size, refine, top_k, exact
+        As for `RegionIndex.search`.
+
+    Returns
+    -------
+    list of RegionMatches
+        One for each index, as `RegionIndex.search` returns it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `RegionIndex.search`; ValueError also when an index has another number of channels than the query.
+    """
+    kept = list(indexes)
+    options = checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+    ratios = checked_ratios(aspect_ratio, 1)
+    if not kept:
+        return []
+    vector = checked_query(query, kept[0].shape[0])
+    for place, index in enumerate(kept):
+        if index.shape[0] != len(vector):
+            raise ValueError(f"indexes must all have {len(vector)} channels (got {index.shape[0]} at {place})")
+    table = np.concatenate([index._table for index in kept])  # noqa: SLF001  # its own module
+    totals = np.concatenate([index._totals for index in kept])  # noqa: SLF001
+    return [found[0] for found in _search(table, totals, vector[None], ratios, options)]
+
+
+def _search(
+    table: NDArray[np.int64],
+    totals: NDArray[np.float64],
+    queries: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    options: Options,
+) -> list[list[RegionMatches]]:
+    """For every index, for every query, the windows found."""
+    low, high, step, min_size, refine, exact, top_k = options
+    shape = (len(table), len(queries), top_k)
+    distance, keys, looked_at = np.empty(shape), np.empty(shape, np.int64), np.empty(shape[:2], np.int64)
+    for kind, rows in _by_kind(table):
+        search = _PROOFS[kind] if exact else _SEARCHES[kind]
+        step_of_kind = 1 if exact else step
+        out = distance[rows], keys[rows], looked_at[rows]
+        search(table[rows], totals[rows], queries, ratios, low, high, step_of_kind, min_size, refine, *out)
+        if not isinstance(rows, slice):
+            distance[rows], keys[rows], looked_at[rows] = out
+
+    def matches(keys: list[int], distances: list[float], evaluated: int) -> RegionMatches:
+        found = zip(keys, distances, strict=True)
+        return RegionMatches([RegionMatch(_unpack(key), far) for key, far in found if key >= 0], evaluated)
+
+    of_indexes = zip(keys.tolist(), distance.tolist(), looked_at.tolist(), strict=True)
+    return [[matches(*found) for found in zip(*of_index, strict=True)] for of_index in of_indexes]
+
+
+def _by_kind(table: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.int64]]]:
+    """The kinds of index there are, and where; mostly there is one, and nothing need be copied."""
+    kinds = table[:, KIND]
+    first = int(kinds[0])
+    if len(kinds) == 1 or (kinds == first).all():
+        yield first, slice(None)
+        return
+    for kind in np.unique(kinds).tolist():
+        yield kind, np.flatnonzero(kinds == kind)
+
+
+def _unpack(key: int) -> Box:
+    y2, x2, y1, x1 = (key >> shift * KEY_BITS & LARGEST_SIDE for shift in (3, 2, 1, 0))
+    return y1, x1, y2, x2

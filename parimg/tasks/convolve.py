@@ -1,0 +1,264 @@
+"""Convolve: each image convolved with a kernel, written as an image or returned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from parimg.errors import ImageError, TaskError
+from parimg.tasks.task import COLOR_MODES, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from parimg.decode import ColorMode
+    from parimg.tasks.image_files import ImageFormat
+
+_MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
+_DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
+_PROBE_SIDE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Convolve(Task):
+    """Each image convolved with a kernel, written as an image or returned.
+
+    Parameters
+    ----------
+    kernel : ndarray, str or path
+        An array of two axes; a ``.npy`` file of one, by its path or URL; or a name: ``"gaussian(sigma)"``,
+        ``"box(size)"``, ``"log(sigma)"``, ``"laplacian"``, ``"sharpen"``, ``"emboss"``, ``"identity"``,
+        ``"sobel"``, ``"scharr"``, ``"prewitt"``, the magnitude of the gradient, or one of its two components, such
+        as ``"sobel_x"`` (growing to the right) and ``"sobel_y"`` (downwards). Gaussians reach to four sigmas.
+    output : path, optional
+        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        are returned, and kept in the job's journal.
+    dtype : str, optional
+        Dtype of the result: an integer of up to 32 bits, ``"float32"`` or ``"float64"``; by default the image's.
+    format : {"png", "jpeg", "tiff", "npy"}, optional
+        Of the files; by default PNG for uint8 and uint16, and TIFF for others.
+    mode : {"reflect", "constant", "nearest", "mirror", "wrap"}
+        What lies beyond the borders; see `parimg.kernels.convolve`.
+    cval : float, default 0
+        Value beyond the borders in mode ``"constant"``.
+    color : {"color", "gray", "unchanged"}
+        How images are decoded: RGB 8 bit, gray 8 bit, or as stored (16 bit, float, alpha). Every channel is
+        convolved by itself.
+    casting : {"saturate", "round", "truncate"}
+        How sums become integers; see `parimg.kernels.convolve`.
+
+    Raises
+    ------
+    TaskError
+        If a parameter is out of its range, or the kernel is unknown or cannot be read.
+
+    Notes
+    -----
+    Columns: ``min``, ``max``, ``mean`` and ``std`` of the result over all its values; with `output` also ``path``.
+    Without it the array ``image``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.array([[10, 10, 10, 90, 90, 90]] * 5, np.uint8)
+    >>> Convolve("prewitt_x", dtype="int16")(image)["image"][2].tolist()
+    [0, 0, 240, 240, 0, 0]
+    >>> Convolve("gaussian(-1)")
+    Traceback (most recent call last):
+        ...
+    parimg.errors.TaskError: kernel gaussian(sigma) needs 0 < sigma <= 512 pixels (got -1)
+    """
+
+    columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
+
+    kernel: str | os.PathLike[str] | npt.NDArray[Any] = field()
+    output: str | os.PathLike[str] | None = None
+    dtype: str | None = None
+    format: ImageFormat | None = None
+    mode: str = "reflect"
+    cval: float = 0.0
+    # A parameter here, a class variable of other tasks.
+    color: ColorMode = field(default="color", kw_only=True)  # type: ignore[misc]
+    casting: Literal["saturate", "round", "truncate"] = "saturate"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("dtype", (None, *_DTYPES)),
+            ("mode", _MODES),
+            ("color", COLOR_MODES),
+            ("casting", ("saturate", "round", "truncate")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise TaskError(f"{name} must be one of {', '.join(map(repr, allowed))} (got {value!r})")
+        if isinstance(self.cval, bool) or not isinstance(self.cval, int | float):
+            raise TaskError(f"cval must be a number (got {self.cval!r}, a {type(self.cval).__name__})")
+        if self.output is not None and not isinstance(self.output, str | os.PathLike):
+            raise TaskError(f"output must be the path of a folder, or None (got {self.output!r})")
+        if self.output is not None and "://" in os.fspath(self.output):
+            raise TaskError(f"output must be a folder that all engines see, no URL (got {self.output!r})")
+        if self.format is not None:
+            from parimg.tasks.image_files import check_format
+
+            if self.output is None:
+                raise TaskError("format needs output, a folder for the files")
+            check_format(self.format, self._known_dtype)
+        if not self._kernel_file:
+            _ = self._kernels  # its mistakes are told at once
+
+    def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
+        """Values of one image, with the result as an array, also where there is an `output`."""
+        result = self.convolve(image)
+        return {**_statistics(result), "image": result}
+
+    def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
+        """Values of one image, the result written to `output` if there is one.
+
+        Parameters
+        ----------
+        image : ndarray
+        key : str
+            Names the file.
+        """
+        if self._output_folder is None:
+            return self(image)
+        from parimg.tasks.feature_files import write_file
+        from parimg.tasks.image_files import format_for, image_extension, save_image
+
+        result = self.convolve(image)
+        chosen = self.format or format_for(result.dtype)
+        path = write_file(
+            self._output_folder, key, image_extension(chosen), lambda file: save_image(file, result, chosen)
+        )
+        return {**_statistics(result), "path": path}
+
+    def convolve(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Convolve one image with this task's kernel.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width) or (height, width, channels)
+
+        Returns
+        -------
+        ndarray
+            Of the shape of the image.
+
+        Raises
+        ------
+        TaskError
+            If the image has no pixels or other axes.
+        """
+        import numpy as np
+
+        from parimg.kernels.convolution import convolve
+
+        if image.ndim not in {2, 3} or not image.size:
+            raise TaskError(f"an image of shape (h, w) or (h, w, channels) is convolved (got shape {image.shape})")
+        dtype = np.dtype(self.dtype or image.dtype)
+        kernels = self._kernels
+        if len(kernels) == 1:
+            return convolve(image, kernels[0], dtype, self.mode, self.cval, axes=(0, 1), casting=self.casting)
+        between = np.float64 if np.promote_types(image.dtype, np.float32) == np.float64 else np.float32
+        parts = [convolve(image, kernel, between, self.mode, self.cval, axes=(0, 1)) for kernel in kernels]
+        magnitude = np.hypot(*parts)
+        one = np.ones((1,) * image.ndim)
+        return convolve(magnitude, one, dtype, casting=self.casting)  # converts
+
+    def resolve(self) -> None:
+        """Read the kernel, and make the output folder."""
+        _ = self._kernels
+        if self._output_folder is not None:
+            from parimg.tasks.image_files import make_image_folder
+
+            make_image_folder(self._output_folder)
+
+    def prepare(self) -> None:
+        """Load or compile what a small image of the likeliest kind needs."""
+        import numpy as np
+
+        from parimg.tasks import feature_files, image_files  # noqa: F401 - loaded before the first image
+
+        channels = {"color": (3,)}.get(self.color, ())
+        self.convolve(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
+
+    def declared_columns(self) -> dict[str, str]:
+        """Arrow type by name of the columns."""
+        return {**self.columns, **({"path": "string"} if self.output is not None else {})}
+
+    @property
+    def _known_dtype(self) -> str | None:
+        return self.dtype or (None if self.color == "unchanged" else "uint8")
+
+    @property
+    def _kernel_file(self) -> str | None:
+        """Where the kernel is read from, if it is."""
+        if isinstance(self.kernel, os.PathLike):
+            return os.fspath(self.kernel)
+        return self.kernel if isinstance(self.kernel, str) and self.kernel.endswith(".npy") else None
+
+    @cached_property
+    def _output_folder(self) -> str | None:
+        # An engine has another current directory than the client.
+        return None if self.output is None else os.path.abspath(self.output)
+
+    @cached_property
+    def _kernels(self) -> tuple[npt.NDArray[np.float64], ...]:
+        """What travels with the task: one kernel, or the two of a gradient."""
+        import numpy as np
+
+        if self._kernel_file:
+            given = _read_kernel(self._kernel_file)
+        elif isinstance(self.kernel, str):
+            from parimg.tasks._named_kernels import named_kernels
+
+            return named_kernels(self.kernel)
+        else:
+            given = np.asarray(self.kernel)
+        if given.dtype.kind not in "biuf" or given.ndim != 2 or not given.size:
+            raise TaskError(
+                f"kernel must hold real numbers in two axes (got {given.dtype} of shape {given.shape})"
+            )
+        if not np.isfinite(given).all():
+            raise TaskError("kernel must hold finite numbers (got NaN or infinity)")
+        return (given.astype(np.float64),)
+
+    def __getstate__(self) -> dict[str, object]:
+        # The folder is the client's.
+        _ = self._output_folder
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+
+def _read_kernel(name: str) -> npt.NDArray[Any]:
+    import io
+
+    import numpy as np
+
+    from parimg.decode import read_bytes
+
+    try:
+        data = read_bytes(name if "://" in name else os.path.abspath(name))
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+    except ImageError as error:
+        raise TaskError(f"the kernel cannot be read: {error}") from error
+    except (ValueError, EOFError, OSError) as error:
+        raise TaskError(f"the kernel {name!r} is no .npy file of numbers: {error}") from None
+    if not isinstance(loaded, np.ndarray):
+        raise TaskError(f"the kernel {name!r} holds several arrays, wanted a .npy file of one")
+    return loaded
+
+
+def _statistics(result: npt.NDArray[Any]) -> dict[str, object]:
+    return {
+        "min": float(result.min()),
+        "max": float(result.max()),
+        "mean": float(result.mean(dtype="float64")),
+        "std": float(result.std(dtype="float64")),
+    }

@@ -1,0 +1,302 @@
+"""SkeletonGraph: the skeleton of what is bright or dark in each image, as a graph, branch by branch."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
+
+from parimg.errors import TaskError
+from parimg.tasks.task import Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from parimg.decode import ColorMode
+    from parimg.kernels.skeletons import PixelGraph
+
+_DEGREE_COLORS = ((114, 31, 129), (114, 31, 129), (241, 96, 93), (252, 253, 191))
+"""Red, green, blue of pixels with no, one, two and more links: the ends of the colour map magma."""
+
+
+@dataclass(frozen=True, eq=False)
+class SkeletonGraph(Task):
+    """Measure the skeleton of what is bright or dark in each image: vessels, cells, cracks, roads.
+
+    Gray levels become a mask, the mask is thinned to lines one pixel wide, and their pixels become a graph whose
+    branches are measured. TIFF files of several pages and ``.npy`` files of three axes are volumes, and so is any
+    array of three axes that a job is given: colours are made gray in files only.
+
+    Parameters
+    ----------
+    threshold : "otsu", float or None
+        Foreground is what is above it. "otsu": found for each image by Otsu's method. None: what is not 0, for
+        images that are masks.
+    invert : bool
+        Foreground is what is not above the threshold: dark lines on bright ground.
+    min_size : int
+        Connected foreground of fewer pixels is left out before it is thinned.
+    spacing : float or tuple of float
+        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``.
+    prune : float
+        Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
+    overlays : path, optional
+        Folder that all engines see. Each image becomes a PNG picture in it with its skeleton drawn in: tips
+        purple, paths red, junctions yellow. Of a volume the brightest level along its first axis is shown.
+
+    Raises
+    ------
+    TaskError
+        If a parameter is out of its range.
+
+    Notes
+    -----
+    Columns: ``pixels`` of the skeleton; ``branches``; ``junctions``, groups of touching pixels with more than two
+    links; ``tips``, pixels with one link; ``cycles``, how many links could go before all loops are open;
+    ``total_length`` of all branches and ``longest_length``, that of the longest branch, in the unit of `spacing`;
+    with `overlays` also ``overlay``, the picture's path.
+
+    The array ``branch_table``, with named fields, has one row a branch with the columns of
+    `parimg.kernels.branches`; values averaged are gray levels. ``job.table("branch_table")`` has the rows of all
+    images.
+
+    References
+    ----------
+    J. Nunez-Iglesias, A. J. Blanch, O. Looker, M. W. Dixon, L. Tilley, "A new Python library to analyse skeleton
+    images confirms malaria parasite remodelling of the red blood cell membrane skeleton", PeerJ 6 (2018).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((20, 30), np.uint8)
+    >>> image[9:12, 2:28] = image[2:10, 14:17] = 200
+    >>> values = SkeletonGraph()(image)
+    >>> values["branches"], values["junctions"], values["tips"]
+    (3, 1, 3)
+    >>> values["branch_table"]["branch_type"]
+    array([1, 1, 1])
+    """
+
+    color: ClassVar[ColorMode] = "stack"
+    columns: ClassVar[Mapping[str, str]] = {
+        "pixels": "int64",
+        "branches": "int64",
+        "junctions": "int64",
+        "tips": "int64",
+        "cycles": "int64",
+        "total_length": "double",
+        "longest_length": "double",
+    }
+
+    threshold: float | Literal["otsu"] | None = "otsu"
+    invert: bool = False
+    min_size: int = 0
+    spacing: float | tuple[float, ...] = 1.0
+    prune: float = 0.0
+    overlays: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.threshold is None or self.threshold == "otsu" or _is_finite(self.threshold)):
+            raise TaskError(f"threshold must be a number, 'otsu' or None (got {self.threshold!r})")
+        if not isinstance(self.invert, bool):
+            raise TaskError(f"invert must be True or False (got {self.invert!r})")
+        if isinstance(self.min_size, bool) or not isinstance(self.min_size, int) or self.min_size < 0:
+            raise TaskError(f"min_size must be an integer of at least 0 (got {self.min_size!r})")
+        steps = self.spacing if isinstance(self.spacing, tuple | list) else (self.spacing,)
+        if not steps or not all(_is_finite(step) and step > 0 for step in steps):
+            raise TaskError(f"spacing must be a positive number, or one for each axis (got {self.spacing!r})")
+        if not _is_finite(self.prune) or self.prune < 0:
+            raise TaskError(f"prune must be a number of at least 0 (got {self.prune!r})")
+        if self.overlays is not None and (
+            not isinstance(self.overlays, str | os.PathLike) or "://" in os.fspath(self.overlays)
+        ):
+            raise TaskError(f"overlays must be a folder that all engines see, or None (got {self.overlays!r})")
+
+    def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
+        """Values of one gray image or volume, with its table of branches; no picture is written."""
+        return self._values(image, self.graph(image))
+
+    def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
+        """Values of one gray image or volume, its picture written to `overlays` if there is such a folder.
+
+        Parameters
+        ----------
+        image : ndarray
+        key : str
+            Names the picture.
+        """
+        graph = self.graph(image)
+        values = self._values(image, graph)
+        if self._overlay_folder is not None:
+            from parimg.tasks.feature_files import write_file
+
+            picture = draw_overlay(image, graph)
+            values["overlay"] = write_file(
+                self._overlay_folder, key, ".png", lambda file: _write_png(file, picture)
+            )
+        return values
+
+    def graph(self, image: npt.NDArray[Any]) -> PixelGraph:
+        """Graph of the skeleton of one image, with this task's parameters.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width) or (depth, height, width)
+            Gray levels.
+
+        Returns
+        -------
+        PixelGraph
+
+        Raises
+        ------
+        TaskError
+            If the image has another number of axes, or NaN.
+        """
+        from skimage.morphology import skeletonize
+
+        from parimg.kernels.skeleton_analysis import prune
+        from parimg.kernels.skeletons import pixel_graph
+
+        thin = skeletonize(self._mask(image))  # type: ignore[no-untyped-call]
+        graph = pixel_graph(thin, self.spacing)
+        return prune(graph, self.prune) if self.prune else graph
+
+    def _mask(self, image: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        import numpy as np
+
+        if image.ndim not in {2, 3} or image.dtype.kind not in "biuf":
+            raise TaskError(
+                f"a skeleton wants gray levels of shape (h, w) or (d, h, w) (got {image.dtype}, shape "
+                f"{image.shape})"
+            )
+        if image.dtype.kind == "f" and np.isnan(image).any():
+            raise TaskError(f"the image has {np.isnan(image).sum()} NaN, neither foreground nor background")
+        level: float = 0
+        if self.threshold is None:
+            mask = image != 0
+        else:
+            if self.threshold != "otsu":
+                level = self.threshold
+            elif image.size:
+                from skimage.filters import threshold_otsu
+
+                level = threshold_otsu(image)  # type: ignore[no-untyped-call]
+            mask = image > level
+        if self.invert:
+            mask = ~mask
+        if self.min_size > 1:
+            from scipy.ndimage import generate_binary_structure, label
+
+            labels, _ = label(mask, generate_binary_structure(image.ndim, image.ndim))
+            mask &= (np.bincount(labels.ravel()) >= self.min_size)[labels]
+        return np.asarray(mask, bool)
+
+    def _values(self, image: npt.NDArray[Any], graph: PixelGraph) -> dict[str, object]:
+        import numpy as np
+
+        from parimg.kernels.skeleton_analysis import skeleton_counts
+        from parimg.kernels.skeletons import branches
+
+        table = branches(graph, image)
+        rows = np.empty(len(table["branch_type"]), [(name, column.dtype) for name, column in table.items()])
+        for name, column in table.items():
+            rows[name] = column
+        lengths = table["branch_distance"]
+        counts = skeleton_counts(graph)
+        return {
+            "pixels": counts.pixels,
+            "branches": len(lengths),
+            "junctions": counts.junctions,
+            "tips": counts.tips,
+            "cycles": counts.cycles,
+            "total_length": float(lengths.sum()),
+            "longest_length": float(lengths.max(initial=0.0)),
+            "branch_table": rows,
+        }
+
+    def resolve(self) -> None:
+        """Make the folder of the pictures."""
+        if self._overlay_folder is not None:
+            from parimg.tasks.feature_files import make_folder
+
+            make_folder(self._overlay_folder)
+
+    def prepare(self) -> None:
+        """Load scikit-image and the compiled kernels."""
+        import numpy as np
+
+        for ndim in (2, 3):
+            image = np.zeros((9,) * ndim, np.uint8)
+            image[(4,) * (ndim - 1)] = 1
+            task = SkeletonGraph(self.threshold if self.threshold == "otsu" else 0, prune=1, min_size=2)
+            draw_overlay(image, task.graph(image))
+            task(image)
+
+    def declared_columns(self) -> dict[str, str]:
+        """Arrow type by name of the columns."""
+        return {**self.columns, **({"overlay": "string"} if self.overlays is not None else {})}
+
+    @cached_property
+    def _overlay_folder(self) -> str | None:
+        # An engine has another current directory than the client.
+        return None if self.overlays is None else os.path.abspath(self.overlays)
+
+    def __getstate__(self) -> dict[str, object]:
+        _ = self._overlay_folder  # the client's
+        return self.__dict__
+
+
+def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.uint8]:
+    """Draw a skeleton into its image: tips purple, paths red, junctions yellow.
+
+    Parameters
+    ----------
+    image : ndarray, shape (height, width) or (depth, height, width)
+        Gray levels; of a volume the largest along the first axis.
+    graph : PixelGraph
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        Red, green, blue. Levels are stretched to the range of a byte.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> image = np.eye(3)
+    >>> draw_overlay(image, pixel_graph(image))[1, 1].tolist()
+    [241, 96, 93]
+    """
+    import numpy as np
+
+    levels = np.asarray(image, np.float64)
+    degrees = np.zeros(graph.shape, np.int8) - 1
+    degrees[tuple(graph.coordinates.T)] = np.minimum(graph.degrees, len(_DEGREE_COLORS) - 1)
+    if levels.ndim == 3:
+        levels = levels.max(axis=0, initial=-np.inf)
+        degrees = degrees.max(axis=0, initial=-1)
+    finite = levels[np.isfinite(levels)]
+    lowest, highest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    scaled = (np.clip(levels, lowest, highest) - lowest) * (255 / (highest - lowest) if highest > lowest else 0.0)
+    picture = np.repeat(np.rint(scaled).astype(np.uint8)[:, :, None], 3, axis=2)
+    is_skeleton = degrees >= 0
+    picture[is_skeleton] = np.array(_DEGREE_COLORS, np.uint8)[degrees[is_skeleton]]
+    return picture
+
+
+def _write_png(file: BinaryIO, picture: npt.NDArray[np.uint8]) -> None:
+    import cv2
+
+    if not picture.size:
+        raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
+    file.write(bytes(cv2.imencode(".png", picture[:, :, ::-1])[1]))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
