@@ -153,11 +153,12 @@ class Journal:
 
     def load_task(self) -> Task:
         """The job's task, as it was sent; JobError if others can write it, or the journal that names it."""
-        self._check_private()
+        self.check_trust()
         [digest, kind], *_ = self.meta("task")["refs"]
         return shared.load_task(shared.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
 
-    def _check_private(self) -> None:
+    def check_trust(self) -> None:
+        """Refuse, by JobError, to run what the journal names if others can write it."""
         for path in (self.directory, self._path):
             check_private(path)
 
@@ -345,7 +346,7 @@ class JournalWriter(Journal):
         JobError
             If there is no journal, it cannot be written, or others can write it: it names the code to be run.
         """
-        Journal(directory)._check_private()  # its errors name what is wrong with the directory
+        Journal(directory).check_trust()  # its errors name what is wrong with the directory
         try:
             journal = cls(directory, acquire_lock(os.path.abspath(directory)), 0)
             journal.run = _start_run(journal._connection)
