@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent import futures
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parimg.engines import ClientEngines
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import ipyparallel as ipp
 
 _PREPARE_TIMEOUT = 30.0  # s
+_LOOK_SECONDS = 0.01
 
 
 class Cluster(Protocol):
@@ -117,9 +118,12 @@ class Caretaker:
 
     def _look_after(self, client: ipp.Client) -> None:
         client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
-        introduced = [self.engines.introduce(engine_id) for engine_id in self.engines.ids()]
-        if self._cluster.is_own:  # engines of others may be busy, and are prepared before their next chunk
-            futures.wait([answer for answer in introduced if answer is not None], _PREPARE_TIMEOUT)
+        deadline = time.monotonic() + _PREPARE_TIMEOUT
+        while len(self.engines.ready()) < len(self.engines.ids()) and self._cluster.is_own:
+            # Engines of others may be busy, and are waited for by no one but the chunks.
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_LOOK_SECONDS)
         self._heartbeat = Heartbeat(
             client,
             lambda: bool(self.running_jobs()),
@@ -137,7 +141,7 @@ class Caretaker:
             return
         engine_id = int(event["id"])
         if event["event"] == "register":
-            self.engines.introduce(engine_id)
+            self.engines.ready()  # introduces it
             return
         self.engines.end_lost(event["uuid"])
         if self._cluster.is_own or self.running_jobs():

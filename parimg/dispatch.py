@@ -59,6 +59,7 @@ _LOOK_SECONDS = 0.5  # between looks at the engines
 _GRACE_SECONDS = 5.0  # for signs of progress that are late because a machine is busy
 _MOST_TRACES = 10_000  # failures of a run that are kept with traceback and whole message: at most 60 MB
 _SHORT_MESSAGE = 200  # characters
+_PROBE_SECONDS = 20.0  # after which an engine is asked whether a chunk arrived
 _RECALL_SECONDS = 10.0  # for another engine of a dead one's host to tell what that recorded
 
 
@@ -67,6 +68,12 @@ class Engines(Protocol):
 
     def ids(self) -> list[int]:
         """Engines there are now."""
+
+    def ready(self) -> list[int]:
+        """Those that can be given chunks."""
+
+    def probe(self, engine_id: int) -> Future[int]:
+        """Ask an engine for an answer, which it gives when it has answered all that it was sent before."""
 
     def run(self, chunk: bytes, engine_id: int) -> ipp.AsyncResult:
         """Send a chunk to an engine; NoEnginesRegistered or IndexError if it just left."""
@@ -290,7 +297,7 @@ class Dispatcher:
 
     def _fill_window(self) -> None:
         while not self._stopping.is_set():
-            engine_id = self._window.engine_with_room(self.engines.ids(), self._depth())
+            engine_id = self._window.engine_with_room(self.engines.ready(), self._depth())
             if engine_id is None:
                 return
             chunk = self._again.popleft() if self._again else self._next_chunk()
@@ -332,7 +339,7 @@ class Dispatcher:
     def _submit(self, chunk: list[Pending], engine_id: int) -> bool:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
-        sent = Sent(next(self._numbers), chunk, engine_id)
+        sent = Sent(next(self._numbers), chunk, engine_id, time.monotonic())
         message = engine.Chunk(
             version=engine.VERSION,
             refs=self.plan.refs,
@@ -508,12 +515,30 @@ class Dispatcher:
         if self.plan.options.timeout is not None:
             for engine_id in present.intersection(self._window.engines):
                 self._check_progress(self._window.first_on(engine_id), self.plan.options.timeout, now)
+        for engine_id in present.intersection(self._window.engines):
+            self._check_arrival(self._window.first_on(engine_id), now)
         for recall in [recall for recall in self._recalls if recall.asked.done() or now > recall.deadline]:
             self._recalls.remove(recall)
             words = None
             with contextlib.suppress(Exception):  # the engine that was asked died, or is busy
                 words = flight_recorder.parse(recall.asked.result(0))
             self._conclude(recall.engine, recall.lost, words)
+
+    def _check_arrival(self, sent: Sent, now: float) -> None:
+        """Find a chunk that never arrived, as when a network link is cut for less than a heartbeat."""
+        if now - sent.sent_at < _PROBE_SECONDS:
+            return
+        sent.sent_at = now
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+            probe = self.engines.probe(sent.engine)
+            probe.add_done_callback(lambda _: self._news.put(functools.partial(self._note_probe, sent, probe)))
+
+    def _note_probe(self, sent: Sent, probe: Future[int]) -> None:
+        # An engine answers in order, so a chunk that is not answered before a later question did not arrive.
+        if probe.exception() is None and sent in self._window:
+            self._window.remove(sent)
+            self._emit(events.ChunkLost(len(sent.images), "it did not arrive"))
+            self._again.append(sent.images)
 
     def _check_progress(self, sent: Sent, timeout: float, now: float) -> None:
         """Kill an engine that does not keep its own time limit, because it is stopped as a whole."""

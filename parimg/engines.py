@@ -6,6 +6,7 @@ Leans on ipyparallel's inner ways where its public ones lose or leak something; 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
@@ -14,6 +15,8 @@ import ipyparallel as ipp
 
 from parimg.engine import introduce, receive_shared, run_chunk
 from parimg.flight_recorder import recall
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between introductions of an engine that does not answer
 
 
 class ClientEngines:
@@ -35,6 +38,8 @@ class ClientEngines:
         self._client = client
         self._views: dict[int, ipp.DirectView] = {}
         self._processes: dict[int, tuple[str, int]] = {}
+        self._answering: set[int] = set()
+        self._ask_at: dict[int, tuple[float, float]] = {}
         if client is not None:
             _drop_late_answers(client)
 
@@ -43,17 +48,37 @@ class ClientEngines:
         client = self._client
         return [] if client is None or client._closed else cast("list[int]", client.ids)  # noqa: SLF001
 
-    def introduce(self, engine_id: int) -> Future[tuple[str, int]] | None:
-        """Make an engine fit for images, and learn its host and process; None if it left in this very moment."""
-        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
-            answer = cast("Future[tuple[str, int]]", self._view(engine_id).apply_async(introduce))
-            answer.add_done_callback(lambda done: self._note_process(engine_id, done))
-            return answer
-        return None
+    def ready(self) -> list[int]:
+        """Those that have answered, and so can be given chunks.
 
-    def _note_process(self, engine_id: int, answer: Future[tuple[str, int]]) -> None:
-        with contextlib.suppress(Exception):  # it died before it answered
-            self._processes[engine_id] = answer.result()
+        A message to an engine whose connection is not up yet, as under the load of a start, is dropped without a
+        word by ipyparallel's multiplexer. So each engine is asked until it answers, less and less often, because
+        one that is only busy hears all of it in the end.
+        """
+        ids = self.ids()
+        now = time.monotonic()
+        for engine_id in ids:
+            if engine_id not in self._answering and now >= self._ask_at.get(engine_id, (0.0, 0.0))[0]:
+                self._introduce(engine_id, now)
+        return [engine_id for engine_id in ids if engine_id in self._answering]
+
+    def _introduce(self, engine_id: int, now: float) -> None:
+        """Make an engine fit for images, and learn its host and process."""
+        pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
+        self._ask_at[engine_id] = (now + pause, pause)
+        processes, answering = self._processes, self._answering
+
+        def note(answer: Future[tuple[str, int]]) -> None:
+            with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
+                processes[engine_id] = answer.result()
+            answering.add(engine_id)
+
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):  # it left in this very moment
+            self._view(engine_id).apply_async(introduce).add_done_callback(note)
+
+    def probe(self, engine_id: int) -> Future[int]:
+        """Ask an engine for a sign of life, behind what it was sent before."""
+        return cast("Future[int]", self._view(engine_id).apply_async(len, b""))
 
     def process(self, engine_id: int) -> tuple[str, int] | None:
         """Host and process id of an engine, also of one that died, where it told them."""

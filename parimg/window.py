@@ -38,6 +38,8 @@ class Sent:
     """Unique in this run of the job."""
     images: list[Pending]
     engine: int
+    sent_at: float
+    """By the monotonic clock; moved on by each question whether it arrived."""
     result: ipp.AsyncResult | None = None
     _sign: int | None = None
     _sign_at: float = 0.0

@@ -10,7 +10,9 @@ from parimg.window import Pending, Sent
 
 
 def sent(number: int, *names: str) -> Sent:
-    return Sent(number, [Pending(Image(name, ""), place) for place, name in enumerate(names)], engine=0)
+    return Sent(
+        number, [Pending(Image(name, ""), place) for place, name in enumerate(names)], engine=0, sent_at=0.0
+    )
 
 
 def names(chunks: list[list[Pending]]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from parimg.window import Sent, Window
 
 def filled(*engines: int) -> tuple[Window, list[Sent]]:
     window = Window()
-    sent = [Sent(number, [], engine) for number, engine in enumerate(engines, start=1)]
+    sent = [Sent(number, [], engine, 0.0) for number, engine in enumerate(engines, start=1)]
     for chunk in sent:
         window.add(chunk)
     return window, sent

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import parimg
-from parimg import profiles
+from parimg import dispatch, events, profiles
 
 
 def named(n: int) -> dict[str, np.ndarray]:
@@ -185,3 +185,49 @@ def test_engines_of_a_host_that_does_not_see_the_job_tell_what_a_dead_one_record
         for engine in engines:
             engine.kill()
             engine.wait()
+
+
+# -- messages that do not arrive ------------------------------------------------------------------------------
+
+
+def test_a_chunk_that_never_arrived_is_sent_again(own: parimg.Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A multiplexer drops what is for an engine that is just not connected; here it is sent to one there is not."""
+    monkeypatch.setattr(dispatch, "_PROBE_SECONDS", 1.0)
+    wait_until(lambda: len(own) == 2)
+    known = own.client._engines
+    lost: list[events.ChunkLost] = []
+
+    def misdirect_the_second(event: events.Event) -> None:
+        if isinstance(event, events.ChunkLost):
+            lost.append(event)
+        if isinstance(event, events.RecordsWritten) and not misdirected:
+            misdirected.update(known)
+            for engine_id in known:
+                known[engine_id] = f"nobody-{engine_id}"
+        elif misdirected and known[min(known)].startswith("nobody") and isinstance(event, events.ChunkSubmitted):
+            known.update(misdirected)
+
+    misdirected: dict[int, str] = {}
+    job = own.map(slowly, named(20), chunk_size=2, listeners=[misdirect_the_second])
+    assert job.wait(60)
+    assert {record.key: record["value"] for record in job} == {
+        f"image{number:02d}": number for number in range(20)
+    }
+    assert [event.reason for event in lost] == ["it did not arrive"]
+    assert max(record.attempts for record in job) == 1
+
+
+def test_a_chunk_that_takes_long_is_not_taken_for_lost(
+    own: parimg.Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_PROBE_SECONDS", 0.2)
+    lost: list[events.Event] = []
+
+    def listen(event: events.Event) -> None:
+        if isinstance(event, events.ChunkLost):
+            lost.append(event)
+
+    job = own.map(slowly, named(60), chunk_size=10, listeners=[listen])
+    assert job.wait(60)
+    assert job.counts["ok"] == 60
+    assert lost == []
