@@ -4,13 +4,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint docs notebooks constraints clean
+.PHONY: demo test chaos fuzz lint docs notebooks constraints clean
 
 demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
 
 test: $(VENV)/installed  ## the whole test suite, on real clusters
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(VENV)/installed  ## ten minutes of jobs in which everything dies; a failed seed again by PARIMG_CHAOS_SEED=N
+	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_chaos.py -k random
+
+fuzz: $(VENV)/installed  ## 10 000 damaged files through every task
+	PARIMG_FUZZ_FILES=10000 $(BIN)/python -m pytest tests/cluster/test_fuzz.py
 
 lint: $(VENV)/installed  ## style, types, dead code, layers, spelling of names
 	$(BIN)/ruff check .

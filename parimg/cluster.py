@@ -1,4 +1,4 @@
-"""The ipcluster under a controller: start an embedded one, find a running one, talk to its engines.
+"""The ipcluster under a controller: start an embedded one, find a running one.
 
 Everything that leans on ipyparallel's inner ways stands here. Used by `parimg.controller` only.
 """
@@ -12,23 +12,30 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import Any, cast
+from typing import Any
 
 import ipyparallel as ipp
+import psutil
 from traitlets.config import Config
 
 from parimg import __version__
-from parimg.engine import receive_shared, run_chunk, thread_environment
+from parimg.engine import thread_environment
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
+from parimg.security import find_security
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
 _START_TIMEOUT = 120  # s, for a machine that is busy
 _ANSWER_SECONDS = 5.0  # in which an idle engine tells its versions
 _BUSY_ENGINE_SECONDS = 1.0  # to end in order when the cluster stops
+_MOST_ASKED = 3  # engines asked of a foreign cluster for each that it had: it may be shrinking on purpose
+_LAST_SECONDS = 1.0  # in which a dying engine ends, after its loss was told
+_LOG_LINES, _LOG_BYTES = 5, 4_000
+_NOISE = ("[KernelNanny", "Handling apply_request")  # lines of every engine's log
+_MOST_SETS = 50  # of engines that were started to replace others
 _VERSIONS = (
     "{'python': __import__('platform').python_version(), 'host': __import__('socket').gethostname(), 'parimg': "
     "__import__('parimg').__version__ if __import__('importlib.util').util.find_spec('parimg') else None}"
@@ -45,6 +52,8 @@ class EmbeddedCluster:
     ----------
     n : int
         Number of engines.
+    curve : bool
+        Whether messages are encrypted and authenticated.
 
     Raises
     ------
@@ -52,11 +61,19 @@ class EmbeddedCluster:
         If they do not come up.
     """
 
-    def __init__(self, n: int) -> None:
+    is_own = True
+
+    def __init__(self, n: int, *, curve: bool = False) -> None:
+        self._n = n
+        self._curve = curve
+        self._starting = threading.Lock()
+        self._start()
+
+    def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
         self._cluster = ipp.Cluster(
-            config=_embedded_config(),
-            n=n,
+            config=_embedded_config(curve=self._curve),
+            n=self._n,
             profile_dir=self._folder,
             load_profile=False,
             controller_ip="127.0.0.1",
@@ -67,23 +84,93 @@ class EmbeddedCluster:
             ],
             log_level=40,
         )
+        self._controller: list[psutil.Process] = []
+        self._is_stopped = False
         try:
             with _quiet():
                 self.client: ipp.Client = self._cluster.start_and_connect_sync()
+            self.security = find_security(self._cluster.controller.connection_files["client"], self.client)
+            hub = self._cluster.controller.process
+            self._controller = [hub, *hub.children(recursive=True)]  # the schedulers are processes of their own
         except BaseException as error:
             with contextlib.suppress(Exception):
                 self.stop()
             if isinstance(error, Exception):
-                raise ClusterError(f"the embedded cluster of {n} engines did not start: {error}") from error
+                raise ClusterError(f"the embedded cluster of {self._n} engines did not start: {error}") from error
             raise
 
-    def add_engine(self) -> None:
-        """Start one engine more; it is used when it registers."""
-        with _quiet():
-            self._cluster.start_engines_sync(1)
+    def restart(self) -> ipp.Client:
+        """Start anew, with another client, after the controller was lost."""
+        for process in [*self._controller, *(launcher.process for launcher in self._launchers().values())]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()  # it may be stopped (SIGSTOP), and then heeds nothing else
+        with contextlib.suppress(Exception):
+            self.stop()
+        self._start()
+        return self.client
+
+    def find_death(self) -> str:
+        """Which part of the controller died, empty if all live."""
+        dead = [process.pid for process in self._controller if not _lives(process)]
+        return f"its process {dead[0]} died" if dead else ""
+
+    def replace_engine(self, pid: int | None) -> str:
+        """Start another engine for one that was lost; it may still run, as process `pid`, if it was stopped."""
+        launcher = self._launchers().get(pid)
+        if launcher is not None:
+            with contextlib.suppress(psutil.Error):
+                launcher.process.kill()
+            _exit_code(launcher)
+        self.complete()
+        return "starting another"
+
+    def complete(self) -> None:
+        """Start engines until there are as many processes as there should be."""
+        with self._starting:
+            if self._is_stopped:
+                return
+            missing = self._n - sum(_lives(launcher.process) for launcher in self._launchers().values())
+            if missing > 0:
+                self._forget_dead_sets()
+                with _quiet():
+                    self._cluster.start_engines_sync(missing)
+
+    def _forget_dead_sets(self) -> None:
+        sets = self._cluster.engines
+        dead = [
+            name
+            for name, engine_set in sets.items()
+            if not any(_lives(launcher.process) for launcher in engine_set.launchers.values())
+        ]
+        for name in dead[: max(0, len(sets) - _MOST_SETS)]:
+            del sets[name]
+
+    def tell_end(self, pid: int) -> str:
+        """How the process of a dead engine ended, with the last lines of its log."""
+        launcher = self._launchers().get(pid)
+        if launcher is None:
+            return ""
+        code = _exit_code(launcher)
+        end = (
+            "" if code is None else f"killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+        )
+        with contextlib.suppress(OSError):
+            if lines := _last_lines(launcher.output_file):
+                end += f"{'; ' if end else ''}its log ends: {lines}"
+        return end
+
+    def _launchers(self) -> dict[int | None, Any]:
+        """The launcher of each engine process, by process id."""
+        return {
+            launcher.pid: launcher
+            for engine_set in list(self._cluster.engines.values())
+            for launcher in list(engine_set.launchers.values())
+        }
 
     def stop(self) -> None:
         """End all processes and remove the folder."""
+        with self._starting:
+            self._is_stopped = True
         with _quiet():
             with contextlib.suppress(Exception):  # ipyparallel's own, slower way follows
                 self._end_engines()
@@ -92,21 +179,15 @@ class EmbeddedCluster:
 
     def _end_engines(self) -> None:
         """End all engines at once; ipyparallel waits five seconds for each one that is busy."""
-        import psutil
-
-        engines = [
-            launcher.process
-            for engine_set in self._cluster.engines.values()
-            for launcher in engine_set.launchers.values()
-        ]
+        engines = [launcher.process for launcher in self._launchers().values()]
         self._cluster.signal_engines_sync(signal.SIGTERM)
         _, busy = psutil.wait_procs(engines, _BUSY_ENGINE_SECONDS)
         for process in busy:
             process.kill()
 
 
-def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.Client:
-    """Client of a running cluster that has at least one engine, all with our versions.
+class RunningCluster:
+    """A cluster that others started, with at least one engine, all with our versions.
 
     Parameters
     ----------
@@ -126,10 +207,64 @@ def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.
     EngineVersionError
         If an engine has another Python minor version or another parimg.
     """
+
+    is_own = False
+
+    def __init__(self, profile: str | None, cluster_id: str, timeout: float) -> None:
+        connection_file = _connection_file(profile, cluster_id)
+        self.client = _connect_client(connection_file, _start_command(profile, cluster_id), timeout)
+        self.security = find_security(connection_file, self.client)
+        self._engines = len(self.client.ids)
+        self._asked = 0
+        name = f"cluster-{cluster_id}.json"
+        self._cluster_file = os.path.join(_profile_dir(profile or "default"), "security", name)
+
+    def replace_engine(self, pid: int | None) -> str:
+        """Ask for another engine through the launchers that the cluster's file names."""
+        del pid  # whether it still runs is for its owner to know
+        left = len(self.client.ids)
+        told = f"{left} are left" if left else "waiting for another"
+        if not os.path.exists(self._cluster_file):
+            return f"{told}; the cluster was not started by `ipcluster start`, so none was asked for"
+        if self._asked >= _MOST_ASKED * self._engines:
+            return f"{told}; {self._asked} others were asked for already, so no more are"
+        self._asked += 1
+        with _quiet():
+            cluster = ipp.Cluster.from_file(self._cluster_file, log_level=40)
+            cluster.start_engines_sync(1)
+        return f"{told}; its cluster was asked for another"
+
+    def complete(self) -> None:
+        """Nothing: how many engines there should be is for its owner to know."""
+
+    def tell_end(self, pid: int) -> str:
+        """Nothing is known."""
+        del pid
+        return ""
+
+    def find_death(self) -> str:
+        """Nothing is known."""
+        return ""
+
+    def restart(self) -> ipp.Client:
+        """Refuse."""
+        raise ClusterError("the cluster is not ours to restart")
+
+    def stop(self) -> None:
+        """Nothing: it goes on."""
+
+
+def _connection_file(profile: str | None, cluster_id: str) -> str:
     name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
-    connection_file = os.path.join(_profile_dir(profile or "default"), "security", name)
-    start_command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
-    start_command += f" --cluster-id={cluster_id}" if cluster_id else ""
+    return os.path.join(_profile_dir(profile or "default"), "security", name)
+
+
+def _start_command(profile: str | None, cluster_id: str) -> str:
+    command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
+    return command + (f" --cluster-id={cluster_id}" if cluster_id else "")
+
+
+def _connect_client(connection_file: str, start_command: str, timeout: float) -> ipp.Client:
     if not os.path.exists(connection_file):
         raise ClusterError(
             f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"
@@ -148,30 +283,6 @@ def connect_client(profile: str | None, cluster_id: str, timeout: float) -> ipp.
         client.close()
         raise
     return client
-
-
-class ClientEngines:
-    """The engines of a client, as a dispatcher uses them."""
-
-    def __init__(self, client: ipp.Client) -> None:
-        self._client = client
-        self._view = client.load_balanced_view()
-
-    def count(self) -> int:
-        """Engines there are now."""
-        return len(self._client.ids)
-
-    def run(self, chunk: bytes) -> ipp.AsyncResult:
-        """Send a chunk to the next free engine."""
-        result = self._view.apply_async(run_chunk, chunk)
-        # ipyparallel keeps the id of every message for ever.
-        self._view.history.clear()
-        self._client.history.clear()
-        return result
-
-    def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
-        """Send a shared object to one engine."""
-        return cast(Future[None], self._client[engine_id].apply_async(receive_shared, digest, data))
 
 
 def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
@@ -199,13 +310,49 @@ def time_round_trip(client: ipp.Client, repeats: int) -> dict[str, float]:
     return times
 
 
-def _embedded_config() -> Config:
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _exit_code(launcher: Any) -> int | None:
+    """Exit code of a process that is dying, None if it does not, negative if it was killed by a signal."""
+    # The launcher's own thread reaps it; another that waits would find nothing, and spoil what the first found.
+    launcher._wait_thread.join(_LAST_SECONDS)  # noqa: SLF001
+    if launcher._wait_thread.is_alive():  # noqa: SLF001
+        return None
+    code: int | None = launcher.process.wait(0)
+    return code
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_lines(path: str) -> str:
+    """The end of a log in one line."""
+    with open(path, "rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _LOG_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    said = [line.strip() for line in lines if line.strip() and not any(noise in line for noise in _NOISE)]
+    return " | ".join(said[-_LOG_LINES:])
+
+
+def _embedded_config(*, curve: bool) -> Config:
     lifeline = [sys.executable, "-m", "parimg.lifeline", str(os.getpid())]
     engine_cmd = [*lifeline, "ipyparallel.engine"]
     return Config(
         {
             "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
-            "LocalControllerLauncher": {"controller_cmd": [*lifeline, "ipyparallel.controller"]},
+            "LocalControllerLauncher": {
+                "controller_cmd": [*lifeline, "ipyparallel.controller"],
+                "controller_args": ["--IPController.enable_curve=True"] if curve else [],
+            },
             "LocalEngineLauncher": {"engine_cmd": engine_cmd},
             "LocalEngineSetLauncher": {
                 "engine_cmd": engine_cmd,

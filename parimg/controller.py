@@ -14,19 +14,23 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from concurrent import futures
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
 from parimg import __version__, shared
-from parimg.cluster import ClientEngines, EmbeddedCluster, connect_client, time_round_trip
-from parimg.dispatch import Dispatcher, Plan, check_listeners, check_options
-from parimg.engine import inspect_engine, prepare_engine
+from parimg.caretaker import Caretaker, Cluster
+from parimg.cluster import EmbeddedCluster, RunningCluster, time_round_trip
+from parimg.dispatch import Dispatcher, Plan
+from parimg.engine import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
+from parimg.events import Listener, check_listeners
 from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
+from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
+from parimg.security import Security
 from parimg.sources import Source, as_source, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
@@ -36,14 +40,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from parimg.decode import ColorMode
-    from parimg.events import Listener
     from parimg.sources import Images
 
-DEFAULT_MAX_PIXELS = 2**28
-_PREPARE_TIMEOUT = 30.0  # s
 
-
-def start(n: int | None = None) -> Controller:
+def start(n: int | None = None, *, memory_limit: int | str | None = None, curve: bool = False) -> Controller:
     """Start an embedded cluster on this machine.
 
     It listens on the loopback interface only, uses no IPython profile, holds each engine to one thread, and
@@ -53,6 +53,11 @@ def start(n: int | None = None) -> Controller:
     ----------
     n : int, optional
         Number of engines, by default that of the processors this process may use.
+    memory_limit : int or str, optional
+        Of each engine, for jobs that set none of their own; see `Controller.submit`.
+    curve : bool
+        Encrypt and authenticate all messages by CurveZMQ, against other users of this machine who can read its
+        loopback traffic, which takes root.
 
     Returns
     -------
@@ -76,8 +81,8 @@ def start(n: int | None = None) -> Controller:
         n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
-    embedded = EmbeddedCluster(n)
-    return Controller(embedded.client, embedded)
+    most = None if memory_limit is None else parse_size(memory_limit)
+    return Controller(EmbeddedCluster(n, curve=curve), memory_limit=most)
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:
@@ -105,24 +110,22 @@ def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float 
     EngineVersionError
         If an engine has another Python minor version or another parimg; both are named.
     """
-    return Controller(connect_client(profile, cluster_id, timeout))
+    cluster = RunningCluster(profile, cluster_id, timeout)
+    if cluster.security.warning:
+        print_line(f"warning: {cluster.security.warning}")
+    return Controller(cluster)
 
 
 class Controller:
     """Drives one ipcluster: submits jobs, and looks after its engines.
 
     Made by `start` and `connect`; a context manager that closes itself.
-
-    Attributes
-    ----------
-    client : ipyparallel.Client
     """
 
-    def __init__(self, client: ipp.Client, embedded: EmbeddedCluster | None = None) -> None:
-        self.client = client
-        self._embedded = embedded
-        self._jobs: list[Job] = []
-        self._jobs_lock = threading.Lock()
+    def __init__(self, cluster: Cluster, *, memory_limit: int | None = None) -> None:
+        self._cluster = cluster
+        self._caretaker = Caretaker(cluster)
+        self._memory_limit = memory_limit
         self._closing = threading.Event()
         controller = weakref.ref(self)
 
@@ -132,10 +135,16 @@ class Controller:
 
         self._close_at_exit = close_at_exit
         atexit.register(close_at_exit)
-        self.client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
-        prepared = [self._prepare(engine_id) for engine_id in self.client.ids]
-        if embedded is not None:  # engines of others may be busy, and do it before their next chunk
-            futures.wait([future for future in prepared if future is not None], _PREPARE_TIMEOUT)
+
+    @property
+    def security(self) -> Security:
+        """Who can reach the cluster: ``interfaces, is_local, curve, connection_file, is_private, warning``."""
+        return self._cluster.security
+
+    @property
+    def client(self) -> ipp.Client:
+        """The client of the cluster; another one after an embedded cluster was started anew."""
+        return self._caretaker.client
 
     def __enter__(self) -> Self:
         return self
@@ -146,13 +155,15 @@ class Controller:
         self.close()
 
     def __repr__(self) -> str:
-        kind = "an embedded cluster" if self._embedded is not None else "a cluster"
-        running = sum(not job.ready() for job in self._jobs)
-        state = "closed" if self._closing.is_set() else f"{len(self.client.ids)} engines, {running} jobs running"
+        kind = "an embedded cluster" if self._cluster.is_own else "a cluster"
+        running = len(self._caretaker.running_jobs())
+        state = f"{len(self)} engines, {running} jobs running"
+        if self._closing.is_set() or self._caretaker.lost:
+            state = "closed" if self._closing.is_set() else "lost"
         return f"<Controller of {kind}: {state}>"
 
     def __len__(self) -> int:
-        return len(self.client.ids)
+        return len(self.engines)
 
     def __bool__(self) -> bool:
         return True
@@ -160,7 +171,7 @@ class Controller:
     @property
     def engines(self) -> list[int]:
         """Ids of the engines there are now."""
-        return list(self.client.ids)
+        return self._caretaker.engines.ids()
 
     def close(self) -> None:
         """Stop running jobs in order, disconnect, and end the cluster if it is ours.
@@ -171,13 +182,7 @@ class Controller:
             return
         self._closing.set()
         atexit.unregister(self._close_at_exit)
-        try:
-            for job in self._jobs:
-                job.stop_gracefully()
-        finally:
-            self.client.close()
-            if self._embedded is not None:
-                self._embedded.stop()
+        self._caretaker.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
@@ -191,6 +196,9 @@ class Controller:
         retries: int = 2,
         chunk_size: int | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        timeout: float | None = None,
+        max_failures: float | None = None,
+        memory_limit: int | str | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -212,6 +220,16 @@ class Controller:
             Images in a message; by default it grows until a chunk takes half a second.
         max_pixels : int, default 2**28
             Images with more pixels fail before they are decoded.
+        timeout : float, optional
+            Seconds an image may take, from reading it to its result. One that takes longer, also in native code,
+            is a failed record with the traceback; its engine is ended and replaced.
+        max_failures : int or float, optional
+            Stop the job with `TooManyFailures` when more images failed in this run than this number, or, with a
+            float below 1, than this share of those recorded in it, once there are 20. What runs is gathered, and
+            the job can be resumed.
+        memory_limit : int or str, optional
+            Memory that an engine may occupy, bytes or ``"4 GiB"``: an image that asks for more is a failed record
+            ``MemoryError``, its engine goes on. By default that of `start`, or none.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -228,14 +246,14 @@ class Controller:
         if not isinstance(task, Task):  # typed wrong in a shell, where no checker looks
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
-        check_options(retries, chunk_size, max_pixels)
+        memory_limit = self._memory_limit if memory_limit is None else memory_limit
+        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit)
         check_task(task)
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
         task.resolve()
         directory = os.path.abspath(os.fspath(job_dir)) if job_dir is not None else new_job_dir(task.name)
-        options: dict[str, Any] = {"retries": retries, "chunk_size": chunk_size, "max_pixels": max_pixels}
         lock = reserve_job_dir(directory)
         try:
             refs = shared.write_task(os.path.join(directory, "shared"), task)
@@ -247,15 +265,17 @@ class Controller:
                     "refs": refs,
                 },
                 "source": source.spec(),
-                "options": options,
+                "options": asdict(options),
                 "versions": {"parimg": __version__, "python": platform.python_version()},
                 "total": None,
             }
             journal = JournalWriter.create(directory, lock, meta)
-        except BaseException:
+        except BaseException as error:
             discard_job_dir(directory, lock)
+            if isinstance(error, OSError):
+                raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
             raise
-        return self._start(journal, Plan(tuple(refs), source, retry_failed=False, **options), heard)
+        return self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
 
     def map(
         self,
@@ -290,6 +310,7 @@ class Controller:
         images: Images | None = None,
         column: str | None = None,
         listeners: Iterable[Listener] = (),
+        **changed: Any,
     ) -> Job:
         """Run what an earlier run of a job did not record.
 
@@ -305,6 +326,9 @@ class Controller:
             Column of paths, if `images` is a table.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
+        **changed
+            Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
+            ``max_failures``, ``memory_limit``.
 
         Returns
         -------
@@ -324,24 +348,25 @@ class Controller:
         self._check_open()
         directory = os.path.abspath(os.fspath(path))
         found = Journal(directory)
-        about, options, spec = found.meta("task"), found.meta("options"), found.meta("source")
+        about, spec = found.meta("task"), found.meta("source")
+        options = Options.changed(found.meta("options"), changed)
         source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
         refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
-        plan = Plan(refs, source, retry_failed=retry == "failed", **options)
+        plan = Plan(refs, source, options, retry_failed=retry == "failed")
         return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, ClientEngines(self.client), listeners)
+        dispatcher = Dispatcher(plan, journal, self._caretaker.engines, listeners)
         job = Job(Journal(journal.directory), dispatcher)
-        with self._jobs_lock:
-            self._jobs = [*(other for other in self._jobs if not other.ready()), job]
+        self._caretaker.watch(job)
         dispatcher.start()
         return job
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
+        self._caretaker.check()
 
     # -- engines ----------------------------------------------------------------------------------------------
 
@@ -364,25 +389,3 @@ class Controller:
     def time_round_trip(self, repeats: int = 20) -> dict[str, float]:
         """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
         return time_round_trip(self.client, repeats)
-
-    def _engine_came_or_went(self, event: dict[str, Any]) -> None:
-        """Called from the client's thread."""
-        if self._closing.is_set():
-            return
-        if event["event"] == "register":
-            self._prepare(int(event["id"]))
-        elif self._embedded is not None:
-            print_line(f"engine {event['id']} died; starting another")
-            # Not here: starting an engine waits for messages that this very thread delivers.
-            threading.Thread(target=self._replace_engine, name="parimg-replace", daemon=True).start()
-
-    def _prepare(self, engine_id: int) -> futures.Future[None] | None:
-        try:
-            return cast(futures.Future[None], self.client[engine_id].apply_async(prepare_engine))
-        except (ipp.error.NoEnginesRegistered, IndexError):
-            return None  # it left in this very moment
-
-    def _replace_engine(self) -> None:
-        with contextlib.suppress(Exception):  # the cluster may be closing
-            if self._embedded is not None:
-                self._embedded.add_engine()

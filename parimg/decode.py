@@ -136,10 +136,12 @@ def decode(
     ImageFormatError
         The bytes are of no known format, or hold what `color` cannot be made of.
     ImageTooLargeError
-        The header tells more than `max_pixels`, or memory is too small.
+        The header tells more than `max_pixels`.
     ImageTruncatedError
         The format is recognised, but the file ends too early or is damaged. Flipped bits are found in PNG,
         which has checksums; in most other formats they can go unnoticed.
+    MemoryError
+        The pixels do not fit into memory.
     ValueError
         `color` is none of the four, or `max_pixels` below 1.
 
@@ -185,6 +187,8 @@ def decode(
         raise ImageFormatError(f"{label} {error}") from None
     except _BeyondLimitError as error:
         raise ImageTooLargeError(f"{label} {error}") from None
+    except MemoryError:
+        raise MemoryError(f"{label} {_NO_MEMORY}") from None
     _check_pixels(image.shape[1], image.shape[0], max_pixels, label)
     return image
 
@@ -251,10 +255,10 @@ def _check_pixels(width: int, height: int, max_pixels: int, label: str) -> None:
 
 
 class _BeyondLimitError(Exception):
-    """A limit of OpenCV's own, or of the machine's memory; the message is the reason alone."""
+    """A limit of OpenCV's own; the message is the reason alone."""
 
 
-_NO_MEMORY = "does not fit into the memory of this engine; start fewer engines on its host"
+_NO_MEMORY = "does not fit into the memory that this engine may have"
 
 
 class _QuietOpenCV:
@@ -301,7 +305,7 @@ def _decode_with_opencv(data: bytes, color: ColorMode) -> npt.NDArray[Any]:
                 "set OPENCV_IO_MAX_IMAGE_PIXELS (or _WIDTH, _HEIGHT) in the environment of the engines"
             ) from None
         if error.code == cv2.Error.StsNoMem:
-            raise _BeyondLimitError(_NO_MEMORY) from None
+            raise MemoryError from None
         raise DamagedError(f"OpenCV {cv2.__version__} could not decode it ({error.err})") from None
     if image is None:
         raise DamagedError(f"OpenCV {cv2.__version__} could not decode it")
@@ -338,7 +342,7 @@ def _decode_tiff(data: bytes, color: ColorMode) -> npt.NDArray[Any]:
         try:
             stored: npt.NDArray[Any] = page.asarray(maxworkers=1)
         except MemoryError:
-            raise _BeyondLimitError(_NO_MEMORY) from None
+            raise
         except Exception as error:
             raise DamagedError(f"tifffile could not decode it ({type(error).__name__}: {error})") from None
         if stored.shape != page.shape:

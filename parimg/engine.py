@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from parimg import __version__, shared
+from parimg import __version__, memory, shared
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.flight_recorder import FOLDER, FlightRecorder
+from parimg.guards import Guard
 from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
+_MAX_REPLY_BYTES = 2**26  # of values; what is left of a chunk then goes out again
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -64,11 +68,19 @@ class Chunk:
     """The job's folder of shared objects, for hosts that see it."""
     max_pixels: int
     images: list[ChunkImage]
+    number: int = 0
+    """Unique in a run of the job."""
+    recorder: str = ""
+    """Name of the engine's flight recorder, empty for none."""
+    timeout: float | None = None
+    """Seconds an image may take."""
+    memory_limit: int | None = None
+    """Bytes an engine may occupy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An engine's answer: rows, or the shared objects it lacks, in which case it ran nothing."""
+    """An engine's answer: rows of the chunk's first images, or the shared objects it lacks, and then no rows."""
 
     host: str
     pid: int
@@ -106,9 +118,17 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     chunk: Chunk = pickle.loads(chunk_bytes)
     if chunk.version != VERSION:
         raise EngineVersionError(f"the client has {chunk.version}, an engine on {_host()} {VERSION}")
-    prepare_engine()
-    missing = shared.missing(chunk.refs, chunk.folder)
-    rows = [] if missing else _run(_prepared(chunk.refs[0], chunk.folder), chunk)
+    recorder = _recorder(chunk)
+    with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
+        prepare_engine()
+        missing = shared.missing(chunk.refs, chunk.folder)
+        rows = []
+        if not missing:
+            task = _prepared(chunk.refs[0], chunk.folder)
+            if any(array is None for *_, array in chunk.images):
+                # Loads OpenCV, which shall not count as time of the first image.
+                import parimg.decode  # noqa: F401
+            rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
     reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
     return pickle.dumps(reply, protocol=5)
 
@@ -152,6 +172,12 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def introduce() -> tuple[str, int]:
+    """Make this engine fit for images, and tell its host and process."""
+    prepare_engine()
+    return _host(), os.getpid()
+
+
 def receive_shared(digest: str, data: bytes) -> None:
     """Keep a shared object for the engines of this host."""
     shared.receive(digest, data)
@@ -193,9 +219,21 @@ class _State:
 
     limited: frozenset[str] | None = None
     """The thread-pool libraries that were loaded when threads were last limited."""
+    recorder: FlightRecorder | None = None
+    """That of the job whose chunk came last."""
 
 
 _state = _State()
+
+
+def _recorder(chunk: Chunk) -> FlightRecorder | None:
+    recorder = _state.recorder
+    if recorder is None or recorder.name != chunk.recorder:
+        if recorder is not None:
+            recorder.close()
+        folder = os.path.join(os.path.dirname(chunk.folder), FOLDER)
+        recorder = _state.recorder = FlightRecorder(folder, chunk.recorder) if chunk.recorder else None
+    return recorder
 
 
 def _heavy_libraries() -> frozenset[str]:
@@ -224,6 +262,18 @@ def _prepared(ref: shared.SharedRef, folder: str) -> Task:
     return task
 
 
+def _address_limit(memory_limit: int | None) -> int | None:
+    if memory_limit is None:
+        return None
+    try:
+        return memory.address_limit(memory_limit)
+    except MemoryError as error:
+        raise TaskError(
+            f"memory_limit={memory_limit} bytes ({memory_limit / 2**20:.0f} MiB) is too little for an engine on "
+            f"{_host()}: {error}"
+        ) from None
+
+
 def _prepare_once_a_host(task: Task) -> None:
     """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
     kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{_host()}"
@@ -238,36 +288,54 @@ def _prepare_once_a_host(task: Task) -> None:
     task.prepare()
 
 
-def _run(task: Task, chunk: Chunk) -> list[Row]:
-    rows = []
-    for position, key, uri, array in chunk.images:
-        started = time.time()
-        begin = decoded = time.perf_counter()
-        stage: Stage | None = "decode"
-        columns, arrays = "{}", None
-        error_type = message = trace = None
-        try:
+def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
+    guard = guard or Guard()
+    rows: list[Row] = []
+    nbytes = 0
+    for index in range(len(chunk.images)):
+        rows.append(row := _run_image(task, chunk, guard, index))
+        nbytes += len(row.columns) + len(row.arrays or b"")
+        if nbytes > _MAX_REPLY_BYTES:
+            break
+    return rows
+
+
+def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
+    # A function of its own, so that nothing of an image is left when the next one is decoded.
+    position, key, uri, array = chunk.images[index]
+    started = time.time()
+    begin = decoded = time.perf_counter()
+    stage: Stage | None = "decode"
+    columns, arrays = "{}", None
+    error_type = message = trace = None
+    try:
+        with guard.image(index):
             image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)
             stage = "result"
             columns, arrays = encode_values(values)
-        except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
-            error_type = type(error).__name__
-            message = _short(_text(error), _MESSAGE_LIMIT)
-            # Our own decoding errors say all there is to say; the frames above them are ours.
-            trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
-        else:
-            stage = None
-        end = time.perf_counter()
-        if decoded == begin and stage == "decode":
-            decoded = end
-        outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
-        failure = (error_type, message, trace)
-        seconds = (started, decoded - begin, end - decoded)
-        rows.append(Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays))
-    return rows
+    except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
+        error_type = "MemoryError" if _is_lack_of_memory(error) else type(error).__name__
+        message = _short(_text(error), _MESSAGE_LIMIT)
+        # Our own decoding errors say all there is to say; the frames above them are ours.
+        trace = None if isinstance(error, ImageError | ResultError) else _trace(error)
+    else:
+        stage = None
+    end = time.perf_counter()
+    if decoded == begin and stage == "decode":
+        decoded = end
+    outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
+    failure = (error_type, message, trace)
+    seconds = (started, decoded - begin, end - decoded)
+    return Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays, memory.peak())
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """NumPy and OpenCV have types of their own for it."""
+    of_opencv = type(error).__name__ == "error" and getattr(error, "code", None) == _OPENCV_NO_MEMORY
+    return isinstance(error, MemoryError) or of_opencv
 
 
 def _text(error: BaseException) -> str:

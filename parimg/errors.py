@@ -74,6 +74,10 @@ class EngineVersionError(ClusterError):
     """An engine runs another Python minor version or another parimg."""
 
 
+class ControllerLost(ClusterError):
+    """The controller of the cluster died or cannot be reached; jobs can be resumed on another."""
+
+
 class EngineDied(ClusterError):
     """An image was on an engine when it died, more often than retries allow."""
 
@@ -87,3 +91,7 @@ class JobError(ParimgError):
 
 class JobLockedError(JobError):
     """Another process is writing this job."""
+
+
+class TooManyFailures(JobError):
+    """More images failed than ``max_failures`` allows; the job was stopped, and can be resumed."""

@@ -7,8 +7,10 @@ knows no listener by name, and one that raises is dropped, never the job.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from parimg.errors import JobError
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +113,13 @@ Event = (
     | JobFinished
 )
 Listener = Callable[[Event], object]
+
+
+def check_listeners(listeners: Iterable[Listener]) -> list[Listener]:
+    """Refuse what cannot be called with an event."""
+    if callable(listeners):
+        raise JobError(f"listeners must be a list of callables (got one callable, {listeners!r})")
+    for listener in (heard := list(listeners)):
+        if not callable(listener):
+            raise JobError(f"a listener must be callable (got {listener!r}, a {type(listener).__name__})")
+    return heard

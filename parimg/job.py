@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import operator
 import os
-import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from parimg import tables
 from parimg.errors import JobError
+from parimg.failures import Failures
+from parimg.job_directory import resume_command
 from parimg.journal import Journal
 from parimg.progress import show_progress
 from parimg.record import Record
@@ -110,18 +111,14 @@ class Job:
         return int(self._journal.last_run().duplicates)
 
     @property
-    def failures(self) -> list[Record]:
-        """Records of the failed images."""
-        return list(self.iter_failures())
-
-    def iter_failures(self) -> Iterator[Record]:
-        """Records of the failed images one by one, for jobs with very many."""
-        return self._journal.failed()
+    def failures(self) -> Failures:
+        """The failed images: a sequence of their records, which also groups them by error."""
+        return Failures(self._journal)
 
     @property
     def resume_command(self) -> str:
         """The shell command that runs what is missing."""
-        return f"parimg resume {shlex.quote(self.directory)}"
+        return resume_command(self.directory)
 
     def __len__(self) -> int:
         """Images of the job: all of them where their number is known, else those with a record."""
@@ -331,8 +328,9 @@ class Job:
         dispatcher = self._dispatcher
         if dispatcher is None or dispatcher.state != "running":
             return
-        print_line(f"stopping: waiting for {dispatcher.outstanding} running chunks; Ctrl-C again leaves at once")
         try:
+            waiting = f"waiting for {dispatcher.outstanding} running chunks"
+            print_line(f"stopping: {waiting}; Ctrl-C again leaves at once")
             dispatcher.stop()
             while not dispatcher.join(_WAKE_SECONDS):
                 pass
@@ -342,6 +340,19 @@ class Job:
             counts = self.counts
             of = counts["total"] if counts["total"] is not None else "the"
             print_line(f"{counts['done']} of {of} images are recorded; to go on: {self.resume_command}")
+
+    def lose_controller(self, reason: str | None) -> None:
+        """Take back what was under way; end the job if there is a reason, else another controller comes."""
+        if self._dispatcher is not None:
+            if reason is None:
+                self._dispatcher.forget_engines()
+            else:
+                self._dispatcher.fail(reason)
+
+    @property
+    def restarts(self) -> int:
+        """How often the cluster was started anew under the job."""
+        return self._dispatcher.restarts if self._dispatcher is not None else 0
 
     def abort(self) -> None:
         """End now, without waiting for what engines are computing; the job can be resumed."""
@@ -461,7 +472,7 @@ class Job:
         """Engines of the cluster that runs the job, None if this process does not run it."""
         if self._dispatcher is None or self._dispatcher.state != "running":
             return None
-        return self._dispatcher.engines.count()
+        return len(self._dispatcher.engines.ids())
 
 
 def print_line(text: str) -> None:

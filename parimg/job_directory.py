@@ -16,6 +16,7 @@ import time
 from filelock import FileLock, Timeout
 
 from parimg.errors import JobError, JobLockedError
+from parimg.trust import check_private
 
 JOURNAL_FILE = "journal.sqlite"
 
@@ -25,6 +26,11 @@ def jobs_folder() -> str:
     import platformdirs
 
     return os.environ.get("PARIMG_JOBS_DIR") or os.path.join(platformdirs.user_data_dir("parimg"), "jobs")
+
+
+def resume_command(directory: str) -> str:
+    """The shell command that runs what is missing of a job."""
+    return f"parimg resume {shlex.quote(directory)}"
 
 
 def new_job_dir(name: str) -> str:
@@ -50,14 +56,15 @@ def reserve_job_dir(directory: str) -> FileLock:
     Raises
     ------
     JobError
-        If it holds a job or other files already, or cannot be written.
+        If it holds a job or other files already, cannot be written, or can be written by others.
     """
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        check_private(directory)
         found = set(os.listdir(directory))
         if JOURNAL_FILE in found:
             raise JobError(
-                f"{directory!r} holds a job already; go on with it by `parimg resume {shlex.quote(directory)}` or "
+                f"{directory!r} holds a job already; go on with it by `{resume_command(directory)}` or "
                 "ctl.resume(...), or give another job_dir"
             )
         if others := found - {"shared", "lock", "lock.owner", f"{JOURNAL_FILE}.new"}:

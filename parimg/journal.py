@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
@@ -25,13 +26,14 @@ from filelock import FileLock, Timeout
 
 from parimg import shared
 from parimg.errors import JobError
-from parimg.job_directory import JOURNAL_FILE, acquire_lock
+from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.record import Record, Row, decode_values
+from parimg.trust import check_private
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
 
-FORMAT = 1
+FORMAT = 2
 _LOOK_UP_BATCH = 500  # keys of a query
 _GLANCE_SECONDS = 0.05  # other readers hold the lock for an instant when they ask whether it is held
 
@@ -45,14 +47,15 @@ CREATE TABLE records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, position INTEGER NOT NULL,
     key TEXT NOT NULL UNIQUE, uri TEXT NOT NULL, status TEXT NOT NULL, stage TEXT, error TEXT, message TEXT,
     traceback TEXT, started REAL NOT NULL, decode_seconds REAL NOT NULL, task_seconds REAL NOT NULL,
-    columns TEXT NOT NULL, arrays BLOB, attempts INTEGER NOT NULL, engine INTEGER, host TEXT, pid INTEGER
+    columns TEXT NOT NULL, arrays BLOB, peak_memory INTEGER,
+    attempts INTEGER NOT NULL, engine INTEGER, host TEXT, pid INTEGER
 );
 CREATE INDEX records_by_position ON records (position);
 CREATE INDEX failed_records ON records (seq) WHERE status = 'failed';
 """
 _RECORD_COLUMNS = (
     "seq, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds, "
-    "columns, arrays, attempts, engine, host, pid"
+    "columns, arrays, peak_memory, attempts, engine, host, pid"
 )
 
 
@@ -75,6 +78,19 @@ class Recorded(NamedTuple):
     run: int
     status: str
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Failed images that have their error in common."""
+
+    error: str
+    """Type of the error."""
+    count: int
+    key: str
+    """One of the images, the first recorded."""
+    message: str
+    """Its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +134,13 @@ class Journal:
     @contextlib.contextmanager
     def _look(self) -> Iterator[sqlite3.Connection]:
         """A connection for one look: one that stayed open would keep the writer from leaving one plain file."""
-        with contextlib.closing(_open_for_reading(self._path)) as connection:
-            yield connection
+        try:
+            with contextlib.closing(_open_for_reading(self._path)) as connection:
+                yield connection
+        except sqlite3.OperationalError as error:
+            if os.path.isfile(self._path):
+                raise
+            raise JobError(f"the journal {self._path!r} was removed") from error
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._look() as connection:
@@ -131,9 +152,15 @@ class Journal:
         return json.loads(rows[0][0]) if rows else None
 
     def load_task(self) -> Task:
-        """The job's task, as it was sent."""
+        """The job's task, as it was sent; JobError if others can write it, or the journal that names it."""
+        self.check_trust()
         [digest, kind], *_ = self.meta("task")["refs"]
         return shared.load_task(shared.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
+
+    def check_trust(self) -> None:
+        """Refuse, by JobError, to run what the journal names if others can write it."""
+        for path in (self.directory, self._path):
+            check_private(path)
 
     def last_run(self) -> Run:
         """The newest run."""
@@ -194,6 +221,23 @@ class Journal:
         """Records of failed images, in order of completion."""
         return (record for _, record in self._scan("status = 'failed' AND seq > ?", "seq", 0))
 
+    def nth_failed(self, n: int) -> Record | None:
+        """The n-th failed record in order of completion, from 0, None if there are not so many."""
+        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE status = 'failed' ORDER BY seq LIMIT 1 OFFSET ?"
+        rows = self._rows(query, (n,))
+        return self._record(rows[0]) if rows else None
+
+    def failures_by_error(self) -> list[FailureGroup]:
+        """Failed images by the type of their error, most first."""
+        # SQLite takes `key` and `message` from the row that has the smallest `seq`.
+        query = (
+            "SELECT error, count(*) AS n, key, message, min(seq) FROM records WHERE status = 'failed' "
+            "GROUP BY error ORDER BY n DESC, error"
+        )
+        return [
+            FailureGroup(error or "", n, key, message or "") for error, n, key, message, _ in self._rows(query)
+        ]
+
     @contextlib.contextmanager
     def snapshot(self, *, arrays: bool = False) -> Iterator[Callable[[], Iterator[Record]]]:
         """Freeze what is recorded now: a callable that gives the same records, in order, however often.
@@ -232,10 +276,11 @@ class Journal:
             error=error,
             message=message,
             traceback=traceback,
-            attempts=row[14],
-            engine=row[15],
-            host=row[16],
-            pid=row[17],
+            peak_memory=row[14],
+            attempts=row[15],
+            engine=row[16],
+            host=row[17],
+            pid=row[18],
             started=started,
             decode_seconds=decode_seconds,
             task_seconds=task_seconds,
@@ -260,6 +305,7 @@ class JournalWriter(Journal):
         super().__init__(directory)
         self._lock = lock
         self._connection = _open_for_writing(self._path)
+        self._inode = os.stat(self._path).st_ino
         self.run = run
 
     @classmethod
@@ -298,9 +344,9 @@ class JournalWriter(Journal):
         JobLockedError
             If another live process writes it.
         JobError
-            If there is no journal, or it cannot be written.
+            If there is no journal, it cannot be written, or others can write it: it names the code to be run.
         """
-        Journal(directory)  # its errors name what is wrong with the directory
+        Journal(directory).check_trust()  # its errors name what is wrong with the directory
         try:
             journal = cls(directory, acquire_lock(os.path.abspath(directory)), 0)
             journal.run = _start_run(journal._connection)
@@ -325,19 +371,44 @@ class JournalWriter(Journal):
         A row takes the place of an earlier record of the same key.
         """
         where = (placement.engine, placement.host, placement.pid)
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._check_place()
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(
                 "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
-                "traceback, started, decode_seconds, task_seconds, columns, arrays, attempts, engine, host, pid) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "traceback, started, decode_seconds, task_seconds, columns, arrays, peak_memory, attempts, "
+                "engine, host, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((self.run, *map(_storable, row), attempts, *where) for row, attempts in rows),
             )
             self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
-                self._connection.execute("ROLLBACK")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
+                    self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise JobError(self._why_unwritable(error)) from error
             raise
+
+    def _check_place(self) -> None:
+        """Notice a journal that was removed: writing on would succeed, into a file without a name."""
+        try:
+            found: int | None = os.stat(self._path).st_ino
+        except OSError:
+            found = None
+        if found != self._inode:
+            raise JobError(
+                f"the journal {self._path!r} was {'removed' if found is None else 'replaced'} while the job ran; "
+                "what it held is lost with it"
+            )
+
+    def _why_unwritable(self, error: sqlite3.Error) -> str:
+        free = ""
+        with contextlib.suppress(OSError):
+            free = f" ({shutil.disk_usage(self.directory).free / 2**20:.1f} MiB free)"
+        return (
+            f"the journal {self._path!r} cannot be written: {error}{free}; what was recorded stays; once there is "
+            f"room, go on by {resume_command(self.directory)}"
+        )
 
     def recorded(self, keys: Sequence[str]) -> dict[str, Recorded]:
         """What is known of those of `keys` that have a record."""
@@ -364,8 +435,8 @@ class JournalWriter(Journal):
         """Close the journal, leaving one plain file, and free the lock."""
         with contextlib.suppress(sqlite3.Error):
             # If a reader is just looking, at least all records are in the one file.
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.execute("PRAGMA busy_timeout = 2000")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
         self._lock.release()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _LARGEST_ARRAY = 2**28  # bytes, of a record's arrays together; SQLite takes 10**9
+_LARGEST_COLUMNS = 2**24  # characters of JSON, of a record's scalars and lists together
 Status = Literal["ok", "failed"]
 Stage = Literal["decode", "task", "result", "engine"]
 
@@ -41,6 +42,7 @@ class Row(NamedTuple):
     task_seconds: float
     columns: str
     arrays: bytes | None
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +76,8 @@ class Record:
         When the engine took the image up, seconds since the epoch.
     decode_seconds, task_seconds : float
         Time for reading and decoding, and for the task, seconds.
+    peak_memory : int or None
+        Most memory that the engine occupied while it ran the image, bytes; None if it did not tell.
     uri : str
         Absolute path or URL it was read from; empty for arrays.
     position : int
@@ -97,6 +101,7 @@ class Record:
     started: float = 0.0
     decode_seconds: float = 0.0
     task_seconds: float = 0.0
+    peak_memory: int | None = None
     uri: str = ""
     position: int = 0
     job: str = field(default="", repr=False, compare=False)
@@ -162,7 +167,7 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
     Raises
     ------
     ResultError
-        If a value is of another type.
+        If a value is of another type, or they are too large together: arrays 256 MiB, the others 16 MiB.
 
     Examples
     --------
@@ -171,7 +176,7 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
     """
     if type(values) is dict and all(type(name) is str for name in values):
         try:
-            return _PLAIN_ENCODER.encode(values), None  # the common case: only plain scalars
+            return _checked(_PLAIN_ENCODER.encode(values)), None  # the common case: only plain scalars
         except (TypeError, ValueError):
             pass
     if not isinstance(values, Mapping):
@@ -196,9 +201,18 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
             raise ResultError(
                 f"a record's arrays have more than {_LARGEST_ARRAY} bytes together; write them to files"
             )
-        return _NUMPY_ENCODER.encode(columns), _encode_arrays(arrays) if arrays else None
+        return _checked(_NUMPY_ENCODER.encode(columns)), _encode_arrays(arrays) if arrays else None
     except (TypeError, ValueError) as error:  # a nested name of another type, a list that holds itself
         raise ResultError(f"a task returned what cannot be stored: {error}") from error
+
+
+def _checked(columns: str) -> str:
+    if len(columns) > _LARGEST_COLUMNS:
+        raise ResultError(
+            f"a record's values have {len(columns)} characters as JSON, more than {_LARGEST_COLUMNS}; return "
+            "arrays, or write them to files"
+        )
+    return columns
 
 
 def decode_values(columns: str, arrays: bytes | None) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.generic]]]:

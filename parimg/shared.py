@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import cloudpickle
 
 from parimg.errors import ParimgError, TaskError
+from parimg.trust import check_private
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -203,8 +204,13 @@ def load_task(ref: SharedRef, folder: str) -> Task:
     ------
     SharedObjectMissing
         If this host has no copy of it or of one of its arrays.
+    JobError
+        If others can write the copy or its folder.
     """
-    with open(_find(ref.digest, folder), "rb") as file:
+    path = _find(ref.digest, folder)
+    for place in (os.path.dirname(path), path):
+        check_private(place)
+    with open(path, "rb") as file:
         task: Task = _TaskUnpickler(file, folder).load()
     return task
 

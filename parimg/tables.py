@@ -35,6 +35,7 @@ _RECORD_FIELDS = (
     ("started", "double"),
     ("decode_seconds", "double"),
     ("task_seconds", "double"),
+    ("peak_memory", "int64"),
     ("uri", "string"),
 )
 Records = Callable[[], Iterable[Record]]

@@ -62,6 +62,20 @@ def test_match_without_failures_exits_with_0_and_is_listed_among_the_jobs(
     assert re.search(r"MatchSIFT +│ +finished +│ +2/2 ", listed.stdout)
 
 
+def test_match_stops_when_too_many_images_fail_and_resume_may_allow_more(photos: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    for number in range(6):
+        (folder / f"damaged{number}.png").write_bytes(b"no image")
+    reference, job = str(folder / "templeR0001.png"), str(tmp_path / "job")
+    stopped = parimg("match", reference, str(folder), "-n", "1", "--job", job, "--max-failures", "2")
+    assert stopped.returncode == 1
+    assert "images failed, more than max_failures=2" in stopped.stderr
+    assert f"to go on: parimg resume {job}" in stopped.stdout
+    resumed = parimg("resume", job, "-n", "1", "--max-failures", "99%")
+    assert resumed.returncode == 3
+    assert "MatchSIFT, finished: 11 of 11 images, 7 failed" in resumed.stdout
+
+
 def test_convolve_writes_images_and_a_table(photos: Path, tmp_path: Path) -> None:
     result = parimg(
         "convolve", str(photos), "--kernel", "gaussian(1.5)", "-o", "blurred", "--color", "gray", "-n", "1",
@@ -104,6 +118,7 @@ def test_jobs_says_when_there_are_none(tmp_path: Path, monkeypatch: pytest.Monke
         (("match", "{ref}", "{dir}", "-o", "table.xlsx"), "-o must end in .parquet or .csv"),
         (("match", "{ref}", "{dir}", "-o", "no/such/folder/t.csv"), "there is no folder"),
         (("match", "{ref}", "{dir}", "--max-ratio", "2"), "max_ratio must lie in"),
+        (("match", "{ref}", "{dir}", "--max-failures", "many"), "--max-failures must be like 25, 0.1 or 10%"),
         (("match", "{ref}", "{dir}", "--cross-check", "both"), "both"),
         (("match", "{ref}", "{dir}", "-n", "2", "--profile", "local"), "give one"),
         (("match", "{ref}", "{dir}", "--profile", "slrum"), "no IPython profile 'slrum'"),

@@ -43,7 +43,7 @@ def test_engines_of_an_embedded_cluster_have_one_thread(controller: parimg.Contr
 def test_close_ends_all_processes_and_removes_the_folder() -> None:
     with parimg.start(n=1) as controller:
         processes = [psutil.Process(about["pid"]) for about in controller.inspect().values()]
-        folder = controller._embedded._folder
+        folder = controller._cluster._folder
         assert os.path.isdir(folder)
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert alive == []
@@ -266,7 +266,7 @@ def test_a_job_that_close_cuts_short_says_how_to_go_on(capsys: pytest.CaptureFix
 
 
 def test_a_controller_that_is_never_closed_ends_with_its_process(tmp_path: Path) -> None:
-    code = "import os, parimg; ctl = parimg.start(n=1); print(ctl._embedded._folder, *ctl.client.ids)"
+    code = "import os, parimg; ctl = parimg.start(n=1); print(ctl._cluster._folder, *ctl.client.ids)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert not os.path.exists(result.stdout.split()[0])
     assert result.stderr == ""

@@ -15,7 +15,7 @@ import pytest
 
 import parimg
 from parimg import events
-from parimg.errors import ImageMissingError, JobError, SourceError, TaskError
+from parimg.errors import ImageMissingError, JobError, SourceError, TaskError, TooManyFailures
 
 
 def named_arrays(n: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -219,3 +219,44 @@ def test_results_are_recorded_while_a_slow_source_makes_its_next_image(controlle
     assert not go_on.is_set()
     go_on.set()
     assert [record.key for record in records] == ["second"]
+
+
+def failing_from(first: int) -> object:
+    def fail(image: np.ndarray) -> int:
+        if image[0, 0] >= first:
+            raise ValueError(f"no good: {image[0, 0]}") if image[0, 0] % 3 else KeyError("absent")
+        return 1
+
+    return fail
+
+
+def test_a_job_with_more_failures_than_allowed_stops_says_why_and_can_be_resumed(
+    controller: parimg.Controller,
+) -> None:
+    job = controller.map(failing_from(40), named_arrays(400), max_failures=10, chunk_size=2)
+    with pytest.raises(
+        TooManyFailures, match=r"images failed, more than max_failures=10; .*[0-9] ValueError \(no g"
+    ):
+        job.wait(60)
+    assert job.state == "failed"
+    assert 11 <= job.counts["failed"] < 30  # what was under way is recorded
+    assert set(job.failures.by_error) == {"ValueError", "KeyError"}
+    assert repr(job.failures).startswith(f"<{job.counts['failed']} failures: ")
+    with pytest.raises(JobError, match=r"ended early: TooManyFailures: .*to go on: parimg resume"):
+        parimg.open_job(job.directory).wait()
+    again = controller.resume(job.directory, images=named_arrays(400), max_failures=None)
+    assert again.wait(60)
+    assert again.counts == {"ok": 40, "failed": 360, "done": 400, "total": 400}
+    assert [group.count for group in again.failures.by_error.values()] == [240, 120]
+    assert again.failures.by_error["ValueError"].message.startswith("no good: ")
+
+
+def test_a_share_of_failures_counts_once_there_are_20_records(controller: parimg.Controller) -> None:
+    job = controller.map(failing_from(0), named_arrays(200), max_failures=0.5, chunk_size=1)
+    with pytest.raises(TooManyFailures, match=r"20 of 20 images failed, more than max_failures=0\.5"):
+        job.wait(60)
+    few = controller.map(failing_from(0), named_arrays(15), max_failures=0.5, chunk_size=1)
+    assert few.wait(60)
+    half = controller.map(failing_from(30), named_arrays(60), max_failures=0.5, chunk_size=1)
+    assert half.wait(60)
+    assert half.counts["failed"] == 30

@@ -101,6 +101,11 @@ def test_arrays_come_back_as_they_were(finished: parimg.Job) -> None:
 
 def test_counts_and_failures_agree(finished: parimg.Job) -> None:
     assert finished.counts == {"ok": 5, "failed": 5, "done": 10, "total": 10}
+    assert len(finished.failures) == 5
+    assert finished.failures[-1].key == [record.key for record in finished.failures][-1]
+    assert finished.failures[1:3] == list(finished.failures)[1:3]
+    with pytest.raises(IndexError, match="no failure 5; there are 5"):
+        finished.failures[5]
     assert sorted(record.key for record in finished.failures) == [f"image000{odd}" for odd in (1, 3, 5, 7, 9)]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIXED = [
     "key", "status", "stage", "error", "message", "attempts", "engine", "host", "started", "decode_seconds",
-    "task_seconds", "uri",
+    "task_seconds", "peak_memory", "uri",
 ]  # fmt: skip
 
 
@@ -40,6 +40,7 @@ def good(position: int, **values: Any) -> Record:
         started=1000.5 + position,
         decode_seconds=0.25,
         task_seconds=0.5,
+        peak_memory=2**30,
         uri=f"/images/{position}.png",
         position=position,
     )
@@ -87,6 +88,7 @@ def test_the_columns_of_all_records_come_first() -> None:
             "started": 1000.5,
             "decode_seconds": 0.25,
             "task_seconds": 0.5,
+            "peak_memory": 2**30,
             "uri": "/images/0.png",
             "matches": 812,
             "ratio": 0.5,

@@ -40,6 +40,9 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
             f"cluster ready after {ready:.1f} s; {len(found)} of {len(controller)} engines answer"
         )
         console().print(table)
+        print(controller.security)
+        if controller.security.warning:
+            print(f"warning: {controller.security.warning}")
         busy = sorted(set(controller.engines) - set(found))
         if busy:
             print(f"engines {busy} do not answer: busy, or gone")

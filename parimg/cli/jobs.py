@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from parimg.cli.app import app
-from parimg.cli.options import ClusterId, Engines, Output, Profile
+from parimg.cli.options import ClusterId, Engines, MaxFailures, MemoryLimit, Output, Profile, Timeout
 from parimg.cli.running import (
     check_output,
     console,
@@ -17,6 +17,7 @@ from parimg.cli.running import (
     export,
     follow,
     open_controller,
+    parse_limit,
     print_summary,
 )
 from parimg.errors import ParimgError
@@ -29,15 +30,20 @@ def resume(
     profile: Profile = None,
     cluster_id: ClusterId = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also run failed images again.")] = False,
+    timeout: Timeout = None,
+    max_failures: MaxFailures = None,
+    memory_limit: MemoryLimit = None,
     output: Output = None,
 ) -> None:
     """Run what a job did not record before it was interrupted."""
     check_output(output)
     from parimg.job import open_job
 
+    given = {"timeout": timeout, "max_failures": parse_limit(max_failures), "memory_limit": memory_limit}
+    changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     open_job(directory)  # its errors come before a cluster is started
     with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.resume(directory, retry="failed" if retry_failed else None)
+        running = controller.resume(directory, retry="failed" if retry_failed else None, **changed)
         follow(running, output)
 
 

@@ -22,3 +22,8 @@ JobDirectory = Annotated[Path | None, typer.Option(help="Directory for the job; 
 Column = Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")]
 Retries = Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")]
+Timeout = Annotated[float | None, typer.Option(help="Seconds an image may take; longer ones fail.")]
+MaxFailures = Annotated[
+    str | None, typer.Option(help="Stop when more images failed: a number, 25, or a share, 0.1 or 10%.")
+]
+MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]

@@ -23,9 +23,12 @@ from parimg.cli.options import (
     Column,
     Engines,
     JobDirectory,
+    MaxFailures,
     MaxPixels,
+    MemoryLimit,
     Profile,
     Retries,
+    Timeout,
 )
 from parimg.errors import ParimgError
 
@@ -81,12 +84,24 @@ def _run(
     column: Column = None,
     retries: Retries = 2,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    timeout: Timeout = None,
+    max_failures: MaxFailures = None,
+    memory_limit: MemoryLimit = None,
 ) -> None:
+    most_failures = parse_limit(max_failures)
     source = one_or_all(planned.images)
     check_source(planned.task, source, column)
     with open_controller(engines, profile, cluster_id) as controller:
         running = controller.submit(
-            planned.task, source, job_dir=job, column=column, retries=retries, max_pixels=max_pixels
+            planned.task,
+            source,
+            job_dir=job,
+            column=column,
+            retries=retries,
+            max_pixels=max_pixels,
+            timeout=timeout,
+            max_failures=most_failures,
+            memory_limit=memory_limit,
         )
         follow(running, planned.output, planned.sort_by, planned.inner)
 
@@ -106,6 +121,18 @@ def open_controller(engines: int | None, profile: str | None, cluster_id: str) -
 
     with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
         yield controller
+
+
+def parse_limit(text: str | None) -> int | float | None:
+    """``25`` is a number of images, ``0.1`` and ``10%`` are shares of them."""
+    if text is None:
+        return None
+    try:
+        if text.endswith("%"):
+            return float(text[:-1]) / 100
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
 
 
 def check_output(output: Path | None, option: str = "-o") -> None:
@@ -195,12 +222,11 @@ def print_summary(job: Job) -> None:
     if job.duplicates:
         print(f"  {job.duplicates} images were named more than once, and run once")
     if counts["failed"]:
-        from itertools import islice
-
-        for record in islice(job.iter_failures(), SHOWN):
+        for record in job.failures[:SHOWN]:
             print(f"  {record.key}: {_reason(record)}")
         if counts["failed"] > SHOWN:
-            print(f"  ... and {counts['failed'] - SHOWN} more")
+            kinds = ", ".join(f"{group.count} {group.error}" for group in job.failures.by_error.values())
+            print(f"  ... and {counts['failed'] - SHOWN} more; in all {kinds}")
 
 
 def _reason(record: Record) -> str:

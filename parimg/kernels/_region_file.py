@@ -94,6 +94,6 @@ def _layout(header: bytes) -> np.dtype[np.void] | None:
         if np.lib.format.read_magic(opened) != (1, 0):
             return None
         shape, _, layout = np.lib.format.read_array_header_1_0(opened)
-    except ValueError:
+    except Exception:  # a damaged header is parsed as Python, and fails in more ways than are documented
         return None
     return layout if shape == (1,) and "version" in (layout.names or ()) else None

@@ -233,7 +233,7 @@ def test_a_job_goes_on_past_an_unreadable_image_on_two_engines(
         ("sobel", {"casting": "floor"}, r"casting must be one of"),
         ("sobel", {"cval": "0"}, r"cval must be a number \(got '0', a str\)"),
         ("sobel", {"format": "png"}, r"format needs output"),
-        ("sobel", {"output": "out", "format": "gif"}, r"format must be one of 'png', 'jpeg', 'tiff', 'npy'"),
+        ("sobel", {"output": "out", "format": "gif"}, r"format must be one of 'png', 'jpeg', 'webp'"),
         (
             "sobel",
             {"output": "out", "format": "png", "dtype": "float32"},

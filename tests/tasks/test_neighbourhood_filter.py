@@ -124,7 +124,10 @@ def test_several_results_are_pages_of_a_tiff(tmp_path):
         ({"size": 0}, "no side of 0"),
         ({"size": 3, "mode": "edge"}, "got 'edge'"),
         ({"size": 3, "origin": 5}, "origin must keep"),
-        ({"size": 3, "output": "out", "dtype": "float32"}, r"\.png files hold uint8, uint16 \(got float32\)"),
+        (
+            {"size": 3, "output": "out", "format": "png", "dtype": "float32"},
+            "'png' holds uint8, uint16; the image is float32",
+        ),
         ({"size": 3, "function": lambda values: "a"}, "returns"),
         ({"size": 3, "function": lambda values: unknown}, "unknown"),  # noqa: F821
     ],

@@ -1,0 +1,152 @@
+"""The engines of a client, as a dispatcher uses them: chunks and shared objects to one engine, news of its end.
+
+Leans on ipyparallel's inner ways where its public ones lose or leak something; each place says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, cast
+
+import ipyparallel as ipp
+
+from parimg.engine import introduce, receive_shared, run_chunk
+from parimg.flight_recorder import recall
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between introductions of an engine that does not answer
+
+
+class ClientEngines:
+    """The engines of a client.
+
+    Parameters
+    ----------
+    client : ipyparallel.Client
+    tell_end : callable, optional
+        Given the process id of an engine of our own that died, says how it ended.
+    """
+
+    def __init__(self, client: ipp.Client, tell_end: Callable[[int], str] | None = None) -> None:
+        self._tell_end = tell_end
+        self.use(client)
+
+    def use(self, client: ipp.Client | None) -> None:
+        """From now on these are the engines of another client, or none."""
+        self._client = client
+        self._views: dict[int, ipp.DirectView] = {}
+        self._processes: dict[int, tuple[str, int]] = {}
+        self._answering: set[int] = set()
+        self._ask_at: dict[int, tuple[float, float]] = {}
+        if client is not None:
+            _drop_late_answers(client)
+
+    def ids(self) -> list[int]:
+        """Engines there are now."""
+        client = self._client
+        return [] if client is None or client._closed else cast("list[int]", client.ids)  # noqa: SLF001
+
+    def ready(self) -> list[int]:
+        """Those that have answered, and so can be given chunks.
+
+        A message to an engine whose connection is not up yet, as under the load of a start, is dropped without a
+        word by ipyparallel's multiplexer. So each engine is asked until it answers, less and less often, because
+        one that is only busy hears all of it in the end.
+        """
+        ids = self.ids()
+        now = time.monotonic()
+        for engine_id in ids:
+            if engine_id not in self._answering and now >= self._ask_at.get(engine_id, (0.0, 0.0))[0]:
+                self._introduce(engine_id, now)
+        return [engine_id for engine_id in ids if engine_id in self._answering]
+
+    def _introduce(self, engine_id: int, now: float) -> None:
+        """Make an engine fit for images, and learn its host and process."""
+        pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
+        self._ask_at[engine_id] = (now + pause, pause)
+        processes, answering = self._processes, self._answering
+
+        def note(answer: Future[tuple[str, int]]) -> None:
+            with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
+                processes[engine_id] = answer.result()
+            answering.add(engine_id)
+
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):  # it left in this very moment
+            self._view(engine_id).apply_async(introduce).add_done_callback(note)
+
+    def probe(self, engine_id: int) -> Future[int]:
+        """Ask an engine for a sign of life, behind what it was sent before."""
+        return cast("Future[int]", self._view(engine_id).apply_async(len, b""))
+
+    def process(self, engine_id: int) -> tuple[str, int] | None:
+        """Host and process id of an engine, also of one that died, where it told them."""
+        return self._processes.get(engine_id)
+
+    def run(self, chunk: bytes, engine_id: int) -> ipp.AsyncResult:
+        """Send a chunk to an engine."""
+        view = self._view(engine_id)
+        result = view.apply_async(run_chunk, chunk)
+        # ipyparallel keeps the id of every message for ever.
+        view.history.clear()
+        view.client.history.clear()
+        return result
+
+    def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
+        """Send a shared object to one engine."""
+        return cast("Future[None]", self._view(engine_id).apply_async(receive_shared, digest, data))
+
+    def recall(self, name: str, engine_id: int) -> Future[bytes | None] | None:
+        """Ask another engine of the same host what a dead one recorded; None if there is no other."""
+        host, _ = self._processes.get(engine_id, (None, 0))
+        for other in self.ids():
+            if other != engine_id and host is not None and self._processes.get(other, (None, 0))[0] == host:
+                return cast("Future[bytes | None]", self._view(other).apply_async(recall, name))
+        return None
+
+    def obituary(self, engine_id: int) -> str:
+        """What is known of a dead engine's end."""
+        found = self.process(engine_id)
+        if found is None:
+            return f"engine {engine_id}"
+        host, pid = found
+        end = self._tell_end(pid) if self._tell_end is not None else ""
+        return f"engine {engine_id}, process {pid} on {host}" + (f", {end}" if end else "")
+
+    def kill(self, engine_id: int) -> None:
+        """End an engine that does not answer: its nanny, a process beside it, takes the signal."""
+        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+            self._view(engine_id).client.send_signal("SIGKILL", targets=engine_id, block=False)
+
+    def end_lost(self, uuid: str) -> None:
+        """End an engine that was given up, when it can be reached again: it never registers anew."""
+        client = self._client
+        if client is None or client._closed:  # noqa: SLF001
+            return
+        session, control, identity = client.session, client._control_stream, uuid.encode()  # noqa: SLF001
+        # Not client.send_signal(), which takes engines that are registered, and waits for their answer.
+        client._io_loop.add_callback(  # noqa: SLF001
+            lambda: session.send(control, "signal_request", {"sig": "SIGKILL"}, ident=identity)
+        )
+
+    def _view(self, engine_id: int) -> ipp.DirectView:
+        client, views = self._client, self._views
+        if client is None or client._closed:  # noqa: SLF001 - the controller is lost, or was shut down
+            raise ipp.error.NoEnginesRegistered
+        view = views.get(engine_id)
+        if view is None:
+            view = views[engine_id] = client.direct_view(engine_id)
+        return view
+
+
+def _drop_late_answers(client: ipp.Client) -> None:
+    """Ignore answers of engines that were given up; ipyparallel prints and keeps them."""
+    handlers: dict[str, Callable[[dict[str, Any]], None]] = client._queue_handlers  # noqa: SLF001
+    handle = handlers["apply_reply"]
+
+    def handle_awaited(message: dict[str, Any]) -> None:
+        if message["parent_header"]["msg_id"] in client.outstanding:
+            handle(message)
+
+    handlers["apply_reply"] = handle_awaited

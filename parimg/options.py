@@ -1,0 +1,104 @@
+"""Options: how a job is run, checked before anything is written or sent.
+
+They stand in the job's journal; a resumed job may change them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from parimg.errors import JobError
+
+DEFAULT_MAX_PIXELS = 2**28
+LEAST_RECORDS = 20  # before a share of failures says anything
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a job is run; see `parimg.Controller.submit`.
+
+    Raises
+    ------
+    JobError
+        If an option makes no sense.
+    """
+
+    retries: int = 2
+    chunk_size: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    timeout: float | None = None
+    max_failures: float | None = None
+    memory_limit: int | str | None = None
+
+    def __post_init__(self) -> None:
+        _check_integer("retries", self.retries, 0)
+        _check_integer("max_pixels", self.max_pixels, 1)
+        if self.chunk_size is not None:
+            _check_integer("chunk_size", self.chunk_size, 1, ", or None")
+        if self.timeout is not None and not (_is_number(self.timeout) and 0 < self.timeout < float("inf")):
+            raise JobError(f"timeout must be a number of seconds above 0, or None (got {self.timeout!r})")
+        limit = self.max_failures
+        if limit is not None and not (
+            _is_number(limit) and (0 < limit < 1 if isinstance(limit, float) else limit >= 0)
+        ):
+            raise JobError(
+                "max_failures must be a number of images (an integer of at least 0), a share of them (a float "
+                f"between 0 and 1), or None (got {limit!r})"
+            )
+
+        if self.memory_limit is not None:
+            object.__setattr__(self, "memory_limit", parse_size(self.memory_limit))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit in bytes."""
+        return None if self.memory_limit is None else parse_size(self.memory_limit)
+
+    def has_too_many(self, failed: int, done: int) -> bool:
+        """Whether so many failures among so many records end the job."""
+        if self.max_failures is None:
+            return False
+        if isinstance(self.max_failures, int):
+            return failed > self.max_failures
+        return done >= LEAST_RECORDS and failed > self.max_failures * done
+
+    @classmethod
+    def changed(cls, stored: Mapping[str, Any], changes: Mapping[str, Any]) -> Self:
+        """Options of a journal, some of them changed."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := changes.keys() - names:
+            raise JobError(f"there is no option {min(unknown)!r}; there are {', '.join(sorted(names))}")
+        return cls(**{name: value for name, value in {**stored, **changes}.items() if name in names})
+
+
+def parse_size(size: int | str) -> int:
+    """A size of memory in bytes.
+
+    Raises
+    ------
+    JobError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_size("1.5 GiB"), parse_size("500MB"), parse_size(4096)
+    (1610612736, 500000000, 4096)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", str(size), re.ASCII)
+    if isinstance(size, bool) or found is None or float(found[1]) <= 0 or (found[3] and not found[2]):
+        raise JobError(f'memory_limit must be a number of bytes, or a text such as "4 GiB" (got {size!r})')
+    power = " kMGT".index(found[2] or " ")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_integer(name: str, value: object, least: int, otherwise: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise JobError(f"{name} must be an integer of at least {least}{otherwise} (got {value!r})")
