@@ -127,6 +127,7 @@ TASKS: dict[str, Callable[[str, str], parimg.Task]] = {
     "Function, unchanged": lambda photograph, model: parimg.Function(np.mean, color="unchanged"),
     "MatchSIFT": lambda photograph, model: parimg.MatchSIFT(photograph),
     "Convolve": lambda photograph, model: parimg.Convolve("gaussian(1.5)"),
+    "NeighbourhoodFilter": lambda photograph, model: parimg.NeighbourhoodFilter(np.median, size=3),
     "FeatureMap": lambda photograph, model: parimg.FeatureMap(model),
     "SkeletonGraph": lambda photograph, model: parimg.SkeletonGraph(),
     "RegionSearch": lambda photograph, model: parimg.RegionSearch([0.1, 1, 0.5]),
