@@ -17,6 +17,7 @@ import pytest
 
 import parimg
 from parimg import heartbeat, profiles
+from parimg.cluster import EmbeddedCluster
 from parimg.errors import ControllerLost, JobError
 
 
@@ -91,6 +92,15 @@ def test_a_second_loss_ends_the_job_with_the_command_that_resumes_it() -> None:
         resumed = another.resume(job.directory, images=named(job.progress + 20))
         assert resumed.wait(60)
         assert resumed.counts["failed"] == 0
+
+
+def test_a_cluster_whose_scheduler_died_at_its_start_is_started_again() -> None:
+    cluster = EmbeddedCluster(1)
+    first = cluster.client
+    cluster._cluster.controller.process.children()[1].kill()
+    with parimg.Controller(cluster) as controller:
+        assert controller.client is not first
+        assert controller.map(np.max, named(3)).get(60)[2]["value"] == 2
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -191,7 +191,7 @@ def test_engines_of_a_host_that_does_not_see_the_job_tell_what_a_dead_one_record
 
 
 def test_a_chunk_that_never_arrived_is_sent_again(own: parimg.Controller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A multiplexer drops what is for an engine that is just not connected; here it is sent to one there is not."""
+    """A multiplexer drops what is for an engine that is just not connected; here it is sent to nobody."""
     monkeypatch.setattr(dispatch, "_PROBE_SECONDS", 1.0)
     wait_until(lambda: len(own) == 2)
     known = own.client._engines
