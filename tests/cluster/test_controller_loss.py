@@ -122,8 +122,8 @@ def foreign(private_folders: None, request: pytest.FixtureRequest) -> Iterator[t
     file = Path(os.environ["IPYTHONDIR"]) / "profile_local" / "security" / f"cluster-{cluster_id}.json"
     about = json.loads(file.read_text())
     yield cluster_id, psutil.Process(about["controller"]["state"]["pid"])
-    for process in psutil.process_iter(["cmdline"]):
-        if any(cluster_id in part for part in process.info["cmdline"] or ()):
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("IPP_CLUSTER_ID") == cluster_id:
             process.kill()
 
 

@@ -107,8 +107,8 @@ def cluster_id(private_folders: None, request: pytest.FixtureRequest) -> Iterato
     command = [sys.executable, "-m", "ipyparallel.cluster", "start", "--profile=local", f"--cluster-id={name}"]
     subprocess.run([*command, "-n", "1", "--daemonize"], check=True, timeout=90, **QUIET)
     yield name
-    for process in psutil.process_iter(["cmdline"]):
-        if any(name in part for part in process.info["cmdline"] or ()):
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("IPP_CLUSTER_ID") == name:
             process.kill()
 
 
