@@ -13,6 +13,8 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
+# "ndarray of float32, shape (n, 3)" is no reference to the attribute `shape` that two classes have.
+suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"parimg {release}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _PREPARE_TIMEOUT = 30.0  # s
 _LOOK_SECONDS = 0.01
+_MOST_STARTS = 3
 
 
 class Cluster(Protocol):
@@ -74,7 +75,7 @@ class Caretaker:
         self._jobs: list[Job] = []
         self._lock = threading.Lock()
         self._is_closing = False
-        self._look_after(self.client)
+        self._take_over()
 
     def watch(self, job: Job) -> None:
         """Look after a job that is about to start."""
@@ -116,16 +117,46 @@ class Caretaker:
             ended = self._heartbeat
             ended.stop()
 
-    def _look_after(self, client: ipp.Client) -> None:
-        client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other hook
+    def _take_over(self) -> None:
+        """Begin to look after the cluster as it is now."""
+        starts = 1
+        while not self._settles():
+            if starts == _MOST_STARTS:
+                self.client.close(linger=0)
+                self._cluster.stop()
+                raise ClusterError(f"the cluster was started {starts} times, and no engine answered")
+            starts += 1
+            self._restart()
+        self._watch_controller()
+
+    def _settles(self) -> bool:
+        """Wait until the engines answer; False if that cannot be, and another start may help.
+
+        The ports of a controller are chosen before they are used. If another program of this machine takes one in
+        between, a scheduler dies at its start, and engines are there that nothing reaches.
+        """
+        self.client._registration_callbacks.append(self._engine_came_or_went)  # noqa: SLF001 - there is no other
+        if not self._cluster.is_own:  # engines of others may be busy, and are waited for by nobody but the chunks
+            self.engines.ready()
+            return True
         deadline = time.monotonic() + _PREPARE_TIMEOUT
-        while len(self.engines.ready()) < len(self.engines.ids()) and self._cluster.is_own:
-            # Engines of others may be busy, and are waited for by no one but the chunks.
-            if time.monotonic() > deadline:
-                break
+        while len(self.engines.ready()) < len(self.engines.ids()) and time.monotonic() < deadline:
+            if self._cluster.find_death():
+                return False
             time.sleep(_LOOK_SECONDS)
+        return bool(self.engines.ready())
+
+    def _restart(self) -> None:
+        lost_client = self.client
+        self.engines.use(None)
+        self.client = self._cluster.restart()
+        self.engines.use(self.client)
+        with contextlib.suppress(Exception):
+            lost_client.close(linger=0)
+
+    def _watch_controller(self) -> None:
         self._heartbeat = Heartbeat(
-            client,
+            self.client,
             lambda: bool(self.running_jobs()),
             self._cluster.find_death,
             self._complete,
@@ -173,16 +204,12 @@ class Caretaker:
             print_line(f"{told}; starting another")
             for job in jobs:
                 job.lose_controller(None)
-            lost_client = self.client
             try:
-                self.client = self._cluster.restart()
+                self._restart()
+                self._take_over()
             except ClusterError as error:
                 told = f"{told}, and another could not be started: {error}"
             else:
-                with contextlib.suppress(Exception):
-                    lost_client.close(linger=0)
-                self.engines.use(self.client)
-                self._look_after(self.client)
                 return
         self.lost = told
         for job in self.running_jobs():

@@ -156,15 +156,24 @@ def run_with_a_killed_client(tmp_path: Path, rng: random.Random) -> None:
     code = CLIENT.format(
         here=str(Path(__file__).parent), flags=str(flags), folder=str(tmp_path / "images"), job=str(job_dir)
     )
+    family: list[psutil.Process] = []
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as client:
+
+        def kill_client() -> None:
+            family.extend(psutil.Process(client.pid).children(recursive=True))
+            client.kill()
+
         schedule = {
             rng.randrange(50, 300): lambda: strike(client.pid, signal.SIGKILL, rng),
             rng.randrange(300, 500): lambda: strike(client.pid, signal.SIGSEGV, rng),
             rng.randrange(500, 700): lambda: strike(client.pid, signal.SIGSTOP, rng),
-            rng.randrange(700, 900): client.kill,
+            rng.randrange(700, 900): kill_client,
         }
         follow(job_dir, schedule, lambda: client.poll() is not None)
         assert client.wait() == -signal.SIGKILL
+    for process in family:  # those that are stopped do not notice that their client is gone
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def resume_under_fire(

@@ -17,6 +17,7 @@ import pytest
 
 import parimg
 from parimg import heartbeat, profiles
+from parimg.cluster import EmbeddedCluster
 from parimg.errors import ControllerLost, JobError
 
 
@@ -93,6 +94,15 @@ def test_a_second_loss_ends_the_job_with_the_command_that_resumes_it() -> None:
         assert resumed.counts["failed"] == 0
 
 
+def test_a_cluster_whose_scheduler_died_at_its_start_is_started_again() -> None:
+    cluster = EmbeddedCluster(1)
+    first = cluster.client
+    cluster._cluster.controller.process.children()[1].kill()
+    with parimg.Controller(cluster) as controller:
+        assert controller.client is not first
+        assert controller.map(np.max, named(3)).get(60)[2]["value"] == 2
+
+
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
@@ -112,8 +122,8 @@ def foreign(private_folders: None, request: pytest.FixtureRequest) -> Iterator[t
     file = Path(os.environ["IPYTHONDIR"]) / "profile_local" / "security" / f"cluster-{cluster_id}.json"
     about = json.loads(file.read_text())
     yield cluster_id, psutil.Process(about["controller"]["state"]["pid"])
-    for process in psutil.process_iter(["cmdline"]):
-        if any(cluster_id in part for part in process.info["cmdline"] or ()):
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("IPP_CLUSTER_ID") == cluster_id:
             process.kill()
 
 

@@ -107,8 +107,8 @@ def cluster_id(private_folders: None, request: pytest.FixtureRequest) -> Iterato
     command = [sys.executable, "-m", "ipyparallel.cluster", "start", "--profile=local", f"--cluster-id={name}"]
     subprocess.run([*command, "-n", "1", "--daemonize"], check=True, timeout=90, **QUIET)
     yield name
-    for process in psutil.process_iter(["cmdline"]):
-        if any(name in part for part in process.info["cmdline"] or ()):
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("IPP_CLUSTER_ID") == name:
             process.kill()
 
 
@@ -191,7 +191,7 @@ def test_engines_of_a_host_that_does_not_see_the_job_tell_what_a_dead_one_record
 
 
 def test_a_chunk_that_never_arrived_is_sent_again(own: parimg.Controller, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A multiplexer drops what is for an engine that is just not connected; here there is no such engine."""
+    """A multiplexer drops what is for an engine that is just not connected; here it is sent to nobody."""
     monkeypatch.setattr(dispatch, "_PROBE_SECONDS", 1.0)
     wait_until(lambda: len(own) == 2)
     known = own.client._engines
