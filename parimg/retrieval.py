@@ -6,11 +6,9 @@ this process or on a controller's engines. Used by ``parimg index`` and ``parimg
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import os
-import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from parimg.decode import DEFAULT_MAX_PIXELS, read_image
 from parimg.errors import ImageError, JobError, TaskError
+from parimg.gathered import gather
 from parimg.job_directory import JOURNAL_FILE
 from parimg.journal import Journal
 from parimg.tasks.feature_files import file_of
@@ -37,8 +36,7 @@ Box = tuple[int, int, int, int]
 _ASPECT_RANGE = (1 / 1.1, 1.1)  # as in the paper
 _STEP = 3  # cells, as in the paper
 _CHUNKS_AN_ENGINE = 4  # of a search: few enough to cost nothing, enough for engines to finish together
-_JOB, _REGIONS, _IMAGES, _DESCRIPTORS = "job", "regions", "images.parquet", "descriptors.npy"
-_STAMP = b"parimg"
+_JOB, _REGIONS = "job", "regions"
 
 
 class Hit(NamedTuple):
@@ -118,7 +116,9 @@ def index_images(
     Notes
     -----
     In the directory, ``job`` is the job, which can be resumed like any other; ``regions`` has a `RegionIndex` for
-    each image. With EfficientNet-Lite0 and ``pooling="max"`` it takes about 3 MB at 640 pixels, 8 MB at 1024.
+    each image; ``gathered-...``, all names and descriptors, is made by the first search, and again when images
+    were added. With EfficientNet-Lite0 and ``pooling="max"`` it takes about 3 MB an image at 640 pixels, 8 MB at
+    1024.
     """
     task = check_index(directory, model=model, layer=layer, size=size, mean=mean, scale=scale, pooling=pooling)
     job_dir = os.path.join(os.path.abspath(directory), _JOB)
@@ -192,7 +192,7 @@ class ImageIndex:
         self._journal = Journal(job_dir)
         if not self._journal.count_by_status()["ok"]:
             raise JobError(f"the index {self.directory!r} holds no image yet; see `parimg status {job_dir}`")
-        self.keys, self.uris, self.descriptors = self._gathered()
+        self.keys, self.uris, self.descriptors = gather(self._journal, self.directory)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -207,43 +207,6 @@ class ImageIndex:
         if not isinstance(task, FeatureMap) or task.index is None or not task.rmac:
             raise JobError(f"{self.directory!r} is no index, but a job of {task.name}")
         return task
-
-    def _gathered(self) -> tuple[list[str], list[str], npt.NDArray[np.float32]]:
-        """Keys, URIs and descriptors: one file each, made anew when the job has recorded more."""
-        import numpy as np
-        import pyarrow.parquet as pq
-
-        table_path, descriptors_path = (os.path.join(self.directory, name) for name in (_IMAGES, _DESCRIPTORS))
-        stamp = json.dumps([self._journal.count_by_status(), self._journal.last_written()])
-        if not os.path.exists(table_path) or pq.read_schema(table_path).metadata.get(_STAMP) != stamp.encode():
-            self._gather(table_path, descriptors_path, stamp)
-        table = pq.read_table(table_path)
-        descriptors: npt.NDArray[np.float32] = np.load(descriptors_path, mmap_mode="r")
-        return table["key"].to_pylist(), table["uri"].to_pylist(), descriptors
-
-    def _gather(self, table_path: str, descriptors_path: str, stamp: str) -> None:
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        unfinished = f".{secrets.token_hex(4)}.partial"
-        keys, uris = [], []
-        with open(descriptors_path + unfinished, "wb") as raw:
-            width = 0
-            for _, record in self._journal.in_order():
-                if record.ok:
-                    keys.append(record.key)
-                    uris.append(record.uri)
-                    width = record["rmac"].size
-                    raw.write(np.asarray(record["rmac"], np.float32).tobytes())
-        # The header comes first, but tells the number of rows.
-        rows = np.memmap(descriptors_path + unfinished, np.float32, "r", shape=(len(keys), width))
-        np.save(f"{descriptors_path}{unfinished}.npy", rows)
-        table = pa.table({"key": keys, "uri": uris}).replace_schema_metadata({_STAMP: stamp.encode()})
-        pq.write_table(table, table_path + unfinished)
-        os.replace(f"{descriptors_path}{unfinished}.npy", descriptors_path)
-        os.replace(table_path + unfinished, table_path)
-        os.unlink(descriptors_path + unfinished)
 
     def search(
         self,
