@@ -27,7 +27,7 @@ from parimg.errors import ClusterError, JobError, TaskError
 from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
-from parimg.sources import Source, as_source, source_from_spec
+from parimg.sources import Source, as_source, join_specs, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
 
@@ -300,7 +300,8 @@ class Controller:
         retry : {"failed"}, optional
             Also run the images that failed again; their records are replaced.
         images : optional
-            The source once more, needed if it was a generator or arrays.
+            The source once more, needed if it was a generator or arrays; or another one, whose images are added.
+            Then the job knows both, and runs what is missing of either when it is resumed without.
         column : str, optional
             Column of paths, if `images` is a table.
         listeners : iterable of callable
@@ -328,6 +329,8 @@ class Controller:
         source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
         refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
+        if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+            journal.set_meta("source", joined)
         plan = Plan(refs, source, retry_failed=retry == "failed", **options)
         return self._start(journal, plan, heard)
 
