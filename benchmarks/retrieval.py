@@ -28,7 +28,7 @@ _ASPECT_RANGE = (1 / 1.1, 1.1)
 def time_reranking(controller, index, part):
     """Seconds for the regions of 1 000 indexed images, on engines that have seen them before."""
     query = index.describe(part.path, part.box)
-    task = parimg.RegionSearch(query.mac, query.aspect_ratio, _ASPECT_RANGE, step=3)
+    task = parimg.RegionSearch(query.region, query.aspect_ratio, _ASPECT_RANGE, step=3)
     files = [os.path.join(folder, name) for folder, _, names in os.walk(index.directory) for name in names]
     files = sorted(file for file in files if "/regions/" in file)
     with tempfile.TemporaryDirectory() as folder:

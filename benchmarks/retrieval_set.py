@@ -163,7 +163,7 @@ def judge(index, variants, parts, *, rerank=1000, expand=3):
     overlaps = []
     for part in parts:
         query = index.describe(part.path, part.box)
-        by_mac = np.argsort(-(whole @ query.mac), kind="stable")
+        by_mac = np.argsort(-(whole @ query.region), kind="stable")
         rankings = {"MAC": [index.uris[place] for place in by_mac]}
         for stage, options in (
             ("R-MAC", {"rerank": 0, "expand": 0}),

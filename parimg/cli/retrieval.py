@@ -30,7 +30,7 @@ def index(
     column: Column = None,
 ) -> None:
     """Index images for `parimg search`; again with the same folder, add what is new."""
-    from parimg.retrieval import check_index, index_images
+    from parimg.indexing import check_index, index_images
 
     options: dict[str, Any] = {
         "model": model,

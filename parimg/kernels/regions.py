@@ -342,7 +342,8 @@ class RegionIndex:
         query : array_like, shape (channels,)
             A descriptor. It is normalised, unless its length is 1 within float32 rounding.
         aspect_ratio : float, optional
-            Height over width of the query. None allows every window.
+            Height over width of the query, in cells: where cells are no squares, the ratio in pixels times
+            ``(rows / image_height) / (columns / image_width)``. None allows every window.
         aspect_range : tuple of float
             A window counts when its height over its width, over `aspect_ratio`, lies strictly between these. The
             published search has (0.8, 1.2), the paper (1 / 1.1, 1.1).
