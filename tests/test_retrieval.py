@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -12,11 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import typer
 from noise_pictures import TINY, picture, write_model, write_pictures
 
 import parimg
+from parimg.cli.retrieval import _parse_query
+from parimg.cli.retrieval import index as index_command
+from parimg.cli.running import shown_key
 from parimg.errors import ImageError, JobError, TaskError
-from parimg.retrieval import Hit, ImageIndex, write_hits
+from parimg.retrieval import Hit, ImageIndex, Query, write_hits
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -222,6 +227,33 @@ def test_a_ranking_is_written_as_a_table_and_drawn(index: ImageIndex, tmp_path: 
     assert (gone[50, 50] == 128).all()
 
 
+def test_queries_are_drawn_in_any_colours(index: ImageIndex) -> None:
+    hits = index.search(picture(6), top_k=1, expand=0)
+    rgb = parimg.draw_hits(hits, query=picture(6), tile=100)
+    opaque = np.full((96, 128, 1), 255, np.uint8)
+    np.testing.assert_array_equal(parimg.draw_hits(hits, query=np.dstack([picture(6), opaque]), tile=100), rgb)
+    gray = parimg.draw_hits(hits, query=picture(6)[:, :, 0], tile=100)
+    assert (gray[:75, 1:99, 0] == gray[:75, 1:99, 2]).all()
+    np.testing.assert_array_equal(gray[:, 100:], rgb[:, 100:])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": 0}, r"columns must be an integer of at least 1 \(got 0\)"),
+        ({"columns": 1.5}, "columns must be an integer"),
+        ({"tile": 3}, "tile must be an integer of at least 16"),
+        ({"box": (1, 2, 3)}, "box must be"),
+        ({"query": np.zeros((5, 5, 2), np.uint8)}, r"must have shape .*got \(5, 5, 2\)"),
+        ({"query": np.zeros((5, 5, 3))}, "uint8 array, .*got a float64 array"),
+        ({"query": Query(np.ones(3), np.ones(3), 1.0)}, "got a Query"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(options: dict[str, object], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        parimg.draw_hits([], **{"query": picture(0), **options})
+
+
 # -- the command line ----------------------------------------------------------------------------------------
 
 
@@ -229,6 +261,52 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "parimg.cli", *map(str, arguments)]
     environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "box"),
+    [
+        ("q.jpg", "q.jpg", None),
+        ("q.jpg:1,2,30,40", "q.jpg", (1, 2, 30, 40)),
+        ("q.jpg: 1, 2, 30, 40 ", "q.jpg", (1, 2, 30, 40)),
+        ("http://host:80/q.jpg", "http://host:80/q.jpg", None),
+        ("http://host:80/q.jpg:1,2,3,4", "http://host:80/q.jpg", (1, 2, 3, 4)),
+        ("there:1,2,3,4", "there:1,2,3,4", None),
+    ],
+)
+def test_a_query_s_box_stands_behind_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, name: str, box: tuple[int, ...] | None
+) -> None:
+    (tmp_path / "there:1,2,3,4").touch()
+    monkeypatch.chdir(tmp_path)
+    assert _parse_query(text) == (name, box)
+
+
+@pytest.mark.parametrize("box", ["100,100,400", "1,2,3,4,5", "1;2;3;4", "-1,0,5,5", "1.5,2,3,4", "1 2 3 4", "5"])
+def test_a_box_that_is_none_is_told_with_its_syntax(box: str) -> None:
+    with pytest.raises(typer.BadParameter, match=f":y1,x1,y2,x2, in pixels .got '{box}'"):
+        _parse_query(f"q.jpg:{box}")
+
+
+def test_keys_are_shown_relative_to_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert shown_key(str(tmp_path / "here" / "views" / "..a.png")) == "views/..a.png"
+    outside = str(tmp_path / "a.png")
+    assert [shown_key(key) for key in (outside, "a.png", "https://x/a.png")] == [
+        outside,
+        "a.png",
+        "https://x/a.png",
+    ]
+
+
+def test_the_command_line_has_the_defaults_of_index_images() -> None:
+    of_function, of_command = (inspect.signature(each).parameters for each in (parimg.index_images, index_command))
+    names = ("layer", "size", "mean", "scale", "pooling")
+    defaults = [of_command[name].default for name in names]
+    assert [
+        float(value) if name in {"mean", "scale"} else value for name, value in zip(names, defaults, strict=True)
+    ] == [of_function[name].default for name in names]
 
 
 def test_index_and_search_from_the_command_line(model: str, tmp_path: Path) -> None:
@@ -250,6 +328,8 @@ def test_index_and_search_from_the_command_line(model: str, tmp_path: Path) -> N
         ((images / "absent.png", tmp_path / "index"), "absent.png"),
         ((images / "02.png", images), "is no index"),
         ((images / "02.png", tmp_path / "index", "--picture", "a.gif"), "--picture must end in"),
+        ((images / "02.png", tmp_path / "index", "--picture", "absent/a.png"), "there is no folder"),
+        ((f"{images / '02.png'}:100,100,400", tmp_path / "index"), "four whole numbers, :y1,x1,y2,x2, in pixels"),
     ):
         wrong = run("search", *arguments)
         assert wrong.returncode == 2
