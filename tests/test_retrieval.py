@@ -349,9 +349,9 @@ def test_each_stage_finds_parts_of_photographs_no_worse_than_the_one_before(
     assert (len(variants), len(parts)) == (104, 52)
     model = data_folder / "models" / "efficientnet_lite0_features.onnx"
     assert parimg.index_images(controller, tmp_path / "images", tmp_path / "index", model=model).wait(240)
-    precision, mean_overlap = judge(ImageIndex(tmp_path / "index"), variants, parts)
-    assert list(precision) == ["MAC", "R-MAC", "+ regions", "+ expansion"]
-    values = list(precision.values())
-    assert values == sorted(values), precision
-    assert values[-1] > 0.9
-    assert mean_overlap > 0.45
+    for judgement, least in zip(judge(ImageIndex(tmp_path / "index"), variants, parts), (0.9, 0.85), strict=True):
+        assert list(judgement.precision) == ["MAC", "R-MAC", "+ regions", "+ expansion"]
+        values = list(judgement.precision.values())
+        assert values == sorted(values), judgement
+        assert values[-1] > least, judgement
+        assert judgement.mean_overlap > 0.45, judgement
