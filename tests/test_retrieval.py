@@ -349,9 +349,10 @@ def test_each_stage_finds_parts_of_photographs_no_worse_than_the_one_before(
     assert (len(variants), len(parts)) == (104, 52)
     model = data_folder / "models" / "efficientnet_lite0_features.onnx"
     assert parimg.index_images(controller, tmp_path / "images", tmp_path / "index", model=model).wait(240)
-    for judgement, least in zip(judge(ImageIndex(tmp_path / "index"), variants, parts), (0.9, 0.85), strict=True):
+    judgements = judge(ImageIndex(tmp_path / "index"), variants, parts)
+    for judgement, least, least_overlap in zip(judgements, (0.9, 0.85), (0.45, 0.35), strict=True):
         assert list(judgement.precision) == ["MAC", "R-MAC", "+ regions", "+ expansion"]
         values = list(judgement.precision.values())
         assert values == sorted(values), judgement
         assert values[-1] > least, judgement
-        assert judgement.mean_overlap > 0.45, judgement
+        assert judgement.mean_overlap > least_overlap, judgement

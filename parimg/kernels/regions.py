@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from parimg.kernels import _region_maxima as maxima
-from parimg.kernels import _region_norms as norms
+from parimg.kernels._region_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
 from parimg.kernels._region_file import read_fields, write_fields
 from parimg.kernels._region_input import (
     Box,
     address,
-    aligned,
     channels_last,
     checked_box,
     checked_map,
@@ -27,12 +26,10 @@ from parimg.kernels._region_input import (
     checked_query,
     checked_ratios,
     checked_size,
-    not_finite,
     pair,
 )
 from parimg.kernels._region_integral import integral_image, region_descriptor
 from parimg.kernels._region_matches import RegionMatch, RegionMatches, find
-from parimg.kernels._region_scan import PADDING
 from parimg.kernels._region_search import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
 from parimg.kernels._region_windows import LARGEST_SIDE, pack
 
@@ -52,11 +49,6 @@ __all__ = [
 ]
 
 Pooling = Literal["sum", "max"]
-
-# Eighths to a larger power do not fit into int64.
-_LARGEST_ALPHA = 20
-# An index takes at most this many times the memory of the float32 map.
-_LARGEST_INDEX = 3
 
 
 class RegionIndex:
@@ -145,46 +137,9 @@ class RegionIndex:
         if max(given.shape[1:]) > LARGEST_SIDE:
             raise ValueError(f"feature_map must have at most {LARGEST_SIDE} rows and columns (got {given.shape})")
         cells = channels_last(given)
-        if pooling == "sum":
-            self._build_sums(cells, store_norms=store_norms)
-        else:
-            self._build_maxima(cells)
+        arrays = sum_arrays(cells, store_norms=store_norms) if pooling == "sum" else max_arrays(cells, self.alpha)
+        self._main, self._side, self._total, self._exact = arrays
         self._finish()
-
-    def _build_sums(self, cells: NDArray[Any], *, store_norms: bool) -> None:
-        height, width, channels = cells.shape
-        flat = cells.reshape(-1, channels)
-        self._total = norms.total_length(flat)
-        if not math.isfinite(self._total):
-            raise not_finite("feature_map", cells.transpose(2, 0, 1))
-        self._exact = norms.is_exact(flat, self._total)
-        windows = height * (height + 1) // 2 * norms.strip_size(width)
-        fits = cells.nbytes + 4 * (windows + PADDING) <= _LARGEST_INDEX * 4 * cells.size
-        inverse = np.zeros(windows + PADDING if store_norms and fits else 0, np.float32)
-        if len(inverse):
-            floor = norms.norm_floor(cells.shape, self._total, self._exact)
-            norms.fill_inverse_norms(cells, self._total, floor, inverse)
-        self._main, self._side = cells, inverse
-
-    def _build_maxima(self, cells: NDArray[Any]) -> None:
-        height, width, channels = cells.shape
-        if maxima.LEVELS**self.alpha * height * width >= 2**63:
-            raise ValueError(
-                f"alpha must be at least 1, and 8**alpha x {height} x {width} below 2**63 (got {self.alpha})"
-            )
-        flat = cells.reshape(-1, channels)
-        if not math.isfinite(norms.total_length(flat)):
-            raise not_finite("feature_map", cells.transpose(2, 0, 1))
-        largest = np.empty(channels, cells.dtype)
-        smallest = maxima.largest_of_channels(flat, largest)
-        if smallest < 0:
-            raise ValueError(f"feature_map must not be negative for pooling='max' (got {smallest:g}); use 'sum'")
-        self._main = aligned(cells.shape, np.int64)
-        powers = np.arange(maxima.LEVELS + 1) ** self.alpha
-        maxima.fill_power_integral(cells, largest, powers, self._main)
-        top = float(largest.max())
-        self._side = (largest / (top if top > 0 else 1.0)).astype(np.float32)
-        self._total, self._exact = top, True
 
     def _finish(self) -> None:
         """Describe the arrays to the compiled search; they never change again."""
@@ -216,7 +171,7 @@ class RegionIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self._check_arrays()
+        check_arrays(self.pooling, self.alpha, IndexArrays(self._main, self._side, self._total, self._exact))
         self._finish()
 
     def descriptor(self, box: Sequence[int]) -> NDArray[np.float64]:
@@ -450,29 +405,6 @@ class RegionIndex:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"{os.fspath(path)!r} is no index that RegionIndex.save wrote: {error}") from None
         return index
-
-    def _check_arrays(self) -> None:
-        """Refuse arrays that do not belong together: compiled code would read beyond their end."""
-        kinds = {"max": ("int64",), "sum": ("float32", "float64")}[self.pooling]
-        height, width, channels = self._main.shape
-        if self.pooling == "max":
-            sizes: tuple[int, ...] = (channels,)
-        else:
-            sizes = (0, height * (height + 1) // 2 * norms.strip_size(width) + PADDING)
-        if self._main.dtype.name not in kinds or not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
-            raise ValueError(f"it holds {self._main.dtype} of shape {self._main.shape} for {self.pooling!r}")
-        if self._side.dtype != np.float32 or self._side.shape not in {(size,) for size in sizes}:
-            raise ValueError(f"it holds {self._side.dtype} of shape {self._side.shape} beside {self._main.shape}")
-        if not (self._main.dtype.isnative and self._main.flags.aligned and self._side.flags.aligned):
-            raise ValueError(f"it holds {self._main.dtype} of another machine, or not where it should be")
-        if not 0 <= self._total < math.inf or self.alpha < 1:
-            raise ValueError(f"its total is {self._total}, its alpha {self.alpha}")
-        if self.pooling != "max":  # all of the side would have to be read; a NaN in it only hides its window
-            return
-        if self.alpha > _LARGEST_ALPHA:
-            raise ValueError(f"its alpha is {self.alpha}")
-        if not (self._side.min() >= 0 and self._side.max() < math.inf):
-            raise ValueError("a channel's scale is NaN, infinite or below 0")
 
 
 def check_search(
