@@ -153,17 +153,44 @@ def where(part: Part, variant: Variant) -> tuple[float, float, float, float]:
     return y.min(), x.min(), y.max(), x.max()
 
 
-def judge(index, variants, parts, *, rerank=1000, expand=3):
+def make_many(folder: Path, real_images: Path, n: int) -> list[str]:
+    """Write n images, each another distortion of one of the photographs, and give their paths."""
+    rng = np.random.default_rng(_SEED + 1)
+    originals = photographs(real_images)
+    names = list(originals)
+    paths = []
+    for i in range(n):
+        name = names[i % len(names)]
+        image = originals[name]
+        others = [other for other in names if place_of(other) != place_of(name)]
+        background = cv2.resize(originals[others[rng.integers(len(others))]], image.shape[1::-1])
+        seen, _ = distorted(image, background, _KINDS[i // len(names) % len(_KINDS)], rng)
+        paths.append(write(folder / f"{i:04d}.jpg", seen, int(rng.integers(40, 80))))
+    return paths
+
+
+@dataclass(frozen=True)
+class Judgement:
     """Mean average precision by stage, and the mean overlap of found regions with the true ones."""
+
+    precision: dict[str, float]
+    mean_overlap: float
+
+
+def judge(index, variants, parts, *, rerank=1000, expand=3) -> tuple[Judgement, Judgement]:
+    """Judge the rankings of all images, and the same without the image that the query was cut from.
+
+    Every right image's region counts for the overlap, with 0 where none was found.
+    """
     by_path = {variant.path: variant for variant in variants}
     everything = len(index)
     whole = np.stack([pk.mac(index.task.feature_map(read_image(uri, "color"))) for uri in index.uris])
     whole /= np.linalg.norm(whole, axis=1, keepdims=True)
-    precision = {stage: [] for stage in ("MAC", "R-MAC", "+ regions", "+ expansion")}
-    overlaps = []
+    precision = [{stage: [] for stage in ("MAC", "R-MAC", "+ regions", "+ expansion")} for _ in range(2)]
+    overlaps = [[], []]
     for part in parts:
         query = index.describe(part.path, part.box)
-        by_mac = np.argsort(-(whole @ query.mac), kind="stable")
+        by_mac = np.argsort(-(whole @ query.region), kind="stable")
         rankings = {"MAC": [index.uris[place] for place in by_mac]}
         for stage, options in (
             ("R-MAC", {"rerank": 0, "expand": 0}),
@@ -172,11 +199,16 @@ def judge(index, variants, parts, *, rerank=1000, expand=3):
         ):
             hits = index.search(query, top_k=everything, **options)
             rankings[stage] = [hit.uri for hit in hits]
-        for stage, ranking in rankings.items():
-            shown = [by_path[uri].photograph for uri in ranking]
-            precision[stage].append(average_precision(shown, part.photograph))
-        for hit in hits:
-            variant = by_path[hit.uri]
-            if variant.photograph == part.photograph and hit.image_box:
-                overlaps.append(overlap(hit.image_box, where(part, variant)))
-    return {stage: float(np.mean(values)) for stage, values in precision.items()}, float(np.mean(overlaps))
+        for left_out, of_stage, of_all in zip((None, part.path), precision, overlaps, strict=True):
+            for stage, ranking in rankings.items():
+                shown = [by_path[uri].photograph for uri in ranking if uri != left_out]
+                of_stage[stage].append(average_precision(shown, part.photograph))
+            for hit in hits:
+                variant = by_path[hit.uri]
+                if variant.photograph == part.photograph and hit.uri != left_out:
+                    of_all.append(overlap(hit.image_box, where(part, variant)) if hit.image_box else 0.0)
+    with_own, without_own = (
+        Judgement({stage: float(np.mean(values)) for stage, values in of_stage.items()}, float(np.mean(of_all)))
+        for of_stage, of_all in zip(precision, overlaps, strict=True)
+    )
+    return with_own, without_own

@@ -10,10 +10,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from parimg.controller import Controller, connect, start
+    from parimg.indexing import index_images
     from parimg.job import Job, open_job
     from parimg.plots import draw_hits, draw_matches
     from parimg.record import Record
-    from parimg.retrieval import ImageIndex, index_images
+    from parimg.retrieval import ImageIndex
     from parimg.tasks.convolve import Convolve
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
@@ -39,7 +40,7 @@ _HOMES = {
     "connect": "parimg.controller",
     "draw_hits": "parimg.plots",
     "draw_matches": "parimg.plots",
-    "index_images": "parimg.retrieval",
+    "index_images": "parimg.indexing",
     "open_job": "parimg.job",
     "start": "parimg.controller",
 }

@@ -31,7 +31,7 @@ from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.security import Security
-from parimg.sources import Source, as_source, source_from_spec
+from parimg.sources import Source, as_source, join_specs, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
 
@@ -321,7 +321,8 @@ class Controller:
         retry : {"failed"}, optional
             Also run the images that failed again; their records are replaced.
         images : optional
-            The source once more, needed if it was a generator or arrays.
+            The source once more, needed if it was a generator or arrays; or another one, whose images are added.
+            Then the job knows both, and runs what is missing of either when it is resumed without.
         column : str, optional
             Column of paths, if `images` is a table.
         listeners : iterable of callable
@@ -353,6 +354,8 @@ class Controller:
         source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
         refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
+        if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+            journal.set_meta("source", joined)
         plan = Plan(refs, source, options, retry_failed=retry == "failed")
         return self._start(journal, plan, heard)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LINE_COLOUR = (0, 200, 0)
 _BOX_COLOUR = (255, 60, 0)
 _CAPTION = 20  # px below a tile
+_SMALLEST_TILE = 16  # px
 
 
 def draw_matches(
@@ -104,11 +105,11 @@ def draw_hits(
     hits : sequence of Hit
         What `ImageIndex.search` gave.
     query, box : optional
-        As for `ImageIndex.search`; drawn first.
+        The query image and the part of it that was looked for, drawn first: a path, URL or uint8 array.
     columns : int, default 5
         Tiles in a row.
     tile : int, default 240
-        Height and width of a tile in pixels.
+        Height and width of a tile in pixels, at least 16.
 
     Returns
     -------
@@ -119,6 +120,8 @@ def draw_hits(
     ------
     ImageError
         If the query cannot be read.
+    TaskError
+        If it is no image, the box is not four numbers, or a number is below its least.
 
     Examples
     --------
@@ -129,10 +132,14 @@ def draw_hits(
 
     from parimg.decode import read_image
 
+    for name, value, least in (("columns", columns, 1), ("tile", tile, _SMALLEST_TILE)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise TaskError(f"{name} must be an integer of at least {least} (got {value!r})")
+    if box is not None and np.shape(box) != (4,):
+        raise TaskError(f"box must be (y1, x1, y2, x2) (got {box!r})")
     tiles = []
     if query is not None:
-        image = read_image(os.fspath(query), "color") if isinstance(query, str | os.PathLike) else query
-        tiles.append(_tile(image, box, "query", tile))
+        tiles.append(_tile(_query_image(query), box, "query", tile))
     for hit in hits:
         caption = f"{hit.rank}  {hit.score:.3f}  {os.path.basename(hit.key)}"
         try:
@@ -145,6 +152,21 @@ def draw_hits(
     tiles += [blank] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     return np.vstack(rows) if rows else blank
+
+
+def _query_image(query: object) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
+    if isinstance(query, str | os.PathLike):
+        from parimg.decode import read_image
+
+        return read_image(os.fspath(query), "color")
+    if not isinstance(query, np.ndarray) or query.dtype != np.uint8 or not query.size:
+        kind = f"{query.dtype} array" if isinstance(query, np.ndarray) else type(query).__name__
+        raise TaskError(f"the query must be a path, URL or uint8 array, which can be drawn (got a {kind})")
+    if query.ndim != 2 and (query.ndim != 3 or query.shape[2] not in {3, 4}):
+        raise TaskError(f"the query must have shape (height, width), RGB or RGBA (got {query.shape})")
+    return query if query.ndim == 2 else np.ascontiguousarray(query[:, :, :3])
 
 
 def write_picture(path: str | os.PathLike[str], picture: npt.NDArray[np.uint8]) -> None:

@@ -1,27 +1,26 @@
-"""Retrieval: an index of many images, and the search for those that show what a query shows, and where.
+"""Retrieval: searching an index for the images that show what a query shows, and where in them it is.
 
-`index_images` makes a job of `FeatureMap` whose files and descriptors are the index; `ImageIndex` searches it, in
-this process or on a controller's engines. Used by ``parimg index`` and ``parimg search``.
+`indexing.py` makes the index, a job of `FeatureMap`; `ImageIndex` searches it, in this process or on engines. Used
+by ``parimg search``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import os
-import secrets
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from parimg.decode import DEFAULT_MAX_PIXELS, read_image
-from parimg.errors import ImageError, JobError, TaskError
-from parimg.job_directory import JOURNAL_FILE
-from parimg.journal import Journal
+from parimg.decode import read_image
+from parimg.errors import JobError, TaskError
+from parimg.gathered import gather
+from parimg.indexing import REGIONS, open_journal
 from parimg.tasks.feature_files import file_of
-from parimg.tasks.feature_map import FeatureMap, PerChannel
+from parimg.tasks.feature_map import FeatureMap
 from parimg.tasks.region_search import RegionSearch
 
 if TYPE_CHECKING:
@@ -29,16 +28,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.controller import Controller
-    from parimg.job import Job
-    from parimg.sources import Images
 
 Box = tuple[int, int, int, int]
 
 _ASPECT_RANGE = (1 / 1.1, 1.1)  # as in the paper
 _STEP = 3  # cells, as in the paper
 _CHUNKS_AN_ENGINE = 4  # of a search: few enough to cost nothing, enough for engines to finish together
-_JOB, _REGIONS, _IMAGES, _DESCRIPTORS = "job", "regions", "images.parquet", "descriptors.npy"
-_STAMP = b"parimg"
 
 
 class Hit(NamedTuple):
@@ -51,12 +46,14 @@ class Hit(NamedTuple):
     key : str
         Name of the image in the index.
     score : float
-        What images are ranked by: `similarity`, and for re-ranked ones the similarity of their region added.
+        What images are ranked by: the cosine of the R-MAC descriptors of image and query, and for re-ranked ones
+        that of the descriptors of their best region and the query added. After expansion both are those of the
+        expanded query, so that `score` no longer follows from `similarity` and `distance`.
     similarity : float
-        Cosine of the R-MAC descriptors of image and query.
+        Cosine of the R-MAC descriptors of image and query, before expansion.
     distance : float or None
-        Between the normalised descriptors of the image's best region and the query, 0 to 2; None for images that
-        were not re-ranked.
+        Between the normalised descriptors of the image's best region and the query, 0 to 2, before expansion; None
+        for images that were not re-ranked, and where no region counts.
     box, image_box : tuple of int or None
         That region, ``(y1, x1, y2, x2)``, in cells of the map and in pixels of the image.
     uri : str
@@ -71,97 +68,6 @@ class Hit(NamedTuple):
     box: Box | None
     image_box: Box | None
     uri: str
-
-
-def index_images(
-    controller: Controller,
-    images: Images,
-    directory: str | os.PathLike[str],
-    *,
-    model: str | os.PathLike[str],
-    layer: str | None = None,
-    size: int | tuple[int, int] | None = 640,
-    mean: PerChannel = 127.0,
-    scale: PerChannel = 1 / 128,
-    pooling: Literal["sum", "max"] = "max",
-    **options: Any,
-) -> Job:
-    """Index images for retrieval, or go on with an index.
-
-    Parameters
-    ----------
-    controller : Controller
-        Whose engines see `directory`.
-    images : see `Controller.submit`
-        Those that are in the index already are left as they are.
-    directory : path
-        New, or that of an index made with the same parameters.
-    model, layer, size, mean, scale
-        As for `FeatureMap`. Files grow with the square of `size`.
-    pooling : {"max", "sum"}
-        How regions become vectors.
-    **options
-        As for `Controller.submit`.
-
-    Returns
-    -------
-    Job
-        Of `FeatureMap`, at once; what it has recorded can be searched while it runs.
-
-    Raises
-    ------
-    JobError
-        If the directory holds something else, or an index made with other parameters.
-    SourceError, TaskError
-        As `Controller.submit`.
-
-    Notes
-    -----
-    In the directory, ``job`` is the job, which can be resumed like any other; ``regions`` has a `RegionIndex` for
-    each image. With EfficientNet-Lite0 and ``pooling="max"`` it takes about 3 MB at 640 pixels, 8 MB at 1024.
-    """
-    task = check_index(directory, model=model, layer=layer, size=size, mean=mean, scale=scale, pooling=pooling)
-    job_dir = os.path.join(os.path.abspath(directory), _JOB)
-    if os.path.exists(os.path.join(job_dir, JOURNAL_FILE)):
-        resumable = {name: options[name] for name in ("column", "listeners") if name in options}
-        return controller.resume(job_dir, images=images, **resumable)
-    return controller.submit(task, images, job_dir=job_dir, **options)
-
-
-def check_index(
-    directory: str | os.PathLike[str],
-    *,
-    model: str | os.PathLike[str],
-    layer: str | None = None,
-    size: int | tuple[int, int] | None = 640,
-    mean: PerChannel = 127.0,
-    scale: PerChannel = 1 / 128,
-    pooling: Literal["sum", "max"] = "max",
-) -> FeatureMap:
-    """The task that `index_images` would submit, if it may be: the directory is new, or has such an index.
-
-    Raises
-    ------
-    JobError, TaskError
-        As `index_images`.
-    """
-    folder = os.path.abspath(directory)
-    task = FeatureMap(
-        model, layer, size, mean, scale, output=os.path.join(folder, _REGIONS), index=pooling, rmac=True
-    )
-    if os.path.exists(os.path.join(folder, _JOB, JOURNAL_FILE)):
-        found, wanted = Journal(os.path.join(folder, _JOB)).meta("task")["parameters"], task.describe()
-        if found["output"] != wanted["output"]:
-            raise JobError(
-                f"the index {folder!r} was moved: its regions would be written to {found['output']}; it can be "
-                "searched here, but added to only there"
-            )
-        for name in wanted.keys() - {"model"}:  # which may be called otherwise from here
-            if found.get(name) != wanted[name]:
-                raise JobError(f"the index {folder!r} was made with {name}={found.get(name)}, not {wanted[name]}")
-    elif os.path.isdir(folder) and (others := sorted(set(os.listdir(folder)) - {_JOB, _REGIONS})):
-        raise JobError(f"{folder!r} is no index: it holds {others[0]!r}; choose a new folder")
-    return task
 
 
 class ImageIndex:
@@ -186,13 +92,11 @@ class ImageIndex:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = os.path.abspath(directory)
-        job_dir = os.path.join(self.directory, _JOB)
-        if not os.path.exists(os.path.join(job_dir, JOURNAL_FILE)):
-            raise JobError(f"{self.directory!r} is no index; `parimg index IMAGES --model M -o DIR` makes one")
-        self._journal = Journal(job_dir)
+        self._journal = open_journal(self.directory)
         if not self._journal.count_by_status()["ok"]:
+            job_dir = self._journal.directory
             raise JobError(f"the index {self.directory!r} holds no image yet; see `parimg status {job_dir}`")
-        self.keys, self.uris, self.descriptors = self._gathered()
+        self.keys, self.uris, self.descriptors = gather(self._journal, self.directory)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -204,46 +108,9 @@ class ImageIndex:
     def task(self) -> FeatureMap:
         """The task that made the index, with its model."""
         task = self._journal.load_task()
-        if not isinstance(task, FeatureMap) or task.index is None or not task.rmac:
+        if not isinstance(task, FeatureMap):
             raise JobError(f"{self.directory!r} is no index, but a job of {task.name}")
         return task
-
-    def _gathered(self) -> tuple[list[str], list[str], npt.NDArray[np.float32]]:
-        """Keys, URIs and descriptors: one file each, made anew when the job has recorded more."""
-        import numpy as np
-        import pyarrow.parquet as pq
-
-        table_path, descriptors_path = (os.path.join(self.directory, name) for name in (_IMAGES, _DESCRIPTORS))
-        stamp = json.dumps([self._journal.count_by_status(), self._journal.last_written()])
-        if not os.path.exists(table_path) or pq.read_schema(table_path).metadata.get(_STAMP) != stamp.encode():
-            self._gather(table_path, descriptors_path, stamp)
-        table = pq.read_table(table_path)
-        descriptors: npt.NDArray[np.float32] = np.load(descriptors_path, mmap_mode="r")
-        return table["key"].to_pylist(), table["uri"].to_pylist(), descriptors
-
-    def _gather(self, table_path: str, descriptors_path: str, stamp: str) -> None:
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        unfinished = f".{secrets.token_hex(4)}.partial"
-        keys, uris = [], []
-        with open(descriptors_path + unfinished, "wb") as raw:
-            width = 0
-            for _, record in self._journal.in_order():
-                if record.ok:
-                    keys.append(record.key)
-                    uris.append(record.uri)
-                    width = record["rmac"].size
-                    raw.write(np.asarray(record["rmac"], np.float32).tobytes())
-        # The header comes first, but tells the number of rows.
-        rows = np.memmap(descriptors_path + unfinished, np.float32, "r", shape=(len(keys), width))
-        np.save(f"{descriptors_path}{unfinished}.npy", rows)
-        table = pa.table({"key": keys, "uri": uris}).replace_schema_metadata({_STAMP: stamp.encode()})
-        pq.write_table(table, table_path + unfinished)
-        os.replace(f"{descriptors_path}{unfinished}.npy", descriptors_path)
-        os.replace(table_path + unfinished, table_path)
-        os.unlink(descriptors_path + unfinished)
 
     def search(
         self,
@@ -279,14 +146,19 @@ class ImageIndex:
         Returns
         -------
         list of Hit
-            Best first.
+            Best first. A smaller `top_k` gives the beginning of the same list.
 
         Raises
         ------
         ImageError
             If the query cannot be read.
         TaskError
-            If the box is not within it, or a number is below its least.
+            If it is none, the box is not within it, or a number is below its least.
+
+        Notes
+        -----
+        Images whose file of regions cannot be read are ranked as if no region of theirs counted, with one
+        RuntimeWarning that names the first.
 
         References
         ----------
@@ -298,27 +170,34 @@ class ImageIndex:
 
         from parimg.kernels import expand_query
 
-        for name, value, least in (("top_k", top_k, 1), ("rerank", rerank, 0), ("expand", expand, 0)):
-            if not isinstance(value, int) or value < least:
-                raise TaskError(f"{name} must be an integer of at least {least} (got {value!r})")
-        looked_for = query if isinstance(query, Query) else self.describe(query, box)
+        top_k, rerank, expand = (
+            _checked_count(name, value, least)
+            for name, value, least in (("top_k", top_k, 1), ("rerank", rerank, 0), ("expand", expand, 0))
+        )
+        looked_for = self._checked_query(query, box)
         similarity = self.descriptors @ looked_for.rmac
-        places = _largest(similarity, max(rerank, top_k, expand))
-        regions = self._best_regions(places[:rerank], looked_for, controller)
-        near, near_regions = similarity[places], np.array([_cosine(found.distance) for found in regions])
-        order = _ranking(near, near_regions)
+        shortlist = _largest(similarity, rerank)
+        regions = self._best_regions(shortlist, looked_for, controller)
+        near, near_regions = similarity[shortlist], np.array([_cosine(found.distance) for found in regions])
+        order = np.argsort(-(near + near_regions), kind="stable")
+        rest = similarity
         if expand:
-            best = order[:expand]
-            near = self.descriptors[places] @ expand_query(looked_for.rmac, self.descriptors[places[best]])
+            best = np.concatenate([shortlist[order], _largest_others(similarity, shortlist, expand)])[:expand]
+            expanded = expand_query(looked_for.rmac, self.descriptors[best])
+            near = self.descriptors[shortlist] @ expanded
             if regions:
-                vectors = self._region_vectors(places, regions)
-                near_regions = vectors @ expand_query(looked_for.mac, vectors[best[best < len(vectors)]])
-            order = _ranking(near, near_regions)
-        near[: len(regions)] += near_regions
+                vectors = self._region_vectors(shortlist, regions)
+                near_regions = vectors @ expand_query(looked_for.region, vectors[order[:expand]])
+            order = np.argsort(-(near + near_regions), kind="stable")
+            if top_k > len(shortlist):  # as many bytes to read as there are descriptors
+                rest = self.descriptors @ expanded
+        order, others = order[:top_k], _largest_others(rest, shortlist, top_k)
+        places = [*shortlist[order].tolist(), *others.tolist()]
+        scores = [*(near + near_regions)[order].tolist(), *rest[others].tolist()]
+        found_regions = [*(regions[i] for i in order.tolist()), *[_NO_REGION] * len(others)]
         hits = []
-        for rank, i in enumerate(order[:top_k].tolist(), 1):
-            place, region = int(places[i]), regions[i] if i < len(regions) else _NO_REGION
-            about = (self.keys[place], float(near[i]), float(similarity[place]))
+        for rank, (place, score, region) in enumerate(zip(places, scores, found_regions, strict=True), 1):
+            about = (self.keys[place], score, float(similarity[place]))
             hits.append(Hit(rank, *about, region.distance, region.box, region.image_box, self.uris[place]))
         return hits
 
@@ -343,7 +222,7 @@ class ImageIndex:
         """
         from parimg.kernels import mac, rmac
 
-        image = read_image(os.fspath(query), "color") if isinstance(query, str | os.PathLike) else query
+        image = _image_of(query)
         feature_map = self.task.feature_map(image)
         height, width = image.shape[:2]
         y1, x1, y2, x2 = (0, 0, height, width) if box is None else _checked_box(box, height, width)
@@ -354,26 +233,45 @@ class ImageIndex:
         part = feature_map[:, top:bottom, left:right]
         if not part.any():
             raise TaskError("the network sees nothing in the query: all values of its map are 0")
-        return Query(rmac(part), mac(part), (y2 - y1) / (x2 - x1))
+        region = mac(part) if self.task.index == "max" else part.sum((1, 2))
+        return Query(rmac(part), region, (y2 - y1) / (x2 - x1))
+
+    def _checked_query(
+        self, query: str | os.PathLike[str] | npt.NDArray[np.uint8] | Query, box: Sequence[int] | None
+    ) -> Query:
+        if not isinstance(query, Query):
+            return self.describe(query, box)
+        if box is not None:
+            raise TaskError(f"box must be given to describe(), which made the Query (got {box!r})")
+        width = self.descriptors.shape[1]
+        if query.rmac.shape != (width,) or query.region.shape != (width,):
+            raise TaskError(
+                f"the Query must have descriptors of shape ({width},), as the index (got {query.rmac.shape} and "
+                f"{query.region.shape}); describe() of this index makes one"
+            )
+        return query
 
     def _best_regions(
         self, places: npt.NDArray[np.int64], query: Query, controller: Controller | None
     ) -> list[_Region]:
         if not len(places):
             return []
-        task = RegionSearch(query.mac, query.aspect_ratio, _ASPECT_RANGE, step=_STEP)
+        task = RegionSearch(query.region, query.aspect_ratio, _ASPECT_RANGE, step=_STEP)
         paths = [self._region_file(place) for place in places.tolist()]
-        if controller is None:
-            return [_region(task(task.read(path, max_pixels=DEFAULT_MAX_PIXELS))) for path in paths]
-        chunk_size = math.ceil(len(paths) / (_CHUNKS_AN_ENGINE * max(1, len(controller))))
-        with tempfile.TemporaryDirectory(prefix="parimg-search-") as folder:
-            job = controller.submit(task, paths, job_dir=os.path.join(folder, "job"), chunk_size=chunk_size)
-            found = []
-            for record in job.in_order():
-                if not record.ok:
-                    raise ImageError(f"the region index {record.uri!r}: {record.message}")
-                found.append(_region(record.columns))
-            return found
+        searched = _searched_here(task, paths) if controller is None else _searched_on(controller, task, paths)
+        found, reasons = [], []
+        for path, outcome in zip(paths, searched, strict=True):
+            if isinstance(outcome, str):
+                reasons.append(f"{path!r}: {outcome}")
+            found.append(_NO_REGION if isinstance(outcome, str) else outcome)
+        if reasons:
+            warnings.warn(
+                f"{len(reasons)} of {len(paths)} region indexes cannot be searched, and their images are ranked "
+                f"without a region; the first is {reasons[0]}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return found
 
     def _region_vectors(self, places: npt.NDArray[np.int64], regions: list[_Region]) -> npt.NDArray[np.float32]:
         import numpy as np
@@ -387,7 +285,7 @@ class ImageIndex:
         return vectors
 
     def _region_file(self, place: int) -> str:
-        return file_of(os.path.join(self.directory, _REGIONS), self.keys[place], ".npy")
+        return file_of(os.path.join(self.directory, REGIONS), self.keys[place], ".npy")
 
 
 class Query(NamedTuple):
@@ -395,14 +293,15 @@ class Query(NamedTuple):
 
     Attributes
     ----------
-    rmac, mac : ndarray of float32, shape (channels,)
-        Its descriptors: `parimg.kernels.rmac` for whole images, `parimg.kernels.mac` for regions.
+    rmac, region : ndarray of float32, shape (channels,)
+        Its descriptors: `parimg.kernels.rmac` for whole images, and what regions are compared with, pooled as the
+        index is: `parimg.kernels.mac`, or the sum over the cells.
     aspect_ratio : float
         Height over width.
     """
 
     rmac: npt.NDArray[np.float32]
-    mac: npt.NDArray[np.float32]
+    region: npt.NDArray[np.float32]
     aspect_ratio: float
 
 
@@ -424,6 +323,26 @@ def _region(values: Mapping[str, Any]) -> _Region:
     return _Region(distance, tuple(box), None if image_box is None else tuple(image_box))
 
 
+def _searched_here(task: RegionSearch, paths: list[str]) -> Iterator[_Region | str]:
+    """The best region of each index, or what is wrong with its file."""
+    from parimg.kernels import RegionIndex
+
+    for path in paths:
+        try:
+            yield _region(task(RegionIndex.load(path)))
+        except (OSError, ValueError) as error:
+            yield f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+
+
+def _searched_on(controller: Controller, task: RegionSearch, paths: list[str]) -> Iterator[_Region | str]:
+    """The same on engines."""
+    chunk_size = math.ceil(len(paths) / (_CHUNKS_AN_ENGINE * max(1, len(controller))))
+    with tempfile.TemporaryDirectory(prefix="parimg-search-") as folder:
+        job = controller.submit(task, paths, job_dir=os.path.join(folder, "job"), chunk_size=chunk_size)
+        for record in job.in_order():
+            yield _region(record.columns) if record.ok else f"{record.error}: {record.message}"
+
+
 def _cosine(distance: float | None) -> float:
     """Of normalised descriptors at that distance; where there is no region, nothing is alike."""
     return 0.0 if distance is None else 1 - distance**2 / 2
@@ -433,6 +352,8 @@ def _largest(values: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.int64]:
     """Places of the n largest values, largest first, of equal ones the first first."""
     import numpy as np
 
+    if n == 0:
+        return np.empty(0, np.int64)
     if n < len(values):
         threshold = np.partition(values, len(values) - n)[len(values) - n]
         candidates = np.flatnonzero(values >= threshold)
@@ -441,13 +362,41 @@ def _largest(values: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.int64]:
     return candidates[np.argsort(-values[candidates], kind="stable")][:n]
 
 
-def _ranking(near: npt.NDArray[np.float32], near_regions: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-    """Order of a shortlist: first those whose regions are known, by the sum of both similarities."""
+def _largest_others(
+    values: npt.NDArray[np.float32], known: npt.NDArray[np.int64], n: int
+) -> npt.NDArray[np.int64]:
+    """Of those that are not `known`, so many that all together are `n`."""
     import numpy as np
 
-    n = len(near_regions)
-    known = np.argsort(-(near[:n] + near_regions), kind="stable")
-    return np.concatenate([known, n + np.argsort(-near[n:], kind="stable")])
+    missing = min(n, len(values)) - len(known)
+    if missing <= 0:
+        return np.empty(0, np.int64)
+    remaining = values.copy()
+    remaining[known] = -np.inf
+    return _largest(remaining, missing)
+
+
+def _checked_count(name: str, value: object, least: int) -> int:
+    try:
+        count = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = -1
+    if count < least:
+        raise TaskError(f"{name} must be an integer of at least {least} (got {value!r})")
+    return count
+
+
+def _image_of(query: object) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
+    if isinstance(query, str | os.PathLike):
+        return read_image(os.fspath(query), "color")
+    if not isinstance(query, np.ndarray):
+        raise TaskError(
+            f"the query must be a path, URL or RGB array, or a Query that describe() gave (got a "
+            f"{type(query).__name__})"
+        )
+    return query
 
 
 def _checked_box(box: Sequence[int], height: int, width: int) -> Box:
@@ -469,11 +418,19 @@ def _cells(first: int, end: int, factor: float, cells: int) -> tuple[int, int]:
 
 
 def write_hits(hits: Sequence[Hit], path: str | os.PathLike[str]) -> None:
-    """Write a ranking as a table: Parquet, or CSV if the path ends in ``.csv``."""
-    import pandas as pd
+    """Write a ranking as a table: Parquet, or CSV if the path ends in ``.csv``.
 
-    table = pd.DataFrame(hits, columns=list(Hit._fields))
+    Columns have the same types whatever the hits are; boxes are lists of four integers, or null.
+    """
     if os.fspath(path).endswith(".csv"):
-        table.to_csv(path, index=False)
-    else:
-        table.to_parquet(path, index=False)
+        import pandas as pd
+
+        pd.DataFrame(hits, columns=list(Hit._fields)).to_csv(path, index=False)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    box = pa.list_(pa.int64())
+    types = (pa.int64(), pa.string(), pa.float64(), pa.float64(), pa.float64(), box, box, pa.string())
+    schema = pa.schema(list(zip(Hit._fields, types, strict=True)))
+    pq.write_table(pa.Table.from_pylist([hit._asdict() for hit in hits], schema), path)

@@ -81,7 +81,7 @@ class Source(ABC):
         """Describe the images in JSON's types, for `source_from_spec`."""
 
 
-def as_source(images: Images, *, column: str | None = None) -> Source:
+def as_source(images: Images, *, column: str | None = None, absolute_keys: bool = False) -> Source:
     """Make a source of what a user passes as `images`.
 
     Parameters
@@ -104,6 +104,9 @@ def as_source(images: Images, *, column: str | None = None) -> Source:
         - a mapping of names to arrays.
     column : str, optional
         Column of a table. Not needed if exactly one of path, file, filename, image, uri, url is there.
+    absolute_keys : bool, default False
+        Name local images by their absolute paths, for what outlives the current directory. Of a `Source` the
+        keys stay what they are.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def as_source(images: Images, *, column: str | None = None) -> Source:
         ...
     parimg.errors.EmptySourceError: the list of images is empty
     """
-    return _make_source(images, _Place(os.getcwd()), column)
+    return _make_source(images, _Place(os.getcwd(), absolute_keys=absolute_keys), column)
 
 
 def source_from_spec(spec: Mapping[str, Any]) -> Source:
@@ -160,12 +163,42 @@ def source_from_spec(spec: Mapping[str, Any]) -> Source:
     >>> list(source_from_spec(source.spec())) == list(source)
     True
     """
+    if spec["kind"] == "several":
+        return _Several([source_from_spec(each) for each in spec["sources"]])
     if spec["kind"] in _NOT_RESTARTABLE:
         raise SourceError(
             f"the images came from {_NOT_RESTARTABLE[spec['kind']]}, which only the process that made them "
             "can list; pass the same images again"
         )
-    return _make_source(spec["images"], _Place(spec["cwd"]), spec["column"])
+    place = _Place(spec["cwd"], absolute_keys=spec.get("absolute_keys", False))
+    return _make_source(spec["images"], place, spec["column"])
+
+
+def join_specs(earlier: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Describe the images of two sources, one after the other.
+
+    Parameters
+    ----------
+    earlier, added : mapping
+        What `Source.spec` or this function gave.
+
+    Returns
+    -------
+    mapping
+        For `source_from_spec`; `earlier` itself, if all of `added` is in it, or one of them cannot be listed by
+        another process.
+
+    Examples
+    --------
+    >>> first, second = as_source(["a.png"]).spec(), as_source(["b.png"]).spec()
+    >>> [image.key for image in source_from_spec(join_specs(first, second))]
+    ['a.png', 'b.png']
+    """
+    before, after = (list(spec["sources"]) if spec["kind"] == "several" else [spec] for spec in (earlier, added))
+    new = [spec for spec in after if spec not in before]
+    if not new or any(spec["kind"] in _NOT_RESTARTABLE for spec in (*before, *new)):
+        return earlier
+    return {"kind": "several", "sources": [*before, *new]}
 
 
 _NOT_RESTARTABLE = {"generator": "a generator or another lazy iterable", "arrays": "arrays in memory"}
@@ -177,13 +210,17 @@ _NOT_RESTARTABLE = {"generator": "a generator or another lazy iterable", "arrays
 class _Place:
     """The directories that paths and keys are relative to."""
 
-    def __init__(self, cwd: str, folder: str | None = None) -> None:
+    def __init__(self, cwd: str, folder: str | None = None, *, absolute_keys: bool = False) -> None:
         self.cwd = cwd
+        self.absolute_keys = absolute_keys
         self._folder = cwd if folder is None else folder
-        self._above_keys = cwd.rstrip(os.sep) + os.sep
+        self._above_keys = "" if absolute_keys else cwd.rstrip(os.sep) + os.sep
 
     def inside(self, folder: str) -> _Place:
-        return _Place(self.cwd, folder)
+        return _Place(self.cwd, folder, absolute_keys=self.absolute_keys)
+
+    def spec(self) -> dict[str, Any]:
+        return {"cwd": self.cwd, **({"absolute_keys": True} if self.absolute_keys else {})}
 
     def absolute(self, path: str) -> str:
         """Normalise the text of a path; the disk is not asked, so links stay what they are."""
@@ -289,7 +326,7 @@ class _NamedSource(Source):
         return sum(1 for _ in self)
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": self._kind, "images": self._path, "column": self._column, "cwd": self._place.cwd}
+        return {"kind": self._kind, "images": self._path, "column": self._column, **self._place.spec()}
 
     def _require_one(self, problem: str) -> None:
         if next(iter(self), None) is None:
@@ -375,6 +412,23 @@ class _Url(_NamedSource):
         return (Image(url, url) for url in self._urls)
 
 
+class _Several(Source):
+    """One source after the other; none is a generator or holds arrays."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def __iter__(self) -> Iterator[Image]:
+        return chain.from_iterable(self._sources)
+
+    def count(self) -> int | None:
+        counts = [source.count() for source in self._sources]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "several", "sources": [source.spec() for source in self._sources]}
+
+
 # -- many named one by one -----------------------------------------------------------------------------------
 
 
@@ -449,7 +503,7 @@ class _List(Source):
         if not self.restartable:
             return {"kind": "arrays"}
         paths = [str(os.fspath(item)) for item in self._items if isinstance(item, (str, os.PathLike))]
-        return {"kind": "list", "images": paths, "column": self._column, "cwd": self._place.cwd}
+        return {"kind": "list", "images": paths, "column": self._column, **self._place.spec()}
 
 
 class _Stream(Source):

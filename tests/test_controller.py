@@ -241,6 +241,34 @@ def test_images_that_a_folder_got_meanwhile_are_run_on_resume_and_come_last_in_o
     assert resumed[-1].ok
 
 
+def test_images_added_by_a_resume_that_was_cut_short_are_run_by_the_next_one(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    def write(name: str, n: int) -> Path:
+        (tmp_path / name).mkdir()
+        for number in range(n):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((4, 4), number, np.uint8))
+        return tmp_path / name
+
+    first, second = write("first", 3), write("second", 40)
+
+    def slow(image: np.ndarray) -> int:
+        time.sleep(0.05)
+        return int(image.max())
+
+    assert controller.map(slow, first, job_dir=tmp_path / "job", chunk_size=1).wait(60)
+    job = controller.resume(tmp_path / "job", images=second)
+    next(record for record in job if "second" in record.key)
+    job.abort()
+    assert job.wait(60)
+    assert 3 < parimg.open_job(tmp_path / "job").progress < 43
+    resumed = controller.resume(tmp_path / "job")
+    assert len(resumed.get(60)) == 43
+    assert resumed.state == "finished"
+    assert sorted(record["value"] for record in resumed) == sorted([*range(3), *range(40)])
+    assert controller.resume(tmp_path / "job", images=second).get(60) == resumed.get()
+
+
 def test_modules_beside_a_script_travel_with_functions_that_use_them(
     controller: parimg.Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

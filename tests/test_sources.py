@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from parimg.decode import read_image
 from parimg.errors import EmptySourceError, MissingColumnError, SourceError
-from parimg.sources import Image, as_source, source_from_spec
+from parimg.sources import Image, as_source, join_specs, source_from_spec
 
 ARRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
@@ -544,6 +544,30 @@ def test_a_list_in_a_file_that_names_nothing_is_told_at_once(views, name, conten
         as_source(name)
 
 
+# -- absolute keys -------------------------------------------------------------------------------------------
+
+
+def test_absolute_keys_are_the_same_from_any_directory(views, monkeypatch):
+    (views / "list.txt").write_text("b.png\nleft/2.tif\nhttps://x/y.png\n")
+    images = ["b.png", "left", "*.JPG", "list.txt", "file:///x/y.png", ("named", ARRAY)]
+    found = keys(as_source(images, absolute_keys=True))
+    below = [str(views / name) for name in ("b.png", "left/10.tif", "left/2.tif", "left/deep/1.png", "a.JPG")]
+    listed = [str(views / name) for name in ("b.png", "left/2.tif")]
+    assert found == [*below, *listed, "https://x/y.png", "file:///x/y.png", "named"]
+    monkeypatch.chdir(views / "left")
+    assert keys(as_source(["2.tif", "../b.png"], absolute_keys=True)) == listed[::-1]
+
+
+@pytest.mark.parametrize("images", ["b.png", "left", "*.png", "list.txt", ["b.png", "left"]])
+def test_a_spec_keeps_absolute_keys(views, monkeypatch, images):
+    (views / "list.txt").write_text("b.png\n")
+    source = as_source(images, absolute_keys=True)
+    monkeypatch.chdir("/")
+    again = source_from_spec(json.loads(json.dumps(source.spec())))
+    assert list(again) == list(source)
+    assert all(key.startswith(str(views)) for key in keys(again))
+
+
 # -- specs ---------------------------------------------------------------------------------------------------
 
 
@@ -601,6 +625,25 @@ def test_what_only_this_process_has_cannot_be_made_again(make):
     spec = json.loads(json.dumps(source.spec()))
     with pytest.raises(SourceError, match=r"pass the same images again"):
         source_from_spec(spec)
+
+
+def test_several_sources_are_one_after_the_other(views, monkeypatch):
+    specs = [as_source(images).spec() for images in ("left", "b.png", ["a.JPG", "b.png"])]
+    joined = join_specs(join_specs(specs[0], specs[1]), specs[2])
+    assert join_specs(joined, specs[1]) == join_specs(joined, joined) == joined
+    assert join_specs(specs[0], specs[0]) == specs[0]
+    monkeypatch.chdir("/")
+    source = source_from_spec(json.loads(json.dumps(joined)))
+    assert keys(source) == ["left/10.tif", "left/2.tif", "left/deep/1.png", "b.png", "a.JPG", "b.png"]
+    assert source.count() == 6
+    assert source.restartable
+    assert source.spec() == joined
+
+
+def test_what_cannot_be_listed_again_is_not_joined(views):
+    files, arrays = as_source("left").spec(), as_source({"a": ARRAY}).spec()
+    assert join_specs(files, arrays) == files
+    assert join_specs(arrays, files) == arrays
 
 
 def test_a_spec_whose_images_are_gone_is_told(views):

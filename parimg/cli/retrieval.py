@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,16 @@ import typer
 
 from parimg.cli.app import app
 from parimg.cli.options import ClusterId, Column, Engines, Images, Output, Profile
-from parimg.cli.running import check_output, check_source, console, follow, one_or_all, open_controller
+from parimg.cli.running import (
+    check_folder,
+    check_output,
+    check_source,
+    console,
+    follow,
+    one_or_all,
+    open_controller,
+    shown_key,
+)
 
 
 @app.command()
@@ -30,7 +40,7 @@ def index(
     column: Column = None,
 ) -> None:
     """Index images for `parimg search`; again with the same folder, add what is new."""
-    from parimg.retrieval import check_index, index_images
+    from parimg.indexing import check_index, index_images
 
     options: dict[str, Any] = {
         "model": model,
@@ -66,21 +76,25 @@ def search(
     check_output(output)
     if picture is not None and picture.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise typer.BadParameter(f"--picture must end in .png or .jpg (got {str(picture)!r})")
+    if picture is not None:
+        check_folder(picture, "--picture")
     from parimg.retrieval import ImageIndex
 
     name, box = _parse_query(query)
     opened = ImageIndex(directory)
-    opened.describe(name, box)  # its errors come before a cluster is started
+    looked_for = opened.describe(name, box)  # its errors come before a cluster is started
     on_cluster = engines is not None or profile is not None or cluster_id
     with open_controller(engines, profile, cluster_id) if on_cluster else contextlib.nullcontext() as controller:
-        hits = opened.search(name, box, top_k=top_k, rerank=rerank, expand=expand, controller=controller)
+        hits = opened.search(looked_for, top_k=top_k, rerank=rerank, expand=expand, controller=controller)
     from rich.table import Table
 
     table = Table("rank", "image", "score", "similarity", "distance", "region y1, x1, y2, x2")
     for hit in hits:
         distance = "" if hit.distance is None else f"{hit.distance:.3f}"
         region = "" if hit.image_box is None else ", ".join(map(str, hit.image_box))
-        table.add_row(str(hit.rank), hit.key, f"{hit.score:.3f}", f"{hit.similarity:.3f}", distance, region)
+        table.add_row(
+            str(hit.rank), shown_key(hit.key), f"{hit.score:.3f}", f"{hit.similarity:.3f}", distance, region
+        )
     table.caption = f"{len(hits)} of {len(opened)} images"
     console().print(table)
     if output is not None:
@@ -96,8 +110,16 @@ def search(
 
 
 def _parse_query(text: str) -> tuple[str, tuple[int, ...] | None]:
-    found = re.fullmatch(r"(.+):(\d+),(\d+),(\d+),(\d+)", text)
-    return (text, None) if found is None else (found[1], tuple(map(int, found.groups()[1:])))
+    name, colon, box = text.rpartition(":")
+    # What exists is a name, whatever it looks like; a URL may have a colon before its port.
+    if not (name and colon and re.fullmatch(r"[\d\s,;.+-]+", box)) or os.path.exists(text):
+        return text, None
+    edges = [edge.strip() for edge in box.split(",")]
+    if len(edges) != 4 or not all(edge.isdecimal() for edge in edges):
+        raise typer.BadParameter(
+            f"the box of a query is four whole numbers, :y1,x1,y2,x2, in pixels (got {box!r})"
+        )
+    return name, tuple(map(int, edges))
 
 
 def _per_channel(option: str, text: str) -> float | tuple[float, ...]:

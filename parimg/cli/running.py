@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -140,6 +141,10 @@ def check_output(output: Path | None, option: str = "-o") -> None:
         return
     if output.suffix not in {".parquet", ".csv"}:
         raise typer.BadParameter(f"{option} must end in .parquet or .csv (got {str(output)!r})")
+    check_folder(output, option)
+
+
+def check_folder(output: Path, option: str) -> None:
     if not output.absolute().parent.is_dir():
         raise typer.BadParameter(f"{option} {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
 
@@ -201,10 +206,18 @@ def _print_records(job: Job, sort_by: str | None) -> None:
     names = list(shown[0].columns)
     table = Table("image", *names, title=f"{sort_by}, most first" if sort_by else None, title_justify="left")
     for record in shown:
-        table.add_row(record.key, *(_cell(record.columns.get(name)) for name in names))
+        table.add_row(shown_key(record.key), *(_cell(record.columns.get(name)) for name in names))
     if (job.counts["ok"] or 0) > len(shown):
         table.caption = f"{len(shown)} of {job.counts['ok']} images"
     console().print(table)
+
+
+def shown_key(key: str) -> str:
+    """An image's name, relative to the current directory if it is a path below it."""
+    if not os.path.isabs(key):
+        return key
+    relative = os.path.relpath(key)
+    return key if relative == os.pardir or relative.startswith(os.pardir + os.sep) else relative
 
 
 def _cell(value: object) -> str:
@@ -223,7 +236,7 @@ def print_summary(job: Job) -> None:
         print(f"  {job.duplicates} images were named more than once, and run once")
     if counts["failed"]:
         for record in job.failures[:SHOWN]:
-            print(f"  {record.key}: {_reason(record)}")
+            print(f"  {shown_key(record.key)}: {_reason(record)}")
         if counts["failed"] > SHOWN:
             kinds = ", ".join(f"{group.count} {group.error}" for group in job.failures.by_error.values())
             print(f"  ... and {counts['failed'] - SHOWN} more; in all {kinds}")

@@ -8,14 +8,13 @@ from __future__ import annotations
 import io
 import mmap as _mmap
 import os
-import secrets
-from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from parimg.kernels._region_input import ALIGNMENT
+from parimg.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,19 +42,10 @@ def write_fields(file: str | os.PathLike[str] | BinaryIO, fields: Mapping[str, N
     record = np.zeros(1, layout)
     for name, value in named.items():
         record[name][0] = value
-    if not isinstance(file, str | os.PathLike):
+    if isinstance(file, str | os.PathLike):
+        write_whole(os.fspath(file), lambda opened: _save(opened, record))
+    else:
         _save(file, record)
-        return
-    target = os.fspath(file)
-    unfinished = f"{target}.{os.getpid()}-{secrets.token_hex(4)}.part"
-    try:
-        with open(unfinished, "xb") as opened:
-            _save(opened, record)
-        os.replace(unfinished, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(unfinished)
-        raise
 
 
 def _save(file: BinaryIO, record: NDArray[Any]) -> None:
@@ -94,6 +84,7 @@ def _layout(header: bytes) -> np.dtype[np.void] | None:
         if np.lib.format.read_magic(opened) != (1, 0):
             return None
         shape, _, layout = np.lib.format.read_array_header_1_0(opened)
-    except Exception:  # a damaged header is parsed as Python, and fails in more ways than are documented
+    except Exception:  # a header is parsed as Python, which has many ways to say that it is none
         return None
-    return layout if shape == (1,) and "version" in (layout.names or ()) else None
+    is_ours = shape == (1,) and "version" in (layout.names or ()) and not layout["version"].shape
+    return layout if is_ours and not layout.hasobject else None

@@ -117,14 +117,34 @@ def checked_ratios(aspect_ratio: float | Sequence[float | None] | None, queries:
     """One a query; 0 stands for None."""
     if aspect_ratio is None or isinstance(aspect_ratio, (int, float, np.number)):
         given: Sequence[float | None] = [aspect_ratio] * queries
+    elif isinstance(aspect_ratio, str) or not hasattr(aspect_ratio, "__iter__"):
+        raise TypeError(f"aspect_ratio must be a number, a sequence of them, or None (got {aspect_ratio!r})")
     else:
         given = list(aspect_ratio)
     if len(given) != queries:
         raise ValueError(f"aspect_ratio must be one, or one for each of {queries} queries (got {len(given)})")
     for ratio in given:
+        if ratio is not None and not isinstance(ratio, (int, float, np.number)):
+            raise TypeError(f"aspect_ratio must be a number, a sequence of them, or None (got {ratio!r})")
         if ratio is not None and not 0 < ratio < math.inf:
             raise ValueError(f"aspect_ratio must be positive and finite, or None (got {ratio!r})")
     return np.array([0.0 if ratio is None else ratio for ratio in given], np.float64)
+
+
+def pair(aspect_range: tuple[float, float]) -> tuple[float, float]:
+    """As a tuple, which `checked_options` can remember."""
+    if type(aspect_range) is tuple:
+        return aspect_range
+    if isinstance(aspect_range, str) or not hasattr(aspect_range, "__iter__"):
+        raise _no_pair(aspect_range)
+    low_and_high = tuple(aspect_range)
+    if len(low_and_high) != 2:
+        raise _no_pair(aspect_range)
+    return low_and_high
+
+
+def _no_pair(aspect_range: object) -> TypeError:
+    return TypeError(f"aspect_range must be two numbers, the lower one first (got {aspect_range!r})")
 
 
 class Options(NamedTuple):
@@ -142,10 +162,17 @@ class Options(NamedTuple):
 def checked_options(
     aspect_range: tuple[float, float], step: int, min_size: int, refine: bool, top_k: int, exact: bool
 ) -> Options:
+    if len(aspect_range) != 2 or not all(isinstance(end, (int, float, np.number)) for end in aspect_range):
+        raise _no_pair(aspect_range)
     low, high = (float(end) for end in aspect_range)
     if not low < high:
         raise ValueError(f"aspect_range must be two numbers, the lower one first (got {aspect_range!r})")
-    whole = {"step": operator.index(step), "min_size": operator.index(min_size), "top_k": operator.index(top_k)}
+    whole = {}
+    for name, given in (("step", step), ("min_size", min_size), ("top_k", top_k)):
+        try:
+            whole[name] = operator.index(given)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer (got {given!r})") from None
     for name, value in whole.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1 (got {value})")

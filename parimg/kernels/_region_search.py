@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KIND, CHANNELS, HEIGHT, WIDTH, MAIN, SIDE, SIDE_SIZE, EXACT, ALPHA = range(9)
 SUM_OF_SINGLES, SUM_OF_DOUBLES, MAX = 0, 1, 2
 
-# They are four functions because compiling takes 5 to 10 s a piece, once a host, and a job needs one of them.
+# They are four functions because compiling takes 8 to 12 s a piece, once a host, and a job needs one of them.
 # All have the same arguments:
 #
 # table : int64, shape (indexes, 9)

@@ -1,7 +1,7 @@
 """Find the region of a CNN feature map that is most like a query: integral images and region search.
 
 Arrays in, boxes and distances out; an index can be saved to one file and mapped from it. Tasks and users call
-this; `_region_search.py` holds the loop over indexes and queries, and the modules it names the inner loops.
+this; `_region_matches.py` calls the compiled search, and the modules it names hold the loops.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 import operator
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 from parimg.kernels import _region_maxima as maxima
-from parimg.kernels import _region_norms as norms
+from parimg.kernels._region_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
 from parimg.kernels._region_file import read_fields, write_fields
 from parimg.kernels._region_input import (
     Box,
-    Options,
     address,
-    aligned,
     channels_last,
     checked_box,
     checked_map,
@@ -28,24 +26,15 @@ from parimg.kernels._region_input import (
     checked_query,
     checked_ratios,
     checked_size,
-    not_finite,
+    pair,
 )
 from parimg.kernels._region_integral import integral_image, region_descriptor
-from parimg.kernels._region_scan import PADDING
-from parimg.kernels._region_search import (
-    KIND,
-    MAX,
-    SUM_OF_DOUBLES,
-    SUM_OF_SINGLES,
-    prove_maxima,
-    search_doubles,
-    search_maxima,
-    search_singles,
-)
-from parimg.kernels._region_windows import KEY_BITS, LARGEST_SIDE, pack
+from parimg.kernels._region_matches import RegionMatch, RegionMatches, find
+from parimg.kernels._region_search import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
+from parimg.kernels._region_windows import LARGEST_SIDE, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -60,45 +49,6 @@ __all__ = [
 ]
 
 Pooling = Literal["sum", "max"]
-
-_SEARCHES = {SUM_OF_SINGLES: search_singles, SUM_OF_DOUBLES: search_doubles, MAX: search_maxima}
-# Sums need no bounds: comparing all windows is quicker.
-_PROOFS = {**_SEARCHES, MAX: prove_maxima}
-
-# An index takes at most this many times the memory of the float32 map.
-_LARGEST_INDEX = 3
-
-
-class RegionMatch(NamedTuple):
-    """One window of a feature map.
-
-    Attributes
-    ----------
-    box : tuple of int
-        ``(y1, x1, y2, x2)`` in cells of the map, half open, row first.
-    distance : float
-        Euclidean distance between the normalised descriptors of window and query, 0 to 2.
-    """
-
-    box: Box
-    distance: float
-
-
-class RegionMatches(list[RegionMatch]):
-    """The windows that a search found, best first: a list that also says how much work it was.
-
-    Attributes
-    ----------
-    evaluated : int
-        How many windows were compared with the query. With ``exact=True``, the sets of windows whose bound had to
-        be computed count as well.
-    """
-
-    evaluated: int
-
-    def __init__(self, matches: Iterable[RegionMatch] = (), evaluated: int = 0) -> None:
-        super().__init__(matches)
-        self.evaluated = evaluated
 
 
 class RegionIndex:
@@ -180,52 +130,16 @@ class RegionIndex:
             raise ValueError(f"pooling must be 'sum' or 'max' (got {pooling!r})")
         self.pooling: Pooling = pooling
         self.alpha = operator.index(alpha)
+        if self.alpha < 1:
+            raise ValueError(f"alpha must be at least 1 (got {alpha})")
         self.image_size = None if image_size is None else checked_size(image_size)
         given = checked_map(feature_map)
         if max(given.shape[1:]) > LARGEST_SIDE:
             raise ValueError(f"feature_map must have at most {LARGEST_SIDE} rows and columns (got {given.shape})")
         cells = channels_last(given)
-        if pooling == "sum":
-            self._build_sums(cells, store_norms=store_norms)
-        else:
-            self._build_maxima(cells)
+        arrays = sum_arrays(cells, store_norms=store_norms) if pooling == "sum" else max_arrays(cells, self.alpha)
+        self._main, self._side, self._total, self._exact = arrays
         self._finish()
-
-    def _build_sums(self, cells: NDArray[Any], *, store_norms: bool) -> None:
-        height, width, channels = cells.shape
-        flat = cells.reshape(-1, channels)
-        self._total = norms.total_length(flat)
-        if not math.isfinite(self._total):
-            raise not_finite("feature_map", cells.transpose(2, 0, 1))
-        self._exact = norms.is_exact(flat, self._total)
-        windows = height * (height + 1) // 2 * norms.strip_size(width)
-        fits = cells.nbytes + 4 * (windows + PADDING) <= _LARGEST_INDEX * 4 * cells.size
-        inverse = np.zeros(windows + PADDING if store_norms and fits else 0, np.float32)
-        if len(inverse):
-            floor = norms.norm_floor(cells.shape, self._total, self._exact)
-            norms.fill_inverse_norms(cells, self._total, floor, inverse)
-        self._main, self._side = cells, inverse
-
-    def _build_maxima(self, cells: NDArray[Any]) -> None:
-        height, width, channels = cells.shape
-        most = maxima.LEVELS**self.alpha * height * width if self.alpha >= 1 else 0
-        if not 0 < most < 2**63:
-            raise ValueError(
-                f"alpha must be at least 1, and 8**alpha x {height} x {width} below 2**63 (got {self.alpha})"
-            )
-        flat = cells.reshape(-1, channels)
-        if not math.isfinite(norms.total_length(flat)):
-            raise not_finite("feature_map", cells.transpose(2, 0, 1))
-        largest = np.empty(channels, cells.dtype)
-        smallest = maxima.largest_of_channels(flat, largest)
-        if smallest < 0:
-            raise ValueError(f"feature_map must not be negative for pooling='max' (got {smallest:g}); use 'sum'")
-        self._main = aligned(cells.shape, np.int64)
-        powers = np.arange(maxima.LEVELS + 1) ** self.alpha
-        maxima.fill_power_integral(cells, largest, powers, self._main)
-        top = float(largest.max())
-        self._side = (largest / (top if top > 0 else 1.0)).astype(np.float32)
-        self._total, self._exact = top, True
 
     def _finish(self) -> None:
         """Describe the arrays to the compiled search; they never change again."""
@@ -257,7 +171,7 @@ class RegionIndex:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self._check_arrays()
+        check_arrays(self.pooling, self.alpha, IndexArrays(self._main, self._side, self._total, self._exact))
         self._finish()
 
     def descriptor(self, box: Sequence[int]) -> NDArray[np.float64]:
@@ -342,7 +256,8 @@ class RegionIndex:
         query : array_like, shape (channels,)
             A descriptor. It is normalised, unless its length is 1 within float32 rounding.
         aspect_ratio : float, optional
-            Height over width of the query. None allows every window.
+            Height over width of the query, in cells: where cells are no squares, the ratio in pixels times
+            ``(rows / image_height) / (columns / image_width)``. None allows every window.
         aspect_range : tuple of float
             A window counts when its height over its width, over `aspect_ratio`, lies strictly between these. The
             published search has (0.8, 1.2), the paper (1 / 1.1, 1.1).
@@ -383,8 +298,8 @@ class RegionIndex:
         """
         vector = checked_query(query, self.shape[0])
         ratios = checked_ratios(aspect_ratio, 1)
-        options = checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
-        return _search(self._table, self._totals, vector[None], ratios, options)[0][0]
+        options = checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
+        return find(self._table, self._totals, vector[None], ratios, options)[0][0]
 
     def search_many(
         self,
@@ -421,10 +336,10 @@ class RegionIndex:
         """
         vectors = [checked_query(query, self.shape[0]) for query in queries]
         ratios = checked_ratios(aspect_ratio, len(vectors))
-        options = checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+        options = checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
         if not vectors:
             return []
-        return _search(self._table, self._totals, np.stack(vectors), ratios, options)[0]
+        return find(self._table, self._totals, np.stack(vectors), ratios, options)[0]
 
     def save(self, file: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the index as one ``.npy`` file.
@@ -459,7 +374,7 @@ class RegionIndex:
             The file.
         mmap : bool, default True
             Map the file into memory, read-only: it is shared by all processes that do so, and read as it is
-            needed. False reads it at once.
+            needed. False reads it at once. A mapped file stays open as long as the index, or arrays of it, live.
 
         Returns
         -------
@@ -480,31 +395,16 @@ class RegionIndex:
                 {
                     "pooling": "max" if fields["pooling"] == b"max" else "sum",
                     "alpha": int(fields["alpha"]),
-                    "image_size": (height, width) if height else None,
+                    "image_size": checked_size((height, width)) if height or width else None,
                     "_exact": bool(fields["exact"]),
                     "_total": float(fields["total"]),
                     "_main": fields["main"],
                     "_side": fields["side"],
                 }
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"{os.fspath(path)!r} is no index that RegionIndex.save wrote: {error}") from None
         return index
-
-    def _check_arrays(self) -> None:
-        """Refuse arrays that do not belong together: compiled code would read beyond their end."""
-        kinds = {"max": ("int64",), "sum": ("float32", "float64")}[self.pooling]
-        height, width, channels = self._main.shape
-        if self.pooling == "max":
-            sizes: tuple[int, ...] = (channels,)
-        else:
-            sizes = (0, height * (height + 1) // 2 * norms.strip_size(width) + PADDING)
-        if self._main.dtype.name not in kinds or not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
-            raise ValueError(f"it holds {self._main.dtype} of shape {self._main.shape} for {self.pooling!r}")
-        if self._side.dtype != np.float32 or self._side.shape not in {(size,) for size in sizes}:
-            raise ValueError(f"it holds {self._side.dtype} of shape {self._side.shape} beside {self._main.shape}")
-        if self.alpha < 1:
-            raise ValueError(f"its alpha is {self.alpha}")
 
 
 def check_search(
@@ -527,7 +427,7 @@ def check_search(
     """
     checked_query(query, max(np.size(query), 1))
     checked_ratios(aspect_ratio, 1)
-    checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+    checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
 
 
 def search_indexes(
@@ -547,7 +447,8 @@ def search_indexes(
     Parameters
     ----------
     indexes : iterable of RegionIndex
-        With as many channels each; maps of any size, poolings of either kind.
+        With as many channels each; maps of any size, poolings of either kind. All are kept until they are
+        searched: of loaded ones each has an open file, of which many systems allow 1 024 a process.
     query, aspect_ratio, aspect_range, step, min_size, refine, top_k, exact
         As for `RegionIndex.search`.
 
@@ -562,7 +463,7 @@ def search_indexes(
         As `RegionIndex.search`; ValueError also when an index has another number of channels than the query.
     """
     kept = list(indexes)
-    options = checked_options(tuple(aspect_range), step, min_size, refine, top_k, exact)
+    options = checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
     ratios = checked_ratios(aspect_ratio, 1)
     if not kept:
         return []
@@ -572,47 +473,4 @@ def search_indexes(
             raise ValueError(f"indexes must all have {len(vector)} channels (got {index.shape[0]} at {place})")
     table = np.concatenate([index._table for index in kept])  # noqa: SLF001  # its own module
     totals = np.concatenate([index._totals for index in kept])  # noqa: SLF001
-    return [found[0] for found in _search(table, totals, vector[None], ratios, options)]
-
-
-def _search(
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    options: Options,
-) -> list[list[RegionMatches]]:
-    """For every index, for every query, the windows found."""
-    low, high, step, min_size, refine, exact, top_k = options
-    shape = (len(table), len(queries), top_k)
-    distance, keys, looked_at = np.empty(shape), np.empty(shape, np.int64), np.empty(shape[:2], np.int64)
-    for kind, rows in _by_kind(table):
-        search = _PROOFS[kind] if exact else _SEARCHES[kind]
-        step_of_kind = 1 if exact else step
-        out = distance[rows], keys[rows], looked_at[rows]
-        search(table[rows], totals[rows], queries, ratios, low, high, step_of_kind, min_size, refine, *out)
-        if not isinstance(rows, slice):
-            distance[rows], keys[rows], looked_at[rows] = out
-
-    def matches(keys: list[int], distances: list[float], evaluated: int) -> RegionMatches:
-        found = zip(keys, distances, strict=True)
-        return RegionMatches([RegionMatch(_unpack(key), far) for key, far in found if key >= 0], evaluated)
-
-    of_indexes = zip(keys.tolist(), distance.tolist(), looked_at.tolist(), strict=True)
-    return [[matches(*found) for found in zip(*of_index, strict=True)] for of_index in of_indexes]
-
-
-def _by_kind(table: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.int64]]]:
-    """The kinds of index there are, and where; mostly there is one, and nothing need be copied."""
-    kinds = table[:, KIND]
-    first = int(kinds[0])
-    if len(kinds) == 1 or (kinds == first).all():
-        yield first, slice(None)
-        return
-    for kind in np.unique(kinds).tolist():
-        yield kind, np.flatnonzero(kinds == kind)
-
-
-def _unpack(key: int) -> Box:
-    y2, x2, y1, x1 = (key >> shift * KEY_BITS & LARGEST_SIDE for shift in (3, 2, 1, 0))
-    return y1, x1, y2, x2
+    return [found[0] for found in find(table, totals, vector[None], ratios, options)]

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import re
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -19,6 +18,7 @@ import numpy as np
 
 from parimg.decode import read_bytes
 from parimg.errors import ImageFormatError, TaskError
+from parimg.whole_files import write_whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -101,15 +101,7 @@ def write_file(folder: str, key: str, extension: str, write: Callable[[BinaryIO]
         if os.path.islink(place) or not os.path.isdir(place):
             kind = "a symbolic link, which is not followed" if os.path.islink(place) else "a file"
             raise TaskError(f"{place!r} is {kind}; wanted a folder for the file of image {key!r}")
-    unfinished = f"{path}.{os.getpid()}-{secrets.token_hex(4)}.part"
-    try:
-        with open(unfinished, "xb") as file:
-            write(file)
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(unfinished)
-        raise
+    write_whole(path, write)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -266,6 +267,16 @@ class FeatureMap(Task):
     def declared_columns(self) -> dict[str, str]:
         """Arrow type by name of the columns."""
         return {**self.columns, **({"path": "string"} if self.output is not None else {})}
+
+    def describe(self) -> dict[str, str]:
+        """Parameters as short text, with a digest of the model up to the layer.
+
+        Raises
+        ------
+        TaskError
+            If the model cannot be read.
+        """
+        return {**super().describe(), "digest": hashlib.sha256(self._model.data.tobytes()).hexdigest()[:16]}
 
     @cached_property
     def _output_folder(self) -> str | None:

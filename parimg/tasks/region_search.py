@@ -30,9 +30,11 @@ class RegionSearch(Task):
     query : array_like of shape (channels,), or path
         The query's descriptor, such as `parimg.kernels.mac` of its map, or a ``.npy`` file of it.
     aspect_ratio : float, optional
-        Height over width of the query. None allows every window.
+        Height over width of the query, in pixels. None allows every window.
     aspect_range : (float, float), default (0.8, 1.2)
-        A window counts when its height over its width, over `aspect_ratio`, lies strictly between these.
+        A window counts when its height over its width, over `aspect_ratio`, lies strictly between these. Both are
+        measured in pixels of the image where the index knows its size, which matters where cells are no squares;
+        otherwise in cells.
     step, min_size, refine, top_k, exact
         As for `parimg.kernels.RegionIndex.search`.
     pooling : {"sum", "max"}, default "max"
@@ -138,12 +140,14 @@ class RegionSearch(Task):
                 raise ImageMissingError(
                     f"{uri!r} does not exist; is it reachable from the engine's host?"
                 ) from None
-            except (ValueError, OSError, EOFError):
-                pass
+            except (ValueError, OSError) as error:
+                no_index = f" ({error})"
+        else:
+            no_index = ""
         try:
             return load_feature_map(uri)
         except ImageFormatError as error:
-            raise ImageFormatError(f"neither a region index nor a feature map: {error}") from None
+            raise ImageFormatError(f"neither a region index{no_index} nor a feature map: {error}") from None
 
     def __call__(self, image: RegionIndex | npt.NDArray[Any]) -> dict[str, object]:
         """Search one index, or one map of shape ``(channels, height, width)``."""
@@ -169,7 +173,11 @@ class RegionSearch(Task):
         return values
 
     def _search(self, index: RegionIndex) -> RegionMatches:
-        return index.search(self._query, *self._options, exact=self.exact)
+        ratio, options = self.aspect_ratio, self._options[1:]
+        if ratio is not None and index.image_size is not None:
+            (_, rows, columns), (height, width) = index.shape, index.image_size
+            ratio *= (rows / height) / (columns / width)
+        return index.search(self._query, ratio, *options, exact=self.exact)
 
     def resolve(self) -> None:
         """Read the query, and check it."""

@@ -1,8 +1,6 @@
 """Region search gives the published function's boxes, ties included, and max-pooled search the proven best."""
 
 import math
-import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -15,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from region_maps import RATIOS, TIGHT, admissible, random_query, relu_map, smooth_map, sparse_map, unit
 
-from parimg.kernels._region_file import read_fields, write_fields
 from parimg.kernels.regions import (
     RegionIndex,
     integral_image,
@@ -271,43 +268,6 @@ def test_many_indexes_of_any_size_answer_as_one_at_a_time():
 # ---- Files and memory
 
 
-@pytest.mark.parametrize("mmap", [True, False])
-@pytest.mark.parametrize("make", [
-    lambda: RegionIndex(relu_map((16, 9, 8))),
-    lambda: RegionIndex(np.random.default_rng(0).random((16, 9, 8))),
-    lambda: RegionIndex(relu_map((2, 20, 20))),
-    lambda: RegionIndex(relu_map((16, 9, 8)), "max", 7),
-])  # fmt: skip
-def test_saved_index_answers_the_same(make, mmap, tmp_path):
-    index = make()
-    path = tmp_path / "image.index"
-    index.save(path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["image.index"]
-    loaded = RegionIndex.load(path, mmap=mmap)
-    assert isinstance(loaded._main, np.memmap) or not mmap or loaded._main.base is not None
-    query = random_query(index.shape[0])
-    for other in (loaded, pickle.loads(pickle.dumps(index))):
-        assert (other.shape, other.pooling, other.alpha) == (index.shape, index.pooling, index.alpha)
-        assert other.search(query, 1.0, top_k=3) == index.search(query, 1.0, top_k=3)
-        np.testing.assert_array_equal(other.descriptor((0, 0, 3, 3)), index.descriptor((0, 0, 3, 3)))
-
-
-def test_saving_replaces_a_file_whole(tmp_path):
-    path = tmp_path / "index.npy"
-    RegionIndex(relu_map((4, 5, 5), 0)).save(path)
-    mapped = RegionIndex.load(path)
-    query = random_query(4)
-    before = mapped.search(query)
-    RegionIndex(relu_map((4, 5, 5), 1)).save(os.fspath(path))
-    assert mapped.search(query) == before
-    assert RegionIndex.load(path).search(query) != before
-    with pytest.raises(OSError):
-        RegionIndex(relu_map((4, 5, 5))).save(tmp_path / "missing" / "index.npy")
-    np.save(path, np.zeros(3))
-    with pytest.raises(ValueError, match="must be a file that"):
-        RegionIndex.load(path)
-
-
 @pytest.mark.parametrize("shape", [(512, 18, 16), (512, 24, 32), (1, 30, 30), (1, 1, 1), (64, 40, 60)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_index_takes_at_most_three_times_the_float32_map(shape, dtype):
@@ -411,10 +371,39 @@ def test_bad_query_is_refused(pooling):
     ({"step": 0}, "step must be at least 1"),
     ({"min_size": 0}, "min_size must be at least 1"),
     ({"top_k": 0}, "top_k must be at least 1"),
+    ({"aspect_range": None}, "aspect_range must be two numbers, .*got None"),
+    ({"aspect_range": "ab"}, "aspect_range must be two numbers, .*got 'ab'"),
+    ({"aspect_range": ("a", "b")}, r"aspect_range must be two numbers, .*got \('a', 'b'\)"),
+    ({"aspect_range": [1, 2, 3]}, r"aspect_range must be two numbers"),
+    ({"aspect_range": (1, 2, 3)}, r"aspect_range must be two numbers, .*got \(1, 2, 3\)"),
+    ({"step": 1.5}, r"step must be an integer \(got 1.5\)"),
+    ({"min_size": None}, r"min_size must be an integer \(got None\)"),
+    ({"top_k": "2"}, r"top_k must be an integer \(got '2'\)"),
+    ({"aspect_ratio": "ab"}, "aspect_ratio must be a number, .*got 'ab'"),
+    ({"aspect_ratio": ["a"]}, "aspect_ratio must be a number, .*got 'a'"),
+    ({"aspect_ratio": object()}, "aspect_ratio must be a number, .*got <object"),
 ])  # fmt: skip
 def test_bad_parameter_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         RegionIndex(np.ones((3, 4, 4))).search(np.ones(3), **options)
+
+
+@pytest.mark.parametrize("pooling", ["sum", "max"])
+def test_no_more_windows_are_returned_than_there_are(pooling):
+    index = RegionIndex(relu_map((8, 3, 4)) + 1, pooling)
+    found = index.search(random_query(8), top_k=10**12)
+    assert len(found) == len({match.box for match in found}) == 6 * 10
+    assert found == index.search(random_query(8), top_k=60)
+    smaller = RegionIndex(relu_map((8, 2, 2)) + 1, pooling)
+    many = search_indexes([index, smaller], random_query(8), top_k=10**12)
+    assert [len(found) for found in many] == [60, 9]
+
+
+def test_an_aspect_range_may_be_any_pair():
+    index = RegionIndex(relu_map((8, 6, 6)))
+    expected = index.search(random_query(8), 1.0, (0.5, 2.0))
+    for pair in ([0.5, 2.0], np.array([0.5, 2.0])):
+        assert index.search(random_query(8), 1.0, pair) == expected
 
 
 @pytest.mark.parametrize("box", [(0, 0, 0, 1), (0, 0, 5, 1), (-1, 0, 1, 1), (1, 1, 2), (2, 0, 1, 1)])
@@ -463,25 +452,3 @@ def test_boxes_are_told_in_pixels_where_the_index_knows_the_image(tmp_path):
 def test_an_image_size_that_is_none_is_refused(size):
     with pytest.raises(ValueError, match="image_size must be"):
         RegionIndex(relu_map((3, 2, 2)), image_size=size)
-
-
-def test_an_index_is_written_to_an_open_file(tmp_path):
-    index = RegionIndex(relu_map((5, 4, 4)))
-    with open(tmp_path / "index.npy", "wb") as file:
-        index.save(file)
-    query = np.arange(1.0, 6)
-    assert RegionIndex.load(tmp_path / "index.npy").search(query) == index.search(query)
-
-
-@pytest.mark.parametrize("pooling", ["sum", "max"])
-def test_arrays_that_do_not_belong_together_are_refused(tmp_path, pooling):
-    path = tmp_path / "index.npy"
-    RegionIndex(relu_map((64, 6, 7)), pooling).save(path)
-    fields = read_fields(path, mmap=False)
-    for name, wrong in (("side", fields["side"][:3]), ("main", fields["main"][0]), ("alpha", np.int32(0))):
-        write_fields(path, {key: wrong if key == name else value for key, value in fields.items()})
-        with pytest.raises(ValueError, match=r"index\.npy' is no index"):
-            RegionIndex.load(path)
-    write_fields(path, {key: value for key, value in fields.items() if key != "total"})
-    with pytest.raises(ValueError, match="total"):
-        RegionIndex.load(path)

@@ -67,6 +67,20 @@ def test_where_no_window_counts_there_is_none(index_path):
     assert values["boxes"].shape == (0, 4)
 
 
+def test_aspect_ratios_are_measured_in_pixels_where_the_image_s_size_is_known(tmp_path):
+    path = tmp_path / "index.npy"
+    pk.RegionIndex(FEATURE_MAP, "max", image_size=(288, 768)).save(path)  # cells of 32 x 64 pixels
+    found = run(RegionSearch(QUERY, 0.5, (0.99, 1.01), min_size=2, top_k=20), str(path))
+    y1, x1, y2, x2 = found["boxes"].T
+    assert len(y1) == 20
+    assert (y2 - y1 == x2 - x1).all()
+    y1, x1, y2, x2 = found["image_boxes"].T
+    assert (2 * (y2 - y1) == x2 - x1).all()
+    pk.RegionIndex(FEATURE_MAP, "max").save(path)
+    y1, x1, y2, x2 = run(RegionSearch(QUERY, 0.5, (0.99, 1.01), top_k=20), str(path))["boxes"].T
+    assert (2 * (y2 - y1) == x2 - x1).all()
+
+
 def test_a_query_may_be_a_file_which_engines_do_not_need(tmp_path, index_path):
     path = tmp_path / "query.npy"
     np.save(path, QUERY)
@@ -111,7 +125,8 @@ def test_files_that_are_neither_index_nor_map_fail_with_a_reason(tmp_path, index
     whole = Path(index_path).read_bytes()
     for name, content in (("cut.npy", whole[:-5]), ("text.npy", b"no array"), ("short.npy", whole[:7])):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ImageFormatError, match="neither a region index nor a feature map"):
+        reason = "is cut off" if name == "cut.npy" else "must be a file that RegionIndex.save wrote"
+        with pytest.raises(ImageFormatError, match=rf"neither a region index .*{reason}.* nor a feature map"):
             run(task, str(tmp_path / name))
 
 
