@@ -141,6 +141,7 @@ def prepare_engine() -> None:
     import numpy as np  # noqa: F401 - every task needs it; better loaded before the first image than with it
 
     _keep_freed_memory()
+    _allow_open_files()
     loaded = _heavy_libraries()
     if loaded != _state.limited:
         variables = thread_environment()
@@ -176,6 +177,16 @@ def introduce() -> tuple[str, int]:
     """Make this engine fit for images, and tell its host and process."""
     prepare_engine()
     return _host(), os.getpid()
+
+
+@cache
+def _allow_open_files() -> None:
+    """Have as many files open as the system allows, not the 1 024 that shells ask for: region indexes are files."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def receive_shared(digest: str, data: bytes) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from parimg.errors import ImageFormatError, ImageMissingError, TaskError
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.kernels.regions import RegionIndex, RegionMatches
+
+
+_MOST_KEPT = 2048  # mapped indexes of a process
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +134,11 @@ class RegionSearch(Task):
             If it is neither.
         """
         del max_pixels
-        from parimg.kernels import RegionIndex
         from parimg.tasks.feature_files import load_feature_map
 
         if "://" not in uri:
             try:
-                return RegionIndex.load(uri)
+                return _opened(uri)
             except FileNotFoundError:
                 raise ImageMissingError(
                     f"{uri!r} does not exist; is it reachable from the engine's host?"
@@ -197,3 +200,27 @@ class RegionSearch(Task):
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
+
+
+def _opened(path: str) -> RegionIndex:
+    """The index of a file, mapped once: a search that maps it again takes 50 % longer for page faults alone."""
+    about = os.stat(path)
+    return _keeper()(path, about.st_ino, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _keeper() -> Callable[[str, int, int, int], RegionIndex]:
+    """Opens indexes and keeps the last ones, as far as files may be open: a mapped one takes a descriptor."""
+    most = 512
+    with suppress(ImportError):  # on Windows
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+    @lru_cache(maxsize=max(0, min(_MOST_KEPT, most // 2)))
+    def load(path: str, _inode: int, _changed: int, _size: int) -> RegionIndex:
+        from parimg.kernels import RegionIndex
+
+        return RegionIndex.load(path)
+
+    return load

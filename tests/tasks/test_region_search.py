@@ -136,3 +136,12 @@ def test_an_index_of_another_width_is_a_failed_record(tmp_path, index_path):
     [row] = _run(RegionSearch(np.ones(5)), chunk)
     assert (row.status, row.error) == ("failed", "ValueError")
     assert "shape (24,)" in row.message
+
+
+def test_a_file_is_mapped_once_and_again_when_it_was_replaced(index_path):
+    task = RegionSearch(QUERY)
+    first = task.read(index_path, max_pixels=1)
+    assert task.read(index_path, max_pixels=1) is first
+    pk.RegionIndex(FEATURE_MAP[:, :5], "max").save(index_path)
+    assert task.read(index_path, max_pixels=1).shape == (24, 5, 12)
+    assert first.shape == (24, 9, 12)
