@@ -181,7 +181,7 @@ def introduce() -> tuple[str, int]:
 
 @cache
 def _allow_open_files() -> None:
-    """Have as many files open as the system allows, not the 1 024 that shells ask for: each region index is one."""
+    """Have as many files open as the system allows, not the 1 024 of most shells: a region index is one."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
