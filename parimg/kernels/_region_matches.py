@@ -5,6 +5,7 @@ Called by `regions.py`; `_region_search.py` holds the loop over indexes and quer
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,20 +19,23 @@ from parimg.kernels._region_search import (
     SUM_OF_SINGLES,
     WIDTH,
     prove_maxima,
-    search_doubles,
+    search_cells,
     search_maxima,
-    search_singles,
 )
 from parimg.kernels._region_windows import KEY_BITS, LARGEST_SIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
-_SEARCHES = {SUM_OF_SINGLES: search_singles, SUM_OF_DOUBLES: search_doubles, MAX: search_maxima}
+_SEARCHES: dict[int, Callable[..., None]] = {
+    SUM_OF_SINGLES: partial(search_cells, np.empty(0, np.float32)),
+    SUM_OF_DOUBLES: partial(search_cells, np.empty(0, np.float64)),
+    MAX: search_maxima,
+}
 # Sums need no bounds: comparing all windows is quicker.
-_PROOFS = {**_SEARCHES, MAX: prove_maxima}
+_PROOFS: dict[int, Callable[..., None]] = {**_SEARCHES, MAX: prove_maxima}
 
 
 class RegionMatch(NamedTuple):

@@ -5,7 +5,7 @@ Called by `regions.py`, which has checked everything and keeps the arrays alive 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -39,7 +39,8 @@ SUM_OF_SINGLES, SUM_OF_DOUBLES, MAX = 0, 1, 2
 
 
 @numba.njit(cache=True, nogil=True)
-def search_singles(
+def search_cells(
+    like: NDArray[Any],
     table: NDArray[np.int64],
     totals: NDArray[np.float64],
     queries: NDArray[np.float64],
@@ -53,37 +54,10 @@ def search_singles(
     keys: NDArray[np.int64],
     looked_at: NDArray[np.int64],
 ) -> None:
-    """Search every sum-pooled index of a float32 map for every query."""
+    """Search every sum-pooled index of a map for every query; `like` is of the map's dtype."""
     for i in range(len(table)):
         row = table[i]
-        cells = carray(pointer(row[MAIN]), (row[HEIGHT], row[WIDTH], row[CHANNELS]), np.float32)
-        inverse = carray(pointer(row[SIDE]), (row[SIDE_SIZE],), np.float32)
-        for j in range(len(queries)):
-            looked_at[i, j] = search_sums(
-                cells, inverse, totals[i], row[EXACT] != 0, queries[j], ratios[j], low, high, step, min_size,
-                refine, distance[i, j], keys[i, j],
-            )  # fmt: skip
-
-
-@numba.njit(cache=True, nogil=True)
-def search_doubles(
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    low: float,
-    high: float,
-    step: int,
-    min_size: int,
-    refine: bool,
-    distance: NDArray[np.float64],
-    keys: NDArray[np.int64],
-    looked_at: NDArray[np.int64],
-) -> None:
-    """Search every sum-pooled index of a float64 map for every query."""
-    for i in range(len(table)):
-        row = table[i]
-        cells = carray(pointer(row[MAIN]), (row[HEIGHT], row[WIDTH], row[CHANNELS]), np.float64)
+        cells = carray(pointer(row[MAIN]), (row[HEIGHT], row[WIDTH], row[CHANNELS]), like.dtype)
         inverse = carray(pointer(row[SIDE]), (row[SIDE_SIZE],), np.float32)
         for j in range(len(queries)):
             looked_at[i, j] = search_sums(
