@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from parimg.errors import ImageError, TaskError
-from parimg.tasks.task import COLOR_MODES, Task
+from parimg.tasks.task import COLOR_MODES
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ _PROBE_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Convolve(Task):
+class Convolve(WritingTask):
     """Each image convolved with a kernel, written as an image or returned.
 
     Parameters
@@ -97,10 +98,7 @@ class Convolve(Task):
                 raise TaskError(f"{name} must be one of {', '.join(map(repr, allowed))} (got {value!r})")
         if isinstance(self.cval, bool) or not isinstance(self.cval, int | float):
             raise TaskError(f"cval must be a number (got {self.cval!r}, a {type(self.cval).__name__})")
-        if self.output is not None and not isinstance(self.output, str | os.PathLike):
-            raise TaskError(f"output must be the path of a folder, or None (got {self.output!r})")
-        if self.output is not None and "://" in os.fspath(self.output):
-            raise TaskError(f"output must be a folder that all engines see, no URL (got {self.output!r})")
+        self.check_folder()
         if self.format is not None:
             from parimg.tasks.image_files import check_format
 
@@ -126,12 +124,12 @@ class Convolve(Task):
         key : str
             Names the file.
         """
-        if self._output_folder is None:
+        if self.folder is None:
             return self(image)
         from parimg.tasks.image_files import statistics, write_image
 
         result = self.convolve(image)
-        return {**statistics(result), "path": write_image(self._output_folder, key, result, self.format)}
+        return {**statistics(result), "path": write_image(self.folder, key, result, self.format)}
 
     def convolve(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Convolve one image with this task's kernel.
@@ -169,10 +167,7 @@ class Convolve(Task):
     def resolve(self) -> None:
         """Read the kernel, and make the output folder."""
         _ = self._kernels
-        if self._output_folder is not None:
-            from parimg.tasks.feature_files import make_folder
-
-            make_folder(self._output_folder)
+        super().resolve()
 
     def prepare(self) -> None:
         """Load or compile what a small image of the likeliest kind needs."""
@@ -182,10 +177,6 @@ class Convolve(Task):
 
         channels = {"color": (3,)}.get(self.color, ())
         self.convolve(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
-
-    def declared_columns(self) -> dict[str, str]:
-        """Arrow type by name of the columns."""
-        return {**self.columns, **({"path": "string"} if self.output is not None else {})}
 
     @property
     def _known_dtype(self) -> str | None:
@@ -197,11 +188,6 @@ class Convolve(Task):
         if isinstance(self.kernel, os.PathLike):
             return os.fspath(self.kernel)
         return self.kernel if isinstance(self.kernel, str) and self.kernel.endswith(".npy") else None
-
-    @cached_property
-    def _output_folder(self) -> str | None:
-        # An engine has another current directory than the client.
-        return None if self.output is None else os.path.abspath(self.output)
 
     @cached_property
     def _kernels(self) -> tuple[npt.NDArray[np.float64], ...]:
@@ -223,14 +209,6 @@ class Convolve(Task):
         if not np.isfinite(given).all():
             raise TaskError("kernel must hold finite numbers (got NaN or infinity)")
         return (given.astype(np.float64),)
-
-    def __getstate__(self) -> dict[str, object]:
-        # The folder is the client's.
-        _ = self._output_folder
-        return self.__dict__
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
 
 
 def _read_kernel(name: str) -> npt.NDArray[Any]:

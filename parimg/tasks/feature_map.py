@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import ImageError, TaskError
-from parimg.tasks.task import Task
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ _N_COLORS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureMap(Task):
+class FeatureMap(WritingTask):
     """What a convolutional network sees in each image, at any of its layers.
 
     Parameters
@@ -126,10 +126,7 @@ class FeatureMap(Task):
             raise TaskError(f"index={self.index!r} needs output, a folder, and has a dtype of its own")
         if self.output is None and self.dtype == "uint8":
             raise TaskError("dtype='uint8' needs output, a folder: bytes mean nothing without their scale")
-        if self.output is not None and not isinstance(self.output, str | os.PathLike):
-            raise TaskError(f"output must be the path of a folder, or None (got {self.output!r})")
-        if self.output is not None and "://" in os.fspath(self.output):
-            raise TaskError(f"output must be a folder that all engines see, no URL (got {self.output!r})")
+        self.check_folder()
 
     def _check_size(self) -> None:
         if self.size is None or _is_count(self.size):
@@ -157,12 +154,12 @@ class FeatureMap(Task):
         key : str
             Names the file.
         """
-        if self._output_folder is None:
+        if self.folder is None:
             return self(image)
         feature_map = self.feature_map(image)
         return {
             **_columns(feature_map, image),
-            "path": self._write(self._output_folder, key, feature_map, image),
+            "path": self._write(self.folder, key, feature_map, image),
             **self._descriptor(feature_map),
         }
 
@@ -244,10 +241,7 @@ class FeatureMap(Task):
     def resolve(self) -> None:
         """Read the model, try the network on a black image, and make the output folder."""
         self.prepare()
-        if self._output_folder is not None:
-            from parimg.tasks.feature_files import make_folder
-
-            make_folder(self._output_folder)
+        super().resolve()
 
     def prepare(self) -> None:
         """Load OpenCV and the network, run it once, and warm the kernels that follow."""
@@ -264,10 +258,6 @@ class FeatureMap(Task):
 
             RegionIndex(np.abs(found), self.index)
 
-    def declared_columns(self) -> dict[str, str]:
-        """Arrow type by name of the columns."""
-        return {**self.columns, **({"path": "string"} if self.output is not None else {})}
-
     def describe(self) -> dict[str, str]:
         """Parameters as short text, with a digest of the model up to the layer.
 
@@ -277,11 +267,6 @@ class FeatureMap(Task):
             If the model cannot be read.
         """
         return {**super().describe(), "digest": hashlib.sha256(self._model.data.tobytes()).hexdigest()[:16]}
-
-    @cached_property
-    def _output_folder(self) -> str | None:
-        # An engine has another current directory than the client.
-        return None if self.output is None else os.path.abspath(self.output)
 
     @cached_property
     def _model(self) -> _Model:
@@ -313,12 +298,8 @@ class FeatureMap(Task):
         return _Network(self._model)
 
     def __getstate__(self) -> dict[str, object]:
-        # OpenCV's network cannot be pickled; every process makes its own. The folder is the client's.
-        _ = self._output_folder
-        return {name: value for name, value in self.__dict__.items() if name != "_network"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        # OpenCV's network cannot be pickled; every process makes its own.
+        return {name: value for name, value in super().__getstate__().items() if name != "_network"}
 
 
 class _Model(NamedTuple):

@@ -350,9 +350,6 @@ class MatchSIFT(Task):
         # OpenCV's detector cannot be pickled; every process makes its own.
         return {name: value for name, value in self.__dict__.items() if name != "_sift"}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-
 
 def _named(value: object) -> str:
     shape = getattr(value, "shape", None)

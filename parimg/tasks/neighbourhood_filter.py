@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parimg.errors import TaskError
-from parimg.tasks.task import COLOR_MODES, Task
+from parimg.tasks.task import COLOR_MODES
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,7 +22,7 @@ _PROBE_SIDE = 4  # pixels of the image that a function is tried with
 
 
 @dataclass(frozen=True, eq=False)
-class NeighbourhoodFilter(Task):
+class NeighbourhoodFilter(WritingTask):
     """A function of the neighbourhood of every pixel, on each image, compiled on every engine.
 
     Parameters
@@ -125,10 +125,7 @@ class NeighbourhoodFilter(Task):
                 np.dtype(getattr(self, name))
             except TypeError as error:
                 raise TaskError(f"{name} must be a dtype or None (got {getattr(self, name)!r}): {error}") from None
-        if self.output is not None and not isinstance(self.output, str | os.PathLike):
-            raise TaskError(f"output must be the path of a folder, or None (got {self.output!r})")
-        if self.output is not None and "://" in os.fspath(self.output):
-            raise TaskError(f"output must be a folder that all engines see, no URL (got {self.output!r})")
+        self.check_folder()
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with its result as an array, also where there is an `output`."""
@@ -146,12 +143,12 @@ class NeighbourhoodFilter(Task):
         key : str
             Names the file.
         """
-        if self._output_folder is None:
+        if self.folder is None:
             return self(image)
         from parimg.tasks.image_files import statistics, write_image
 
         filtered = self.filtered(image)
-        return {**statistics(filtered), "path": write_image(self._output_folder, key, filtered, self.format)}
+        return {**statistics(filtered), "path": write_image(self.folder, key, filtered, self.format)}
 
     def filtered(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Filter one image with this task's parameters.
@@ -199,14 +196,11 @@ class NeighbourhoodFilter(Task):
             probe = self._probe()
         except (ValueError, TaskError) as error:
             raise TaskError(str(error)) from error
-        if self._output_folder is None:
-            return
-        from parimg.tasks.feature_files import make_folder
-        from parimg.tasks.image_files import check_format, format_for
+        if self.folder is not None and (self.color != "unchanged" or self.dtype is not None):
+            from parimg.tasks.image_files import check_format, format_for
 
-        if self.color != "unchanged" or self.dtype is not None:
             check_format(self.format or format_for(probe.dtype, probe.ndim), probe.dtype, probe.ndim)
-        make_folder(self._output_folder)
+        super().resolve()
 
     def prepare(self) -> None:
         """Compile the function, or load it from the disk."""
@@ -220,19 +214,6 @@ class NeighbourhoodFilter(Task):
         channels = (3,) if self.color == "color" else ()
         return self.filtered(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
 
-    def declared_columns(self) -> dict[str, str]:
-        """Arrow type by name of the columns."""
-        return {**self.columns, **({"path": "string"} if self.output is not None else {})}
-
-    @cached_property
-    def _output_folder(self) -> str | None:
-        # An engine has another current directory than the client.
-        return None if self.output is None else os.path.abspath(self.output)
-
     def __getstate__(self) -> dict[str, object]:
-        _ = self._output_folder
         # What numba compiled here is of no use there: engines compile the plain function, or find it on disk.
-        return self.__dict__ | {"function": getattr(self.function, "py_func", self.function)}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
+        return super().__getstate__() | {"function": getattr(self.function, "py_func", self.function)}

@@ -198,9 +198,6 @@ class RegionSearch(Task):
         # An engine may not see the file of the query.
         return {**self.__dict__, "_query": self._query}
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-
 
 def _opened(path: str) -> RegionIndex:
     """The index of a file, mapped once: a search that maps it again takes 50 % longer for page faults alone."""

@@ -6,11 +6,10 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
 
 from parimg.errors import TaskError
-from parimg.tasks.task import Task
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +23,7 @@ _DEGREE_COLORS = ((114, 31, 129), (114, 31, 129), (241, 96, 93), (252, 253, 191)
 
 
 @dataclass(frozen=True, eq=False)
-class SkeletonGraph(Task):
+class SkeletonGraph(WritingTask):
     """Measure the skeleton of what is bright or dark in each image: vessels, cells, cracks, roads.
 
     Gray levels become a mask, the mask is thinned to lines one pixel wide, and their pixels become a graph whose
@@ -82,6 +81,8 @@ class SkeletonGraph(Task):
     """
 
     color: ClassVar[ColorMode] = "stack"
+    folder_parameter: ClassVar[str] = "overlays"
+    path_column: ClassVar[str] = "overlay"
     columns: ClassVar[Mapping[str, str]] = {
         "pixels": "int64",
         "branches": "int64",
@@ -111,10 +112,7 @@ class SkeletonGraph(Task):
             raise TaskError(f"spacing must be a positive number, or one for each axis (got {self.spacing!r})")
         if not _is_finite(self.prune) or self.prune < 0:
             raise TaskError(f"prune must be a number of at least 0 (got {self.prune!r})")
-        if self.overlays is not None and (
-            not isinstance(self.overlays, str | os.PathLike) or "://" in os.fspath(self.overlays)
-        ):
-            raise TaskError(f"overlays must be a folder that all engines see, or None (got {self.overlays!r})")
+        self.check_folder()
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one gray image or volume, with its table of branches; no picture is written."""
@@ -131,13 +129,11 @@ class SkeletonGraph(Task):
         """
         graph = self.graph(image)
         values = self._values(image, graph)
-        if self._overlay_folder is not None:
+        if self.folder is not None:
             from parimg.tasks.feature_files import write_file
 
             picture = draw_overlay(image, graph)
-            values["overlay"] = write_file(
-                self._overlay_folder, key, ".png", lambda file: _write_png(file, picture)
-            )
+            values["overlay"] = write_file(self.folder, key, ".png", lambda file: _write_png(file, picture))
         return values
 
     def graph(self, image: npt.NDArray[Any]) -> PixelGraph:
@@ -219,13 +215,6 @@ class SkeletonGraph(Task):
             "branch_table": rows,
         }
 
-    def resolve(self) -> None:
-        """Make the folder of the pictures."""
-        if self._overlay_folder is not None:
-            from parimg.tasks.feature_files import make_folder
-
-            make_folder(self._overlay_folder)
-
     def prepare(self) -> None:
         """Load scikit-image and the compiled kernels."""
         import numpy as np
@@ -236,19 +225,6 @@ class SkeletonGraph(Task):
             task = SkeletonGraph(self.threshold if self.threshold == "otsu" else 0, prune=1, min_size=2)
             draw_overlay(image, task.graph(image))
             task(image)
-
-    def declared_columns(self) -> dict[str, str]:
-        """Arrow type by name of the columns."""
-        return {**self.columns, **({"overlay": "string"} if self.overlays is not None else {})}
-
-    @cached_property
-    def _overlay_folder(self) -> str | None:
-        # An engine has another current directory than the client.
-        return None if self.overlays is None else os.path.abspath(self.overlays)
-
-    def __getstate__(self) -> dict[str, object]:
-        _ = self._overlay_folder  # the client's
-        return self.__dict__
 
 
 def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.uint8]:
