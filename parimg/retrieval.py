@@ -21,7 +21,7 @@ from parimg.gathered import gather
 from parimg.indexing import REGIONS, open_journal
 from parimg.tasks.feature_files import file_of
 from parimg.tasks.feature_map import FeatureMap
-from parimg.tasks.region_search import RegionSearch
+from parimg.tasks.region_search import RegionSearch, open_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,12 +276,10 @@ class ImageIndex:
     def _region_vectors(self, places: npt.NDArray[np.int64], regions: list[_Region]) -> npt.NDArray[np.float32]:
         import numpy as np
 
-        from parimg.kernels import RegionIndex
-
         vectors = np.zeros((len(regions), self.descriptors.shape[1]), np.float32)
         for vector, place, region in zip(vectors, places.tolist(), regions, strict=False):
             if region.box is not None:
-                vector[:] = RegionIndex.load(self._region_file(place)).descriptor(region.box)
+                vector[:] = open_index(self._region_file(place)).descriptor(region.box)
         return vectors
 
     def _region_file(self, place: int) -> str:
@@ -325,11 +323,9 @@ def _region(values: Mapping[str, Any]) -> _Region:
 
 def _searched_here(task: RegionSearch, paths: list[str]) -> Iterator[_Region | str]:
     """The best region of each index, or what is wrong with its file."""
-    from parimg.kernels import RegionIndex
-
     for path in paths:
         try:
-            yield _region(task(RegionIndex.load(path)))
+            yield _region(task(open_index(path)))
         except (OSError, ValueError) as error:
             yield f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
 

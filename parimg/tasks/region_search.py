@@ -138,7 +138,7 @@ class RegionSearch(Task):
 
         if "://" not in uri:
             try:
-                return _opened(uri)
+                return open_index(uri)
             except FileNotFoundError:
                 raise ImageMissingError(
                     f"{uri!r} does not exist; is it reachable from the engine's host?"
@@ -199,8 +199,14 @@ class RegionSearch(Task):
         return {**self.__dict__, "_query": self._query}
 
 
-def _opened(path: str) -> RegionIndex:
-    """The index of a file, mapped once: a search that maps it again takes 50 % longer for page faults alone."""
+def open_index(path: str) -> RegionIndex:
+    """The index of a file, mapped once: a search that maps it again takes 50 % longer for page faults alone.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `RegionIndex.load`.
+    """
     about = os.stat(path)
     return _keeper()(path, about.st_ino, about.st_mtime_ns, about.st_size)
 
