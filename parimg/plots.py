@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from parimg.errors import ImageError, TaskError
 from parimg.journal import Journal
 from parimg.record import Record
+from parimg.tasks.image_files import save_image
 from parimg.tasks.match_sift import MatchSIFT
+from parimg.whole_files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,14 +172,9 @@ def _query_image(query: object) -> npt.NDArray[np.uint8]:
 
 
 def write_picture(path: str | os.PathLike[str], picture: npt.NDArray[np.uint8]) -> None:
-    """Write an RGB picture in the format that the path's extension names."""
-    import cv2
-
-    ok, data = cv2.imencode(os.path.splitext(path)[1], picture[:, :, ::-1])
-    if not ok:
-        raise TaskError(f"{os.fspath(path)!r}: OpenCV cannot write this format")
-    with open(path, "wb") as file:
-        file.write(data.tobytes())
+    """Write an RGB picture: PNG if the path ends in ``.png``, else JPEG; it appears once it is whole."""
+    name = os.fspath(path)
+    write_whole(name, lambda file: save_image(file, picture, "png" if name.lower().endswith(".png") else "jpeg"))
 
 
 def _tile(

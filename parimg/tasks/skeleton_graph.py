@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from parimg.errors import TaskError
 from parimg.tasks.writing_task import WritingTask
@@ -130,10 +130,12 @@ class SkeletonGraph(WritingTask):
         graph = self.graph(image)
         values = self._values(image, graph)
         if self.folder is not None:
-            from parimg.tasks.feature_files import write_file
+            from parimg.tasks.image_files import write_image
 
             picture = draw_overlay(image, graph)
-            values["overlay"] = write_file(self.folder, key, ".png", lambda file: _write_png(file, picture))
+            if not picture.size:
+                raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
+            values["overlay"] = write_image(self.folder, key, picture, "png")
         return values
 
     def graph(self, image: npt.NDArray[Any]) -> PixelGraph:
@@ -264,14 +266,6 @@ def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.u
     is_skeleton = degrees >= 0
     picture[is_skeleton] = np.array(_DEGREE_COLORS, np.uint8)[degrees[is_skeleton]]
     return picture
-
-
-def _write_png(file: BinaryIO, picture: npt.NDArray[np.uint8]) -> None:
-    import cv2
-
-    if not picture.size:
-        raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
-    file.write(bytes(cv2.imencode(".png", picture[:, :, ::-1])[1]))
 
 
 def _is_finite(value: object) -> bool:
