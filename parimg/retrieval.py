@@ -22,6 +22,7 @@ from parimg.indexing import REGIONS, open_journal
 from parimg.tasks.feature_files import file_of
 from parimg.tasks.feature_map import FeatureMap
 from parimg.tasks.region_search import RegionSearch, open_index
+from parimg.whole_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -414,14 +415,15 @@ def _cells(first: int, end: int, factor: float, cells: int) -> tuple[int, int]:
 
 
 def write_hits(hits: Sequence[Hit], path: str | os.PathLike[str]) -> None:
-    """Write a ranking as a table: Parquet, or CSV if the path ends in ``.csv``.
+    """Write a ranking as a table, whole or not at all: Parquet, or CSV if the path ends in ``.csv``.
 
     Columns have the same types whatever the hits are; boxes are lists of four integers, or null.
     """
     if os.fspath(path).endswith(".csv"):
         import pandas as pd
 
-        pd.DataFrame(hits, columns=list(Hit._fields)).to_csv(path, index=False)
+        with whole_file(path) as unfinished:
+            pd.DataFrame(hits, columns=list(Hit._fields)).to_csv(unfinished, index=False)
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -429,4 +431,5 @@ def write_hits(hits: Sequence[Hit], path: str | os.PathLike[str]) -> None:
     box = pa.list_(pa.int64())
     types = (pa.int64(), pa.string(), pa.float64(), pa.float64(), pa.float64(), box, box, pa.string())
     schema = pa.schema(list(zip(Hit._fields, types, strict=True)))
-    pq.write_table(pa.Table.from_pylist([hit._asdict() for hit in hits], schema), path)
+    with whole_file(path) as unfinished:
+        pq.write_table(pa.Table.from_pylist([hit._asdict() for hit in hits], schema), unfinished)

@@ -8,7 +8,6 @@ memory than one of a thousand.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from parimg.errors import JobError
 from parimg.record import Record
+from parimg.whole_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     schema, batches = _table(records, declared, inner)
-    with _complete_file(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+    with whole_file(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
@@ -76,7 +76,7 @@ def write_csv(
     import csv
 
     schema, batches = _table(records, declared, inner)
-    with _complete_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as unfinished, open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(schema.names)
         for batch in batches:
@@ -282,16 +282,3 @@ def _fit(value: Any, wanted: pa.DataType) -> Any:
     if pa.types.is_list(wanted):
         return [_fit(item, wanted.value_type) for item in value]
     return value
-
-
-@contextlib.contextmanager
-def _complete_file(path: str | os.PathLike[str]) -> Iterator[str]:
-    path = os.fspath(path)
-    unfinished = f"{path}.partial"
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)
-        raise
