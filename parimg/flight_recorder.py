@@ -50,7 +50,8 @@ class LastWords:
     def traceback(self) -> str | None:
         """The traceback of the thread that ran the image."""
         head, *threads = re.split(r"^(?=(?:Current thread|Thread|Stack) )", self.text, flags=re.MULTILINE)
-        chosen = next((text for text in threads if "flight_recorder.py" in text or "engine.py" in text), None)
+        # The function that ipyparallel calls, wherever its module lies.
+        chosen = next((text for text in threads if " in run_chunk" in text), None)
         if not self.text:
             return None
         text = head + (chosen or "".join(threads))

@@ -33,7 +33,7 @@ from parimg.trust import check_private
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
 
-FORMAT = 2
+FORMAT = 3
 _LOOK_UP_BATCH = 500  # keys of a query
 _GLANCE_SECONDS = 0.05  # other readers hold the lock for an instant when they ask whether it is held
 
@@ -129,7 +129,16 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise JobError(f"the journal {path!r} cannot be read: {error}") from error
         if found != FORMAT:
-            raise JobError(f"the journal {path!r} has format {found!r}; this parimg reads format {FORMAT}")
+            raise JobError(
+                f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads format "
+                f"{FORMAT}: export its table with the version that wrote it, or submit the job again into a new "
+                "directory"
+            )
+
+    def _writer(self) -> str:
+        """Which parimg wrote the journal."""
+        versions = self.meta("versions")
+        return f"parimg {versions['parimg']}" if isinstance(versions, dict) and "parimg" in versions else "another parimg"
 
     @contextlib.contextmanager
     def _look(self) -> Iterator[sqlite3.Connection]:

@@ -124,7 +124,8 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         self.folder = folder
         self.refs: list[SharedRef] = []
 
-    def persistent_id(self, obj: object) -> SharedRef | None:
+    def persistent_id(self, obj: object) -> tuple[str, str] | None:
+        # A plain tuple: stored tasks must not name the module that a class of ours lies in.
         numpy = sys.modules.get("numpy")
         if numpy is None or not isinstance(obj, numpy.ndarray):
             return None
@@ -134,7 +135,7 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         numpy.save(buffer, obj, allow_pickle=False)
         ref = SharedRef(_write(self.folder, buffer.getvalue()), "array")
         self.refs.append(ref)
-        return ref
+        return tuple(ref)
 
 
 def _module_engines_lack(name: str) -> ModuleType | None:
@@ -220,8 +221,9 @@ class _TaskUnpickler(pickle.Unpickler):
         super().__init__(file)
         self.folder = folder
 
-    def persistent_load(self, ref: SharedRef) -> npt.NDArray[np.generic]:
-        return _load_array(_find(ref.digest, self.folder))
+    def persistent_load(self, ref: tuple[str, str]) -> npt.NDArray[np.generic]:
+        digest, _ = ref
+        return _load_array(_find(digest, self.folder))
 
 
 @lru_cache(maxsize=64)  # paths, of all jobs since the engine started
