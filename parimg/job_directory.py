@@ -16,7 +16,7 @@ import time
 from filelock import FileLock, Timeout
 
 from parimg.errors import JobError, JobLockedError
-from parimg.trust import check_private
+from parimg.files.permissions import check_private
 
 JOURNAL_FILE = "journal.sqlite"
 

@@ -26,9 +26,9 @@ from filelock import FileLock, Timeout
 
 from parimg import shared
 from parimg.errors import JobError
+from parimg.files.permissions import check_private
 from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.record import Record, Row, decode_values
-from parimg.trust import check_private
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
@@ -130,15 +130,15 @@ class Journal:
             raise JobError(f"the journal {path!r} cannot be read: {error}") from error
         if found != FORMAT:
             raise JobError(
-                f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads format "
-                f"{FORMAT}: export its table with the version that wrote it, or submit the job again into a new "
+                f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads "
+                f"format {FORMAT}: export its table with the version that wrote it, or submit the job again into a new "
                 "directory"
             )
 
     def _writer(self) -> str:
         """Which parimg wrote the journal."""
         versions = self.meta("versions")
-        return f"parimg {versions['parimg']}" if isinstance(versions, dict) and "parimg" in versions else "another parimg"
+        return f"parimg {versions['parimg']}" if isinstance(versions, dict) else "another parimg"
 
     @contextlib.contextmanager
     def _look(self) -> Iterator[sqlite3.Connection]:

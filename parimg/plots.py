@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from parimg.errors import ImageError, TaskError
+from parimg.files.atomic import write_whole
 from parimg.journal import Journal
 from parimg.record import Record
 from parimg.tasks.image_files import save_image
 from parimg.tasks.match_sift import MatchSIFT
-from parimg.whole_files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parimg.decode import read_image
 from parimg.errors import JobError, TaskError
+from parimg.files.atomic import whole_file
 from parimg.gathered import gather
 from parimg.indexing import REGIONS, open_journal
 from parimg.tasks.feature_files import file_of
 from parimg.tasks.feature_map import FeatureMap
 from parimg.tasks.region_search import RegionSearch, open_index
-from parimg.whole_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import cloudpickle
 
 from parimg.errors import ParimgError, TaskError
-from parimg.trust import check_private
+from parimg.files.permissions import check_private
 
 if TYPE_CHECKING:
     from types import ModuleType

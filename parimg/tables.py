@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from parimg.errors import JobError
+from parimg.files.atomic import whole_file
 from parimg.record import Record
-from parimg.whole_files import whole_file
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from parimg.files.atomic import write_whole
 from parimg.kernels._region_input import ALIGNMENT
-from parimg.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,7 @@ import numpy as np
 
 from parimg.decode import read_bytes
 from parimg.errors import ImageFormatError, TaskError
-from parimg.whole_files import write_whole
+from parimg.files.atomic import write_whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt

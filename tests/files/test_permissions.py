@@ -11,7 +11,7 @@ import pytest
 import parimg
 from parimg import shared
 from parimg.errors import JobError, TaskError
-from parimg.trust import check_private
+from parimg.files.permissions import check_private
 
 
 def named() -> dict[str, np.ndarray]:
