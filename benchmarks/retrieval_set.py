@@ -13,7 +13,7 @@ import numpy as np
 from skimage import data
 
 import parimg.kernels as pk
-from parimg.decode import read_image
+from parimg.images.decode import read_image
 
 _FROM_SKIMAGE = (
     "astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel", "hubble_deep_field",

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
     from parimg.sources import Images
 
 

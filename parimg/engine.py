@@ -127,7 +127,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
             task = _prepared(chunk.refs[0], chunk.folder)
             if any(array is None for *_, array in chunk.images):
                 # Loads OpenCV, which shall not count as time of the first image.
-                import parimg.decode  # noqa: F401
+                import parimg.images.decode  # noqa: F401
             rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
     reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
     return pickle.dumps(reply, protocol=5)

@@ -67,7 +67,7 @@ def draw_matches(
     if image is None:
         if not record.uri:
             raise TaskError(f"image {record.key!r} was an array; give it as image=")
-        from parimg.decode import read_image
+        from parimg.images.decode import read_image
 
         image = read_image(record.uri, "gray")
     values = dataclasses.replace(task, return_pairs=True, return_keypoints=True)(image)
@@ -132,7 +132,7 @@ def draw_hits(
     """
     import numpy as np
 
-    from parimg.decode import read_image
+    from parimg.images.decode import read_image
 
     for name, value, least in (("columns", columns, 1), ("tile", tile, _SMALLEST_TILE)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -160,7 +160,7 @@ def _query_image(query: object) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     if isinstance(query, str | os.PathLike):
-        from parimg.decode import read_image
+        from parimg.images.decode import read_image
 
         return read_image(os.fspath(query), "color")
     if not isinstance(query, np.ndarray) or query.dtype != np.uint8 or not query.size:

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from parimg.decode import read_image
 from parimg.errors import JobError, TaskError
 from parimg.files.atomic import whole_file
 from parimg.gathered import gather
+from parimg.images.decode import read_image
 from parimg.indexing import REGIONS, open_journal
 from parimg.tasks.feature_files import file_of
 from parimg.tasks.feature_map import FeatureMap

@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parimg.decode import read_image
 from parimg.errors import EmptySourceError, MissingColumnError, SourceError
+from parimg.images.decode import read_image
 from parimg.sources import Image, as_source, join_specs, source_from_spec
 
 ARRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
     from parimg.tasks.image_files import ImageFormat
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
@@ -216,7 +216,7 @@ def _read_kernel(name: str) -> npt.NDArray[Any]:
 
     import numpy as np
 
-    from parimg.decode import read_bytes
+    from parimg.images.decode import read_bytes
 
     try:
         data = read_bytes(name if "://" in name else os.path.abspath(name))

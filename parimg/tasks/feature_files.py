@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
-from parimg.decode import read_bytes
 from parimg.errors import ImageFormatError, TaskError
 from parimg.files.atomic import write_whole
+from parimg.images.decode import read_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt

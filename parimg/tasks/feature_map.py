@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
     from parimg.tasks.feature_files import MapDtype
 
 PerChannel = float | tuple[float, float, float]
@@ -273,7 +273,7 @@ class FeatureMap(WritingTask):
         """What travels with the task: the model, cut behind the layer."""
         import numpy as np
 
-        from parimg.decode import read_bytes
+        from parimg.images.decode import read_bytes
         from parimg.tasks._onnx_graph import cut_model
 
         name = os.fspath(self.model)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
 
 
 @dataclass(frozen=True, eq=False)

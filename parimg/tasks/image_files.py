@@ -122,7 +122,7 @@ def save_image(file: BinaryIO, image: npt.NDArray[Any], image_format: ImageForma
     Examples
     --------
     >>> import io
-    >>> from parimg.decode import decode
+    >>> from parimg.images.decode import decode
     >>> file = io.BytesIO()
     >>> save_image(file, np.array([[0, 1000]], np.uint16), "png")
     >>> decode(file.getvalue(), "unchanged")

@@ -357,7 +357,7 @@ def _named(value: object) -> str:
 
 
 def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "unchanged"]) -> npt.NDArray[Any]:
-    from parimg.decode import read_image
+    from parimg.images.decode import read_image
 
     try:
         return read_image(os.fspath(path), color)

@@ -14,7 +14,7 @@ from parimg.tasks.writing_task import WritingTask
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
     from parimg.kernels._filter_plans import Mode
     from parimg.tasks.image_files import ImageFormat
 

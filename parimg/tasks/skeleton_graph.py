@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons import PixelGraph
 
 _DEGREE_COLORS = ((114, 31, 129), (114, 31, 129), (241, 96, 93), (252, 253, 191))

@@ -11,7 +11,7 @@ from parimg.errors import TaskError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from parimg.decode import ColorMode
+    from parimg.images.decode import ColorMode
 
 
 COLOR_MODES = ("gray", "color", "unchanged", "stack")
@@ -108,7 +108,7 @@ class Task:
         ImageError
             If it cannot be read or decoded.
         """
-        from parimg.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
+        from parimg.images.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
 
         return read_image(uri, self.color, max_pixels=max_pixels)
 

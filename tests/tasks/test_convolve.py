@@ -15,8 +15,8 @@ import scipy.ndimage
 import tifffile
 from skimage import data, filters
 
-from parimg.decode import read_image
 from parimg.errors import TaskError
+from parimg.images.decode import read_image
 from parimg.tasks._named_kernels import kernel_names, named_kernels
 from parimg.tasks.convolve import Convolve
 

@@ -15,9 +15,9 @@ import pytest
 from skimage import data
 
 from parimg import shared
-from parimg.decode import read_image
 from parimg.engine import _run
 from parimg.errors import TaskError
+from parimg.images.decode import read_image
 from parimg.kernels.global_descriptors import rmac
 from parimg.record import decode_values
 from parimg.tasks.feature_files import load_feature_map

@@ -21,8 +21,8 @@ from skimage.morphology import skeletonize
 
 import parimg
 import parimg.kernels as pk
-from parimg.decode import read_image
 from parimg.errors import JobError, TaskError
+from parimg.images.decode import read_image
 from parimg.tasks.skeleton_graph import draw_overlay
 
 COUNTS = ("pixels", "branches", "junctions", "tips", "cycles")

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from parimg.headers import DamagedError, check_whole, identify, image_size
+from parimg.images.formats import DamagedError, check_whole, identify, image_size
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parimg.decode import DEFAULT_MAX_PIXELS, decode, read_bytes, read_image
 from parimg.errors import (
     ImageEmptyError,
     ImageError,
@@ -30,6 +29,7 @@ from parimg.errors import (
     ImageTooLargeError,
     ImageTruncatedError,
 )
+from parimg.images.decode import DEFAULT_MAX_PIXELS, decode, read_bytes, read_image
 
 COLOR = np.ascontiguousarray(skimage.data.astronaut()[::4, ::4])  # (128, 128, 3) uint8
 GRAY = np.ascontiguousarray(skimage.data.camera()[::4, ::4])  # (128, 128) uint8

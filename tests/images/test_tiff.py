@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from numpy.testing import assert_array_equal
 
-from parimg.decode import decode
 from parimg.errors import ImageFormatError, ImageTooLargeError, ImageTruncatedError
+from parimg.images.decode import decode
 
 VOLUME = np.random.default_rng(0).integers(0, 4096, (5, 13, 17)).astype(np.uint16)
 COLOR = np.random.default_rng(1).integers(0, 256, (13, 17, 3)).astype(np.uint8)

@@ -22,7 +22,7 @@ from parimg.errors import (
     ImageTooLargeError,
     ImageTruncatedError,
 )
-from parimg.headers import (
+from parimg.images.formats import (
     DamagedError,
     UnsuitableError,
     check_whole,
@@ -32,7 +32,7 @@ from parimg.headers import (
     still_png,
     tiff_page,
 )
-from parimg.stacks import decode_pages, tiff_pages
+from parimg.images.tiff import decode_pages, tiff_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable

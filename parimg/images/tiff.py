@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import tifffile
 
-from parimg.headers import DamagedError, UnsuitableError, tiff_page
+from parimg.images.formats import DamagedError, UnsuitableError, tiff_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
