@@ -31,7 +31,7 @@ from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.security import Security
-from parimg.sources import Source, as_source, join_specs, source_from_spec
+from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from parimg.images.decode import ColorMode
-    from parimg.sources import Images
+    from parimg.sources.as_source import Images
 
 
 def start(n: int | None = None, *, memory_limit: int | str | None = None, curve: bool = False) -> Controller:
@@ -208,7 +208,7 @@ class Controller:
         task : Task
             What is done to each image.
         images : path, glob, folder, URL, text file, table, list or generator of these, or ``(key, array)`` pairs
-            Where they come from; see `parimg.sources`. Listed while the job runs.
+            Where they come from; see `parimg.sources.as_source`. Listed while the job runs.
         job_dir : path, optional
             Directory for the job's journal, which must not hold a job; by default a new one among the user's
             data.

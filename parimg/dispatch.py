@@ -45,7 +45,7 @@ from parimg.journal import JournalWriter, Placement
 from parimg.options import Options
 from parimg.read_ahead import ReadAhead
 from parimg.record import Row, failed_row
-from parimg.sources import Image, Source
+from parimg.sources.as_source import Image, Source
 from parimg.window import Pending, Sent, Window
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from parimg.errors import JobError
 from parimg.job_directory import JOURNAL_FILE
 from parimg.journal import Journal
-from parimg.sources import as_source
+from parimg.sources.as_source import as_source
 from parimg.tasks.feature_map import FeatureMap, PerChannel
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from parimg.controller import Controller
     from parimg.job import Job
-    from parimg.sources import Images
+    from parimg.sources.as_source import Images
 
 REGIONS = "regions"
 """Folder of the files of an index, in its directory."""

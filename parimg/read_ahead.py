@@ -10,7 +10,7 @@ import collections
 import threading
 from collections.abc import Callable
 
-from parimg.sources import Image, Source
+from parimg.sources.as_source import Image, Source
 
 _LEAST_AHEAD = 64  # images
 _BYTES_AHEAD = 16 * 2**20  # of arrays

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from parimg.sources import Image
+from parimg.sources.as_source import Image
 
 if TYPE_CHECKING:
     import ipyparallel as ipp

@@ -5,7 +5,7 @@ from __future__ import annotations
 from parimg.flight_recorder import IDLE, PREPARING, LastWords
 from parimg.inquest import find_verdict
 from parimg.options import Options
-from parimg.sources import Image
+from parimg.sources.as_source import Image
 from parimg.window import Pending, Sent
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from parimg.read_ahead import ReadAhead
-from parimg.sources import as_source
+from parimg.sources.as_source import as_source
 
 
 def tiny(n: int) -> Iterator[tuple[str, np.ndarray]]:

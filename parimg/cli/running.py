@@ -158,7 +158,7 @@ def number(text: str, option: str) -> float:
 
 def check_source(task: Any, source: str | list[str], column: str | None) -> None:
     """Tell mistakes before the seconds that a cluster takes to start; `submit` checks them again."""
-    from parimg.sources import as_source
+    from parimg.sources.as_source import as_source
 
     as_source(source, column=column)
     task.resolve()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parimg.errors import MissingColumnError, SourceError
-from parimg.listing import (
+from parimg.sources.listing import (
     check_protocol,
     column_values,
     count_rows,

@@ -16,8 +16,8 @@ from itertools import chain
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from parimg import listing
 from parimg.errors import EmptySourceError, SourceError
+from parimg.sources import listing
 
 if TYPE_CHECKING:
     from typing import TypeAlias

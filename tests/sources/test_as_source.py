@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from parimg.errors import EmptySourceError, MissingColumnError, SourceError
 from parimg.images.decode import read_image
-from parimg.sources import Image, as_source, join_specs, source_from_spec
+from parimg.sources.as_source import Image, as_source, join_specs, source_from_spec
 
 ARRAY = np.arange(12, dtype=np.uint8).reshape(3, 4)
 
@@ -663,7 +663,7 @@ def test_a_source_is_a_source():
 
 def test_importing_loads_no_heavy_library():
     code = (
-        "import sys, parimg.sources\n"
+        "import sys, parimg.sources.as_source\n"
         "print(sorted({'numpy', 'fsspec', 'pyarrow', 'pandas', 'cv2'} & set(sys.modules)))"
     )
     # `parimg` itself may load more; only what the module and its floor load is looked at.
