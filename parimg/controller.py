@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
-from parimg import __version__, shared
+from parimg import __version__
 from parimg.caretaker import Caretaker, Cluster
 from parimg.cluster import EmbeddedCluster, RunningCluster, time_round_trip
 from parimg.dispatch import Dispatcher, Plan
@@ -30,6 +30,7 @@ from parimg.job import Job, print_line
 from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
+from parimg.protocol import shared_objects
 from parimg.security import Security
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.tasks.function import Function
@@ -256,7 +257,7 @@ class Controller:
         directory = os.path.abspath(os.fspath(job_dir)) if job_dir is not None else new_job_dir(task.name)
         lock = reserve_job_dir(directory)
         try:
-            refs = shared.write_task(os.path.join(directory, "shared"), task)
+            refs = shared_objects.write_task(os.path.join(directory, "shared"), task)
             meta = {
                 "task": {
                     "name": task.name,
@@ -352,7 +353,7 @@ class Controller:
         about, spec = found.meta("task"), found.meta("source")
         options = Options.changed(found.meta("options"), changed)
         source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
-        refs = tuple(shared.SharedRef(*ref) for ref in about["refs"])
+        refs = tuple(shared_objects.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
         if images is not None and (joined := join_specs(spec, source.spec())) != spec:
             journal.set_meta("source", joined)

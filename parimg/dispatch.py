@@ -27,7 +27,7 @@ from typing import Protocol
 
 import ipyparallel as ipp
 
-from parimg import engine, events, flight_recorder, shared
+from parimg import engine, events, flight_recorder
 from parimg.errors import (
     ControllerLost,
     EngineVersionError,
@@ -43,6 +43,7 @@ from parimg.inquest import find_verdict
 from parimg.job_directory import resume_command
 from parimg.journal import JournalWriter, Placement
 from parimg.options import Options
+from parimg.protocol import shared_objects
 from parimg.read_ahead import ReadAhead
 from parimg.record import Row, failed_row
 from parimg.sources.as_source import Image, Source
@@ -95,7 +96,7 @@ class Engines(Protocol):
 class Plan:
     """What one run of a job is to do."""
 
-    refs: tuple[shared.SharedRef, ...]
+    refs: tuple[shared_objects.SharedRef, ...]
     source: Source
     options: Options
     retry_failed: bool
@@ -473,7 +474,7 @@ class Dispatcher:
             for digest in digests:
                 earlier = self._sending.get((sent.engine, digest))
                 if earlier is None:
-                    data = shared.read_shared(f"{self.journal.directory}/shared", digest)
+                    data = shared_objects.read_shared(f"{self.journal.directory}/shared", digest)
                     self._sending[sent.engine, digest] = self.engines.send_shared(digest, data, sent.engine)
                     self._emit(events.SharedObjectSent(digest, len(data), sent.engine))
                 elif earlier.done() and (error := earlier.exception()) is not None and not _tells_death(error):

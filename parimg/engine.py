@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from parimg import __version__, memory, shared
+from parimg import __version__, memory
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
 from parimg.flight_recorder import FOLDER, FlightRecorder
 from parimg.guards import Guard
+from parimg.protocol import shared_objects
 from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Chunk:
     """The images sent to an engine in one message, and what to do with them."""
 
     version: str
-    refs: tuple[shared.SharedRef, ...]
+    refs: tuple[shared_objects.SharedRef, ...]
     """The task, then the arrays it refers to."""
     folder: str
     """The job's folder of shared objects, for hosts that see it."""
@@ -121,7 +122,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     recorder = _recorder(chunk)
     with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
         prepare_engine()
-        missing = shared.missing(chunk.refs, chunk.folder)
+        missing = shared_objects.missing(chunk.refs, chunk.folder)
         rows = []
         if not missing:
             task = _prepared(chunk.refs[0], chunk.folder)
@@ -191,7 +192,7 @@ def _allow_open_files() -> None:
 
 def receive_shared(digest: str, data: bytes) -> None:
     """Keep a shared object for the engines of this host."""
-    shared.receive(digest, data)
+    shared_objects.receive(digest, data)
 
 
 def inspect_engine() -> dict[str, object]:
@@ -257,11 +258,11 @@ def _host() -> str:
 
 
 @lru_cache(maxsize=8)  # tasks of the jobs that run at the same time
-def _prepared(ref: shared.SharedRef, folder: str) -> Task:
+def _prepared(ref: shared_objects.SharedRef, folder: str) -> Task:
     try:
-        task = shared.load_task(ref, folder)
+        task = shared_objects.load_task(ref, folder)
         _prepare_once_a_host(task)
-    except shared.SharedObjectMissing:
+    except shared_objects.SharedObjectMissing:
         raise
     except Exception as error:
         raise TaskError(
@@ -288,9 +289,9 @@ def _address_limit(memory_limit: int | None) -> int | None:
 def _prepare_once_a_host(task: Task) -> None:
     """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
     kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{_host()}"
-    marker = os.path.join(shared.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
+    marker = os.path.join(shared_objects.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
     if not os.path.exists(marker):
-        os.makedirs(shared.host_folder(), mode=0o700, exist_ok=True)
+        os.makedirs(shared_objects.host_folder(), mode=0o700, exist_ok=True)
         with FileLock(f"{marker}.lock"):
             if not os.path.exists(marker):
                 task.prepare()

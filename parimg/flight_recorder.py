@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from parimg import memory, shared
+from parimg import memory
+from parimg.protocol import shared_objects
 
 FOLDER = "engines"
 """Folder of the recorders in a job's directory."""
@@ -76,7 +77,7 @@ class FlightRecorder:
         self.name = name
         self._path = ""
         self._descriptor = -1
-        for place in (folder, os.path.join(shared.host_folder(), FOLDER)):
+        for place in (folder, os.path.join(shared_objects.host_folder(), FOLDER)):
             with contextlib.suppress(OSError):
                 if place != folder:
                     os.makedirs(place, mode=0o700, exist_ok=True)
@@ -127,7 +128,7 @@ class FlightRecorder:
 
 def recall(name: str) -> bytes | None:
     """What an engine of this host left in the host's own folder; it is removed there."""
-    path = os.path.join(shared.host_folder(), FOLDER, os.path.basename(name))
+    path = os.path.join(shared_objects.host_folder(), FOLDER, os.path.basename(name))
     try:
         found = _read(path)
         os.remove(path)

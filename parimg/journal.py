@@ -24,10 +24,10 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from parimg import shared
 from parimg.errors import JobError
 from parimg.files.permissions import check_private
 from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
+from parimg.protocol import shared_objects
 from parimg.record import Record, Row, decode_values
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Journal:
         """The job's task, as it was sent; JobError if others can write it, or the journal that names it."""
         self.check_trust()
         [digest, kind], *_ = self.meta("task")["refs"]
-        return shared.load_task(shared.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
+        return shared_objects.load_task(shared_objects.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
 
     def check_trust(self) -> None:
         """Refuse, by JobError, to run what the journal names if others can write it."""

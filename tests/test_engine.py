@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 
 import parimg
-from parimg import Function, Task, engine, shared
+from parimg import Function, Task, engine
 from parimg.engine import Chunk, Reply, run_chunk
 from parimg.errors import EngineVersionError, TaskError
 from parimg.job_directory import reserve_job_dir
 from parimg.journal import JournalWriter, Placement
+from parimg.protocol import shared_objects
 from parimg.record import Row, decode_values
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ def engine_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setenv("PARIMG_SHARED_DIR", str(tmp_path / "host"))
     # As if threads were limited already: numba could not be given two again. See the tests in new processes.
     monkeypatch.setattr(engine._state, "limited", engine._heavy_libraries())
-    shared.host_folder.cache_clear()
+    shared_objects.host_folder.cache_clear()
     yield
-    shared.host_folder.cache_clear()
+    shared_objects.host_folder.cache_clear()
     gc.unfreeze()
 
 
@@ -61,7 +62,7 @@ def run(tmp_path: Path) -> Callable[..., Reply]:
     """Run a task, or a written one, over paths or arrays, as an engine does."""
 
     def run(
-        task: Task | list[shared.SharedRef],
+        task: Task | list[shared_objects.SharedRef],
         sources: list[Any],
         *,
         version: str = engine.VERSION,
@@ -69,7 +70,7 @@ def run(tmp_path: Path) -> Callable[..., Reply]:
         seen: bool = True,
     ) -> Reply:
         folder = str(tmp_path / "shared")
-        refs = tuple(shared.write_task(folder, task) if isinstance(task, Task) else task)
+        refs = tuple(shared_objects.write_task(folder, task) if isinstance(task, Task) else task)
         listed = [
             (n, os.path.basename(source), source, None)
             if isinstance(source, str)
@@ -310,7 +311,7 @@ def test_a_task_is_prepared_once_for_all_chunks(
     run: Callable[..., Reply], images: list[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    refs = shared.write_task(str(tmp_path / "shared"), Prepared(str(log)))
+    refs = shared_objects.write_task(str(tmp_path / "shared"), Prepared(str(log)))
     assert values_of(run(refs, images[:1]).rows[0]) == {"mean": 10.0}
     assert values_of(run(refs, images[1:2]).rows[0]) == {"mean": 20.0}
     assert log.read_text() == "prepared\n"
@@ -320,7 +321,7 @@ def test_a_task_that_cannot_be_prepared_is_an_error_with_its_reason(
     run: Callable[..., Reply], images: list[str], tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    refs = shared.write_task(str(tmp_path / "shared"), Prepared(str(log), fails=True))
+    refs = shared_objects.write_task(str(tmp_path / "shared"), Prepared(str(log), fails=True))
     with pytest.raises(TaskError, match=f"cannot be prepared on an engine of {socket.gethostname()}") as caught:
         run(refs, images)
     assert "FileNotFoundError: no model here" in str(caught.value)
@@ -417,10 +418,11 @@ def test_libraries_that_are_loaded_later_are_held_to_one_thread() -> None:
 def test_libraries_that_a_task_loads_are_held_to_one_thread(tmp_path: Path) -> None:
     script = f"""
         import pickle
-        from parimg import Function, shared
+        from parimg import Function
+        from parimg.protocol import shared_objects
         from parimg.engine import VERSION, Chunk, run_chunk
         cv2_image = {str(tmp_path / "image.png")!r}
-        refs = tuple(shared.write_task({str(tmp_path / "shared")!r}, Function(lambda image: threads())))
+        refs = tuple(shared_objects.write_task({str(tmp_path / "shared")!r}, Function(lambda image: threads())))
         chunk = Chunk(VERSION, refs, {str(tmp_path / "shared")!r}, 10**6, [(0, "a", cv2_image, None)])
         [row] = pickle.loads(run_chunk(pickle.dumps(chunk))).rows
         assert row.status == "ok", row.traceback or row.message

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from parimg import flight_recorder, shared
+from parimg import flight_recorder
 from parimg.flight_recorder import IDLE, PREPARING, FlightRecorder
+from parimg.protocol import shared_objects
 
 DIE = """
 import sys
@@ -78,7 +79,7 @@ def test_a_host_that_does_not_see_the_job_keeps_it_for_a_neighbour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PARIMG_SHARED_DIR", str(tmp_path / "host"))
-    shared.host_folder.cache_clear()
+    shared_objects.host_folder.cache_clear()
     try:
         die_elsewhere = DIE.format(folder="/not/seen/here", crash="import os; os._exit(3)")
         assert subprocess.run([sys.executable, "-c", die_elsewhere], timeout=60).returncode == 3
@@ -87,7 +88,7 @@ def test_a_host_that_does_not_see_the_job_keeps_it_for_a_neighbour(
         assert (words.chunk, words.index) == (7, 1)
         assert flight_recorder.recall("engine") is None
     finally:
-        shared.host_folder.cache_clear()
+        shared_objects.host_folder.cache_clear()
 
 
 @pytest.mark.parametrize("found", [None, b"", b"1 2 3\n", b"x" * 200])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import parimg
-from parimg import shared
 from parimg.errors import JobError, TaskError
 from parimg.files.permissions import check_private
+from parimg.protocol import shared_objects
 
 
 def named() -> dict[str, np.ndarray]:
@@ -74,7 +74,7 @@ def test_a_task_that_others_can_write_is_not_unpickled_by_engines(
     job = controller.map(lambda image: 1, named(), job_dir=tmp_path / "job")
     assert job.wait(60)
     (tmp_path / "job" / "shared").chmod(0o777)
-    controller.client[:].apply_sync(shared._find.cache_clear)
+    controller.client[:].apply_sync(shared_objects._find.cache_clear)
     more = {**named(), "3": np.ones(1)}
     with parimg.start(n=1) as fresh:  # whose engine has not loaded the task before
         again = fresh.resume(job.directory, images=more)
@@ -83,7 +83,7 @@ def test_a_task_that_others_can_write_is_not_unpickled_by_engines(
 
 
 def test_an_object_put_into_the_cache_by_another_hand_is_not_taken(tmp_path: Path) -> None:
-    [ref] = shared.write_task(str(tmp_path), parimg.Function(np.max))
+    [ref] = shared_objects.write_task(str(tmp_path), parimg.Function(np.max))
     (tmp_path / ref.digest).write_bytes(b"cos\nsystem\n(S'echo taken'\ntR.")
-    with pytest.raises(shared.SharedObjectMissing):
-        shared.load_task(ref, str(tmp_path))
+    with pytest.raises(shared_objects.SharedObjectMissing):
+        shared_objects.load_task(ref, str(tmp_path))

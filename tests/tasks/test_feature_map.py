@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from skimage import data
 
-from parimg import shared
 from parimg.engine import _run
 from parimg.errors import TaskError
 from parimg.images.decode import read_image
 from parimg.kernels.global_descriptors import rmac
+from parimg.protocol import shared_objects
 from parimg.record import decode_values
 from parimg.tasks.feature_files import load_feature_map
 from parimg.tasks.feature_map import FeatureMap
@@ -222,12 +222,12 @@ def test_the_model_travels_as_one_shared_object(data_folder: Path, tmp_path: Pat
     task = real(data_folder, layer="/_blocks.2/Add")
     task.resolve()
     folder = str(tmp_path / "shared")
-    refs = shared.write_task(folder, task)
+    refs = shared_objects.write_task(folder, task)
     sizes = {ref.kind: os.path.getsize(os.path.join(folder, ref.digest)) for ref in refs}
     assert sizes.keys() == {"task", "array"}
     assert sizes["task"] < 2000
     assert sizes["array"] < 100_000  # of 13 million bytes
-    received = shared.load_task(refs[0], folder)
+    received = shared_objects.load_task(refs[0], folder)
     assert isinstance(received._model.data, np.memmap)
     image = data.astronaut()[:96, :128]
     np.testing.assert_array_equal(received.feature_map(image), task.feature_map(image))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from parimg import shared
 from parimg.errors import TaskError
+from parimg.protocol import shared_objects
 from parimg.tasks.function import load_function
 from parimg.tasks.neighbourhood_filter import NeighbourhoodFilter
 
@@ -146,8 +146,8 @@ def test_an_image_of_one_axis_is_refused():
 def test_a_jitted_function_travels_as_the_plain_one(tmp_path):
     task = NeighbourhoodFilter(numba.njit(spread), size=3)
     task.resolve()
-    refs = shared.write_task(str(tmp_path), task)
-    again = shared.load_task(refs[0], str(tmp_path))
+    refs = shared_objects.write_task(str(tmp_path), task)
+    again = shared_objects.load_task(refs[0], str(tmp_path))
     assert again.function.__name__ == "spread"
     np.testing.assert_array_equal(again.filtered(GRAY), task.filtered(GRAY))
     assert pickle.loads(pickle.dumps(task)).size == 3

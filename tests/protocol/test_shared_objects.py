@@ -16,9 +16,10 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from parimg import Function, Task, shared
+from parimg import Function, Task
 from parimg.errors import ParimgError, TaskError
-from parimg.shared import SharedObjectMissing, SharedRef
+from parimg.protocol import shared_objects
+from parimg.protocol.shared_objects import SharedObjectMissing, SharedRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,9 +70,9 @@ def folder(tmp_path: Path) -> str:
 def host_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folder of received objects, of this test alone."""
     monkeypatch.setenv("PARIMG_SHARED_DIR", str(tmp_path / "host"))
-    shared.host_folder.cache_clear()
+    shared_objects.host_folder.cache_clear()
     yield tmp_path / "host"
-    shared.host_folder.cache_clear()
+    shared_objects.host_folder.cache_clear()
 
 
 def large(seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -84,7 +85,7 @@ def large(seed: int = 0) -> npt.NDArray[np.uint8]:
 def test_an_array_of_16_kib_is_cut_out_of_the_task(folder: str) -> None:
     array = large()
     assert array.nbytes == 16_384
-    task_ref, array_ref = shared.write_task(folder, Compare(array))
+    task_ref, array_ref = shared_objects.write_task(folder, Compare(array))
     assert task_ref.kind == "task"
     assert array_ref.kind == "array"
     assert sorted(os.listdir(folder)) == sorted([task_ref.digest, array_ref.digest])
@@ -93,7 +94,7 @@ def test_an_array_of_16_kib_is_cut_out_of_the_task(folder: str) -> None:
 
 
 def test_a_smaller_array_stays_inside_the_task(folder: str) -> None:
-    [ref] = shared.write_task(folder, Compare(large().ravel()[:16_383]))
+    [ref] = shared_objects.write_task(folder, Compare(large().ravel()[:16_383]))
     assert ref.kind == "task"
     assert os.listdir(folder) == [ref.digest]
     assert os.path.getsize(os.path.join(folder, ref.digest)) > 16_383
@@ -101,38 +102,38 @@ def test_a_smaller_array_stays_inside_the_task(folder: str) -> None:
 
 def test_a_large_array_that_a_lambda_refers_to_is_cut_out(folder: str) -> None:
     reference = large()
-    task_ref, array_ref = shared.write_task(folder, Function(lambda image: int((image * reference).sum())))
+    task_ref, array_ref = shared_objects.write_task(folder, Function(lambda image: int((image * reference).sum())))
     np.testing.assert_array_equal(np.load(os.path.join(folder, array_ref.digest)), reference)
-    task = shared.load_task(task_ref, folder)
+    task = shared_objects.load_task(task_ref, folder)
     expected = int((reference * np.uint8(2)).sum())
     assert task(np.full((128, 128), 2, np.uint8)) == {"value": expected}
 
 
 def test_arrays_deep_inside_the_parameters_are_cut_out(folder: str) -> None:
-    refs = shared.write_task(folder, Compare({"levels": [(large(1), large(2))], "small": np.arange(3)}))
+    refs = shared_objects.write_task(folder, Compare({"levels": [(large(1), large(2))], "small": np.arange(3)}))
     assert [ref.kind for ref in refs] == ["task", "array", "array"]
 
 
 def test_an_array_of_objects_stays_inside_the_task(folder: str) -> None:
-    assert len(shared.write_task(folder, Compare(np.full(5000, None)))) == 1
+    assert len(shared_objects.write_task(folder, Compare(np.full(5000, None)))) == 1
 
 
 def test_a_digest_is_the_sha256_of_the_file(folder: str) -> None:
-    for ref in shared.write_task(folder, Compare(large())):
+    for ref in shared_objects.write_task(folder, Compare(large())):
         data = Path(folder, ref.digest).read_bytes()
         assert ref.digest == hashlib.sha256(data).hexdigest()
-        assert shared.read_shared(folder, ref.digest) == data
+        assert shared_objects.read_shared(folder, ref.digest) == data
 
 
 def test_equal_content_has_one_digest_and_one_file(folder: str) -> None:
-    refs = shared.write_task(folder, Compare([large(), large().copy(), large()[:]]))
+    refs = shared_objects.write_task(folder, Compare([large(), large().copy(), large()[:]]))
     assert len(refs) == 2
     assert len(os.listdir(folder)) == 2
 
 
 def test_tasks_with_the_same_array_share_its_file(folder: str) -> None:
-    first = shared.write_task(folder, Compare(large()))
-    second = shared.write_task(folder, Compare([large(), 1]))
+    first = shared_objects.write_task(folder, Compare(large()))
+    second = shared_objects.write_task(folder, Compare([large(), 1]))
     assert first[1] == second[1]
     assert first[0] != second[0]
     assert len(os.listdir(folder)) == 3
@@ -141,11 +142,11 @@ def test_tasks_with_the_same_array_share_its_file(folder: str) -> None:
 def test_other_content_has_another_digest(folder: str) -> None:
     changed = large()
     changed[0, 0] += 1
-    assert shared.write_task(folder, Compare(large()))[1] != shared.write_task(folder, Compare(changed))[1]
+    assert shared_objects.write_task(folder, Compare(large()))[1] != shared_objects.write_task(folder, Compare(changed))[1]
 
 
 def test_the_folder_is_made_for_its_owner_only(folder: str) -> None:
-    shared.write_task(folder, Compare(1))
+    shared_objects.write_task(folder, Compare(1))
     assert os.stat(folder).st_mode & 0o777 == 0o700
 
 
@@ -154,7 +155,7 @@ def test_the_folder_is_made_for_its_owner_only(folder: str) -> None:
 )
 def test_a_task_that_cannot_be_pickled_is_refused_by_name(folder: str, culprit: object) -> None:
     with pytest.raises(TaskError, match=r"^Compare cannot be sent to engines: .*; it must not hold open files"):
-        shared.write_task(folder, Compare(culprit))
+        shared_objects.write_task(folder, Compare(culprit))
 
 
 def test_a_function_that_refers_to_a_lock_is_refused_by_its_name(folder: str) -> None:
@@ -165,7 +166,7 @@ def test_a_function_that_refers_to_a_lock_is_refused_by_its_name(folder: str) ->
             return image.sum()
 
     with pytest.raises(TaskError, match=r"^guarded cannot be sent to engines: TypeError"):
-        shared.write_task(folder, Function(guarded))
+        shared_objects.write_task(folder, Function(guarded))
 
 
 # -- loading -------------------------------------------------------------------------------------------------
@@ -173,15 +174,15 @@ def test_a_function_that_refers_to_a_lock_is_refused_by_its_name(folder: str) ->
 
 def test_a_loaded_task_gives_what_the_original_gives(folder: str) -> None:
     task = Compare(large())
-    ref, *_ = shared.write_task(folder, task)
+    ref, *_ = shared_objects.write_task(folder, task)
     image = np.ones((128, 128), np.uint8)
-    assert shared.load_task(ref, folder)(image) == task(image)
+    assert shared_objects.load_task(ref, folder)(image) == task(image)
 
 
 def test_a_large_array_is_memory_mapped_and_read_only(folder: str) -> None:
     array = np.asfortranarray(np.arange(4096.0).reshape(64, 64))
-    ref, _ = shared.write_task(folder, Compare(array))
-    loaded: Any = shared.load_task(ref, folder)
+    ref, _ = shared_objects.write_task(folder, Compare(array))
+    loaded: Any = shared_objects.load_task(ref, folder)
     assert isinstance(loaded.reference, np.memmap)
     assert not loaded.reference.flags.writeable
     assert loaded.reference.dtype == np.float64
@@ -191,44 +192,44 @@ def test_a_large_array_is_memory_mapped_and_read_only(folder: str) -> None:
 
 
 def test_a_memory_mapped_array_can_be_shared_again(folder: str, tmp_path: Path) -> None:
-    ref, array_ref = shared.write_task(folder, Compare(large()))
-    again = shared.write_task(str(tmp_path / "second"), shared.load_task(ref, folder))
+    ref, array_ref = shared_objects.write_task(folder, Compare(large()))
+    again = shared_objects.write_task(str(tmp_path / "second"), shared_objects.load_task(ref, folder))
     assert again[1] == array_ref
 
 
 def test_a_slice_is_shared_without_the_array_it_was_cut_from(folder: str) -> None:
     whole = np.arange(100_000)
-    _, ref = shared.write_task(folder, Compare(whole[::10]))
+    _, ref = shared_objects.write_task(folder, Compare(whole[::10]))
     assert os.path.getsize(os.path.join(folder, ref.digest)) < 100_000
     np.testing.assert_array_equal(np.load(os.path.join(folder, ref.digest)), whole[::10])
 
 
 def test_a_host_without_a_copy_reports_what_it_lacks(folder: str, host_cache: Path) -> None:
-    refs = shared.write_task(folder, Compare(large()))
-    assert shared.missing(refs, folder) == []
-    assert shared.missing(refs, "/not/seen/here") == [ref.digest for ref in refs]
+    refs = shared_objects.write_task(folder, Compare(large()))
+    assert shared_objects.missing(refs, folder) == []
+    assert shared_objects.missing(refs, "/not/seen/here") == [ref.digest for ref in refs]
     with pytest.raises(SharedObjectMissing) as caught:
-        shared.load_task(refs[0], "/not/seen/here")
+        shared_objects.load_task(refs[0], "/not/seen/here")
     assert caught.value.digest == refs[0].digest
 
 
 def test_received_objects_are_used_where_the_job_folder_is_not_seen(folder: str, host_cache: Path) -> None:
     task = Compare(large())
-    refs = shared.write_task(folder, task)
-    shared.receive(refs[0].digest, shared.read_shared(folder, refs[0].digest))
-    assert shared.missing(refs, "/not/seen/here") == [refs[1].digest]
-    shared.receive(refs[1].digest, shared.read_shared(folder, refs[1].digest))
-    assert shared.missing(refs, "/not/seen/here") == []
+    refs = shared_objects.write_task(folder, task)
+    shared_objects.receive(refs[0].digest, shared_objects.read_shared(folder, refs[0].digest))
+    assert shared_objects.missing(refs, "/not/seen/here") == [refs[1].digest]
+    shared_objects.receive(refs[1].digest, shared_objects.read_shared(folder, refs[1].digest))
+    assert shared_objects.missing(refs, "/not/seen/here") == []
     assert sorted(os.listdir(host_cache)) == sorted(ref.digest for ref in refs)
     image = np.ones((128, 128), np.uint8)
-    assert shared.load_task(refs[0], "/not/seen/here")(image) == task(image)
+    assert shared_objects.load_task(refs[0], "/not/seen/here")(image) == task(image)
 
 
 def test_an_object_may_arrive_twice(folder: str, host_cache: Path) -> None:
-    _, ref = shared.write_task(folder, Compare(large()))
-    data = shared.read_shared(folder, ref.digest)
-    shared.receive(ref.digest, data)
-    shared.receive(ref.digest, memoryview(data))  # type: ignore[arg-type] # as ipyparallel hands it over
+    _, ref = shared_objects.write_task(folder, Compare(large()))
+    data = shared_objects.read_shared(folder, ref.digest)
+    shared_objects.receive(ref.digest, data)
+    shared_objects.receive(ref.digest, memoryview(data))  # type: ignore[arg-type] # as ipyparallel hands it over
     assert os.listdir(host_cache) == [ref.digest]
     assert (host_cache / ref.digest).read_bytes() == data
 
@@ -236,35 +237,35 @@ def test_an_object_may_arrive_twice(folder: str, host_cache: Path) -> None:
 def test_a_damaged_message_is_refused_and_not_kept(host_cache: Path) -> None:
     digest = hashlib.sha256(b"sent").hexdigest()
     with pytest.raises(ParimgError, match="arrived damaged"):
-        shared.receive(digest, b"came")
+        shared_objects.receive(digest, b"came")
     assert not host_cache.exists()
 
 
 def test_a_changed_file_is_not_used(folder: str, host_cache: Path) -> None:
-    refs = shared.write_task(folder, Compare(large()))
+    refs = shared_objects.write_task(folder, Compare(large()))
     path = Path(folder, refs[1].digest)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    assert shared.missing(refs, folder) == [refs[1].digest]
+    assert shared_objects.missing(refs, folder) == [refs[1].digest]
     with pytest.raises(SharedObjectMissing):
-        shared.load_task(refs[0], folder)
+        shared_objects.load_task(refs[0], folder)
     with pytest.raises(ParimgError, match="was changed after it was written"):
-        shared.read_shared(folder, refs[1].digest)
+        shared_objects.read_shared(folder, refs[1].digest)
 
 
 def test_a_changed_file_of_the_job_gives_way_to_the_sound_one_of_the_host(folder: str, host_cache: Path) -> None:
-    _, ref = shared.write_task(folder, Compare(large()))
-    shared.receive(ref.digest, shared.read_shared(folder, ref.digest))
+    _, ref = shared_objects.write_task(folder, Compare(large()))
+    shared_objects.receive(ref.digest, shared_objects.read_shared(folder, ref.digest))
     Path(folder, ref.digest).write_bytes(b"changed")
-    assert shared.missing([ref], folder) == []
+    assert shared_objects.missing([ref], folder) == []
 
 
 def test_the_host_folder_is_among_the_caches_of_the_user_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PARIMG_SHARED_DIR")
-    shared.host_folder.cache_clear()
+    shared_objects.host_folder.cache_clear()
     try:
-        assert Path(shared.host_folder()).parts[-2:] == ("parimg", "shared")
+        assert Path(shared_objects.host_folder()).parts[-2:] == ("parimg", "shared")
     finally:
-        shared.host_folder.cache_clear()
+        shared_objects.host_folder.cache_clear()
 
 
 # -- on an engine that lacks the modules of the client -------------------------------------------------------
@@ -272,11 +273,11 @@ def test_the_host_folder_is_among_the_caches_of_the_user_by_default(monkeypatch:
 
 def called_elsewhere(task: Task, folder: str) -> str:
     """What `task` gives for the image 2 in a process that cannot import this file."""
-    ref, *_ = shared.write_task(folder, task)
+    ref, *_ = shared_objects.write_task(folder, task)
     script = (
         "import sys; from parimg import shared; import importlib.util\n"
         f"assert importlib.util.find_spec({__name__!r}) is None\n"
-        "print(shared.load_task(shared.SharedRef(sys.argv[1], 'task'), sys.argv[2])(2))"
+        "print(shared_objects.load_task(shared_objects.SharedRef(sys.argv[1], 'task'), sys.argv[2])(2))"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", script, ref.digest, folder],
@@ -317,16 +318,16 @@ def test_code_of_a_file_that_is_not_installed_travels_with_the_task(
 
 
 def test_code_of_installed_packages_travels_by_name(folder: str) -> None:
-    ref, *_ = shared.write_task(folder, Function(np.linalg.norm))
+    ref, *_ = shared_objects.write_task(folder, Function(np.linalg.norm))
     assert os.path.getsize(os.path.join(folder, ref.digest)) < 300
 
 
 def test_pickling_by_value_ends_with_the_task(folder: str) -> None:
     before = cloudpickle.list_registry_pickle_by_value()
-    shared.write_task(folder, Function(add_level))
+    shared_objects.write_task(folder, Function(add_level))
     assert cloudpickle.list_registry_pickle_by_value() == before
     with pytest.raises(TaskError):
-        shared.write_task(folder, Compare(threading.Lock()))
+        shared_objects.write_task(folder, Compare(threading.Lock()))
     assert cloudpickle.list_registry_pickle_by_value() == before
 
 
@@ -334,7 +335,7 @@ def test_a_module_that_the_user_registered_stays_registered(folder: str) -> None
     module = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(module)
     try:
-        shared.write_task(folder, Function(add_level))
+        shared_objects.write_task(folder, Function(add_level))
         assert __name__ in cloudpickle.list_registry_pickle_by_value()
     finally:
         if __name__ in cloudpickle.list_registry_pickle_by_value():
@@ -343,5 +344,5 @@ def test_a_module_that_the_user_registered_stays_registered(folder: str) -> None
 
 def test_references_to_shared_objects_survive_json(folder: str) -> None:
     """The journal keeps them so."""
-    refs = shared.write_task(folder, Compare(large()))
+    refs = shared_objects.write_task(folder, Compare(large()))
     assert [SharedRef(*list(ref)) for ref in refs] == refs

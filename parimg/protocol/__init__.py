@@ -1,0 +1,1 @@
+"""What travels between client and engines: no sockets, no ipyparallel."""
