@@ -22,7 +22,7 @@ import psutil
 from traitlets.config import Config
 
 from parimg import __version__
-from parimg.engine import thread_environment
+from parimg.engine.runner import thread_environment
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 from parimg.security import find_security
 

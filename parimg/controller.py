@@ -23,7 +23,7 @@ from parimg import __version__
 from parimg.caretaker import Caretaker, Cluster
 from parimg.cluster import EmbeddedCluster, RunningCluster, time_round_trip
 from parimg.dispatch import Dispatcher, Plan
-from parimg.engine import inspect_engine
+from parimg.engine.runner import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
 from parimg.job import Job, print_line

@@ -27,7 +27,10 @@ from typing import Protocol
 
 import ipyparallel as ipp
 
-from parimg import engine, events, flight_recorder
+from parimg import events
+from parimg.engine import flight_recorder, runner
+from parimg.engine.flight_recorder import LastWords
+from parimg.engine.limits import TELL_SECONDS
 from parimg.errors import (
     ControllerLost,
     EngineVersionError,
@@ -37,8 +40,6 @@ from parimg.errors import (
     TaskError,
     TooManyFailures,
 )
-from parimg.flight_recorder import LastWords
-from parimg.guards import TELL_SECONDS
 from parimg.inquest import find_verdict
 from parimg.job_directory import resume_command
 from parimg.journal import JournalWriter, Placement
@@ -341,8 +342,8 @@ class Dispatcher:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
         sent = Sent(next(self._numbers), chunk, engine_id, time.monotonic())
-        message = engine.Chunk(
-            version=engine.VERSION,
+        message = runner.Chunk(
+            version=runner.VERSION,
             refs=self.plan.refs,
             folder=f"{self.journal.directory}/shared",
             max_pixels=options.max_pixels,
@@ -399,7 +400,7 @@ class Dispatcher:
             return
         try:
             message = sent.answer()
-            reply: engine.Reply = pickle.loads(message)
+            reply: runner.Reply = pickle.loads(message)
         except ipp.error.RemoteError as error:
             if _tells_death(error):
                 self._engine_lost(sent.engine, error.evalue)
@@ -417,7 +418,7 @@ class Dispatcher:
                     self._again.append(rest)
                 self._adapt_chunk_size(reply.seconds / n, len(message) / n)
 
-    def _write(self, sent: Sent, reply: engine.Reply) -> None:
+    def _write(self, sent: Sent, reply: runner.Reply) -> None:
         rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=False)]
         self._journal(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 

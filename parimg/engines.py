@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import ipyparallel as ipp
 
-from parimg.engine import introduce, receive_shared, run_chunk
-from parimg.flight_recorder import recall
+from parimg.engine.flight_recorder import recall
+from parimg.engine.runner import introduce, receive_shared, run_chunk
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between introductions of an engine that does not answer
 

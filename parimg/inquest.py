@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from parimg.engine.flight_recorder import IDLE, PREPARING, LastWords
 from parimg.errors import EngineDied
-from parimg.flight_recorder import IDLE, PREPARING, LastWords
 from parimg.options import Options
 from parimg.window import Pending, Sent
 

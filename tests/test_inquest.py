@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parimg.flight_recorder import IDLE, PREPARING, LastWords
+from parimg.engine.flight_recorder import IDLE, PREPARING, LastWords
 from parimg.inquest import find_verdict
 from parimg.options import Options
 from parimg.sources.as_source import Image

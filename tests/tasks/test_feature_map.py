@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from parimg.engine import _run
+from parimg.engine.runner import _run
 from parimg.errors import TaskError
 from parimg.images.decode import read_image
 from parimg.kernels.global_descriptors import rmac

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import parimg.kernels as pk
-from parimg.engine import ChunkImage, _run
+from parimg.engine.runner import ChunkImage, _run
 from parimg.errors import ImageFormatError, ImageMissingError, TaskError
 from parimg.tasks.region_search import RegionSearch
 

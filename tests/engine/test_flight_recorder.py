@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from parimg import flight_recorder
-from parimg.flight_recorder import IDLE, PREPARING, FlightRecorder
+from parimg.engine import flight_recorder
+from parimg.engine.flight_recorder import IDLE, PREPARING, FlightRecorder
 from parimg.protocol import shared_objects
 
 DIE = """
 import sys
-from parimg.flight_recorder import FlightRecorder
+from parimg.engine.flight_recorder import FlightRecorder
 recorder = FlightRecorder({folder!r}, "engine")
 def crash():
     {crash}

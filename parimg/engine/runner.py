@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from parimg import __version__, memory
+from parimg import __version__
+from parimg.engine import memory
+from parimg.engine.flight_recorder import FOLDER, FlightRecorder
+from parimg.engine.limits import Guard
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
-from parimg.flight_recorder import FOLDER, FlightRecorder
-from parimg.guards import Guard
 from parimg.protocol import shared_objects
 from parimg.record import Row, Stage, Status, encode_values
 

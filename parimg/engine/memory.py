@@ -1,6 +1,6 @@
 """Memory of this process: how much it has, its peak, and a limit to it.
 
-Looks at this process only; `parimg.engine` uses it around each image.
+Looks at this process only; `parimg.engine.runner` uses it around each image.
 """
 
 from __future__ import annotations

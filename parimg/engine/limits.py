@@ -1,6 +1,6 @@
 """Guards around each image on an engine: what is recorded of it, its time limit, its memory limit.
 
-`parimg.engine` puts every image into `Guard.image`; the default guard does nothing.
+`parimg.engine.runner` puts every image into `Guard.image`; the default guard does nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from parimg import memory
-from parimg.flight_recorder import FlightRecorder
+from parimg.engine import memory
+from parimg.engine.flight_recorder import FlightRecorder
 
 TELL_SECONDS = 1.0  # between signs of progress; one takes an engine 0.13 ms
 

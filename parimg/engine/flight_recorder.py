@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from parimg import memory
+from parimg.engine import memory
 from parimg.protocol import shared_objects
 
 FOLDER = "engines"

@@ -1,0 +1,1 @@
+"""What runs on an engine. Imports nothing here: this loads in every process."""
