@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from parimg.controller import Controller, connect, start
     from parimg.indexing import index_images
-    from parimg.job import Job, open_job
+    from parimg.job.job import Job, open_job
     from parimg.plots import draw_hits, draw_matches
     from parimg.record import Record
     from parimg.retrieval import ImageIndex
@@ -30,7 +30,7 @@ _HOMES = {
     "FeatureMap": "parimg.tasks.feature_map",
     "Function": "parimg.tasks.function",
     "ImageIndex": "parimg.retrieval",
-    "Job": "parimg.job",
+    "Job": "parimg.job.job",
     "MatchSIFT": "parimg.tasks.match_sift",
     "NeighbourhoodFilter": "parimg.tasks.neighbourhood_filter",
     "Record": "parimg.record",
@@ -41,7 +41,7 @@ _HOMES = {
     "draw_hits": "parimg.plots",
     "draw_matches": "parimg.plots",
     "index_images": "parimg.indexing",
-    "open_job": "parimg.job",
+    "open_job": "parimg.job.job",
     "start": "parimg.controller",
 }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from parimg.engines import ClientEngines
 from parimg.errors import ClusterError, ControllerLost
 from parimg.heartbeat import Heartbeat
-from parimg.job import Job, print_line
+from parimg.job.job import Job, print_line
 from parimg.security import Security
 
 if TYPE_CHECKING:

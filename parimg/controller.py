@@ -26,9 +26,9 @@ from parimg.dispatch import Dispatcher, Plan
 from parimg.engine.runner import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
-from parimg.job import Job, print_line
-from parimg.job_directory import discard_job_dir, new_job_dir, reserve_job_dir
-from parimg.journal import Journal, JournalWriter
+from parimg.job.directory import discard_job_dir, new_job_dir, reserve_job_dir
+from parimg.job.job import Job, print_line
+from parimg.job.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.protocol import shared_objects
 from parimg.security import Security

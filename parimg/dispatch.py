@@ -41,8 +41,8 @@ from parimg.errors import (
     TooManyFailures,
 )
 from parimg.inquest import find_verdict
-from parimg.job_directory import resume_command
-from parimg.journal import JournalWriter, Placement
+from parimg.job.directory import resume_command
+from parimg.job.journal import JournalWriter, Placement
 from parimg.options import Options
 from parimg.protocol import shared_objects
 from parimg.read_ahead import ReadAhead

@@ -22,7 +22,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from parimg.journal import Journal
+    from parimg.job.journal import Journal
 
 _NAME, _UNFINISHED = "gathered-", ".part"
 _IMAGES, _DESCRIPTORS = "images.parquet", "descriptors.npy"

@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from parimg.errors import JobError
-from parimg.job_directory import JOURNAL_FILE
-from parimg.journal import Journal
+from parimg.job.directory import JOURNAL_FILE
+from parimg.job.journal import Journal
 from parimg.sources.as_source import as_source
 from parimg.tasks.feature_map import FeatureMap, PerChannel
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from parimg.controller import Controller
-    from parimg.job import Job
+    from parimg.job.job import Job
     from parimg.sources.as_source import Images
 
 REGIONS = "regions"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from parimg.errors import ImageError, TaskError
 from parimg.files.atomic import write_whole
-from parimg.journal import Journal
+from parimg.job.journal import Journal
 from parimg.record import Record
 from parimg.tasks.image_files import save_image
 from parimg.tasks.match_sift import MatchSIFT

@@ -12,8 +12,8 @@ import pytest
 
 from parimg import gathered
 from parimg.gathered import Gathered, gather
-from parimg.job_directory import reserve_job_dir
-from parimg.journal import Journal, JournalWriter, Placement
+from parimg.job.directory import reserve_job_dir
+from parimg.job.journal import Journal, JournalWriter, Placement
 from parimg.record import Row, encode_values, failed_row
 
 NOWHERE = Placement(None, None, None)

@@ -37,7 +37,7 @@ def resume(
 ) -> None:
     """Run what a job did not record before it was interrupted."""
     check_output(output)
-    from parimg.job import open_job
+    from parimg.job.job import open_job
 
     given = {"timeout": timeout, "max_failures": parse_limit(max_failures), "memory_limit": memory_limit}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
@@ -57,7 +57,7 @@ def status(
 ) -> None:
     """Tell how a job stands, also while another process runs it; with -o, export its table."""
     check_output(output)
-    from parimg.job import open_job
+    from parimg.job.job import open_job
 
     job = open_job(directory)
     print_summary(job)
@@ -72,8 +72,8 @@ def jobs() -> None:
     """List the jobs that were given no directory of their own."""
     from rich.table import Table
 
-    from parimg.job import open_job
-    from parimg.job_directory import jobs_folder
+    from parimg.job.directory import jobs_folder
+    from parimg.job.job import open_job
 
     folder = jobs_folder()
     table = Table("job", "task", "state", "images", "failed", "seconds", title=folder, title_justify="left")

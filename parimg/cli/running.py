@@ -35,7 +35,7 @@ from parimg.errors import ParimgError
 
 if TYPE_CHECKING:
     from parimg.controller import Controller
-    from parimg.job import Job
+    from parimg.job.job import Job
     from parimg.record import Record
     from parimg.tasks.task import Task
 
@@ -165,7 +165,7 @@ def check_source(task: Any, source: str | list[str], column: str | None) -> None
 
 
 def progress(job: Job) -> contextlib.AbstractContextManager[None]:
-    from parimg.progress import show_progress
+    from parimg.job.progress import show_progress
 
     return show_progress(job)
 

@@ -25,8 +25,8 @@ from parimg import Function, Task
 from parimg.engine import runner
 from parimg.engine.runner import Chunk, Reply, run_chunk
 from parimg.errors import EngineVersionError, TaskError
-from parimg.job_directory import reserve_job_dir
-from parimg.journal import JournalWriter, Placement
+from parimg.job.directory import reserve_job_dir
+from parimg.job.journal import JournalWriter, Placement
 from parimg.protocol import shared_objects
 from parimg.record import Row, decode_values
 

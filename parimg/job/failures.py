@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from parimg.journal import FailureGroup, Journal
+from parimg.job.journal import FailureGroup, Journal
 from parimg.record import Record
 
 

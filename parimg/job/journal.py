@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from parimg.errors import JobError
 from parimg.files.permissions import check_private
-from parimg.job_directory import JOURNAL_FILE, acquire_lock, resume_command
+from parimg.job.directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.protocol import shared_objects
 from parimg.record import Record, Row, decode_values
 

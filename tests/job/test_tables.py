@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from parimg import tables
 from parimg.errors import JobError
+from parimg.job import tables
 from parimg.record import Record
 
 if TYPE_CHECKING:

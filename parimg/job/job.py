@@ -15,12 +15,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
-from parimg import tables
 from parimg.errors import JobError
-from parimg.failures import Failures
-from parimg.job_directory import resume_command
-from parimg.journal import Journal
-from parimg.progress import show_progress
+from parimg.job import tables
+from parimg.job.directory import resume_command
+from parimg.job.failures import Failures
+from parimg.job.journal import Journal
+from parimg.job.progress import show_progress
 from parimg.record import Record
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import pytest
 from filelock import FileLock
 
 from parimg.errors import JobError, JobLockedError
-from parimg.job_directory import jobs_folder, new_job_dir, reserve_job_dir
-from parimg.journal import Journal, JournalWriter, Placement
+from parimg.job.directory import jobs_folder, new_job_dir, reserve_job_dir
+from parimg.job.journal import Journal, JournalWriter, Placement
 from parimg.record import Row, Status, encode_values, failed_row
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def another_process(script: str, folder: str) -> Iterator[subprocess.Popen[str]]
     """A process that runs `script`, with `folder` in it, after the imports it needs."""
     preamble = """
         import os, signal, sys
-        from parimg.job_directory import reserve_job_dir
-        from parimg.journal import JournalWriter, Placement
+        from parimg.job.directory import reserve_job_dir
+        from parimg.job.journal import JournalWriter, Placement
         from parimg.record import Row
         folder = sys.argv[1]
         def rows(numbers, arrays=None):
