@@ -22,7 +22,7 @@ import ipyparallel as ipp
 from parimg import __version__
 from parimg.caretaker import Caretaker, Cluster
 from parimg.cluster import EmbeddedCluster, RunningCluster, time_round_trip
-from parimg.dispatch import Dispatcher, Plan
+from parimg.dispatch.dispatcher import Dispatcher, Plan
 from parimg.engine.runner import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners

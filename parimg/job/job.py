@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from parimg.dispatch import Dispatcher
+    from parimg.dispatch.dispatcher import Dispatcher
     from parimg.events import Listener
 
 _POLL_SECONDS = 0.25  # between looks at a job that another process runs

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import parimg
-from parimg import dispatch
+from parimg.dispatch import dispatcher
 from parimg.errors import JobError
 
 MIB = 2**20

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 import parimg
-from parimg import dispatch, events, profiles
+from parimg import events, profiles
+from parimg.dispatch import dispatcher
 
 
 def named(n: int) -> dict[str, np.ndarray]:

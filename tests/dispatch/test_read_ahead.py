@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from parimg.read_ahead import ReadAhead
+from parimg.dispatch.read_ahead import ReadAhead
 from parimg.sources.as_source import as_source
 
 

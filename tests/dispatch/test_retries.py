@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from parimg.dispatch.in_flight import Pending, Sent
+from parimg.dispatch.retries import find_verdict
 from parimg.engine.flight_recorder import IDLE, PREPARING, LastWords
-from parimg.inquest import find_verdict
 from parimg.options import Options
 from parimg.sources.as_source import Image
-from parimg.window import Pending, Sent
 
 
 def sent(number: int, *names: str) -> Sent:

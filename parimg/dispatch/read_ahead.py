@@ -1,7 +1,7 @@
 """ReadAhead: list a source in a thread of its own, no further than a little ahead of its consumer.
 
 A source may be slow (a camera, a network folder) or end with an error; the dispatcher must go on collecting
-results meanwhile. Used by `parimg.dispatch` only.
+results meanwhile. Used by `parimg.dispatch.dispatcher` only.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """Inquest: what becomes of the images that were on an engine when it died.
 
 Only the image that the engine was at is blamed, where its flight recorder says which; the others run again as if
-nothing had been. Decides, and changes nothing but the counts of the images; called by `parimg.dispatch`.
+nothing had been. Decides, and changes nothing but the counts of the images; called by `parimg.dispatch.dispatcher`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from parimg.dispatch.in_flight import Pending, Sent
 from parimg.engine.flight_recorder import IDLE, PREPARING, LastWords
 from parimg.errors import EngineDied
 from parimg.options import Options
-from parimg.window import Pending, Sent
 
 _MAX_LOSSES = 10  # for each attempt: engines that die before they take an image up, for which it is not to blame
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parimg.window import Sent, Window
+from parimg.dispatch.in_flight import Sent, Window
 
 
 def filled(*engines: int) -> tuple[Window, list[Sent]]:

@@ -28,6 +28,9 @@ from typing import Protocol
 import ipyparallel as ipp
 
 from parimg import events
+from parimg.dispatch.in_flight import Pending, Sent, Window
+from parimg.dispatch.read_ahead import ReadAhead
+from parimg.dispatch.retries import find_verdict
 from parimg.engine import flight_recorder, runner
 from parimg.engine.flight_recorder import LastWords
 from parimg.engine.limits import TELL_SECONDS
@@ -40,15 +43,12 @@ from parimg.errors import (
     TaskError,
     TooManyFailures,
 )
-from parimg.inquest import find_verdict
 from parimg.job.directory import resume_command
 from parimg.job.journal import JournalWriter, Placement
 from parimg.options import Options
 from parimg.protocol import shared_objects
-from parimg.read_ahead import ReadAhead
 from parimg.record import Row, failed_row
 from parimg.sources.as_source import Image, Source
-from parimg.window import Pending, Sent, Window
 
 _log = logging.getLogger(__name__)
 
