@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import ipyparallel as ipp
 
 from parimg import __version__
-from parimg.caretaker import Caretaker, Cluster
-from parimg.cluster import EmbeddedCluster, RunningCluster, time_round_trip
+from parimg.cluster.embedded import EmbeddedCluster, RunningCluster, time_round_trip
+from parimg.cluster.security import Security
+from parimg.cluster.supervisor import Caretaker, Cluster
 from parimg.dispatch.dispatcher import Dispatcher, Plan
 from parimg.engine.runner import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
@@ -31,7 +32,6 @@ from parimg.job.job import Job, print_line
 from parimg.job.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.protocol import shared_objects
-from parimg.security import Security
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task

@@ -18,7 +18,7 @@ def test_the_wheel_ships_the_cluster_profiles_and_the_command(tmp_path: Path) ->
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     listed = subprocess.run(
-        [sys.executable, "-c", "import parimg.profiles as p; print(p.__file__, *p.available())"],
+        [sys.executable, "-c", "import parimg.cluster.profiles as p; print(p.__file__, *p.available())"],
         cwd=tmp_path / "site",
         capture_output=True,
         text=True,

@@ -61,7 +61,7 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
 @profiles_app.command("list")
 def list_profiles() -> None:
     """List the profiles that come with parimg."""
-    from parimg.profiles import available
+    from parimg.cluster.profiles import available
 
     for name, description in available().items():
         print(f"{name:<12}{description}")
@@ -73,7 +73,7 @@ def install_profile(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
 ) -> None:
     """Copy a profile to the IPython directory."""
-    from parimg.profiles import install
+    from parimg.cluster.profiles import install
 
     print(f"installed in {install(name, overwrite=overwrite)}")
     print(f"start it by  ipcluster start --profile={name} -n 4")

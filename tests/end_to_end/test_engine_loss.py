@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 import parimg
-from parimg import events, profiles
+from parimg import events
+from parimg.cluster import profiles
 from parimg.dispatch import dispatcher
 
 

@@ -11,11 +11,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from parimg.engines import ClientEngines
+from parimg.cluster.engine_pool import ClientEngines
+from parimg.cluster.heartbeat import Heartbeat
+from parimg.cluster.security import Security
 from parimg.errors import ClusterError, ControllerLost
-from parimg.heartbeat import Heartbeat
 from parimg.job.job import Job, print_line
-from parimg.security import Security
 
 if TYPE_CHECKING:
     import ipyparallel as ipp

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parimg import profiles
+from parimg.cluster import profiles
 from parimg.errors import ClusterError, ProfileNotFoundError
 
 

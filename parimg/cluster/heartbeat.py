@@ -1,7 +1,7 @@
 """Heartbeat: find out that a cluster's controller is gone.
 
 ipyparallel's client waits for ever for a controller that died. So a thread asks the Hub for a sign of life every
-few seconds while jobs run. Used by `parimg.caretaker`.
+few seconds while jobs run. Used by `parimg.cluster.supervisor`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import parimg
-from parimg.security import find_security
+from parimg.cluster.security import find_security
 
 
 def test_an_own_cluster_can_be_reached_from_this_machine_only_and_its_files_are_private(

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 import parimg
-from parimg import heartbeat, profiles
-from parimg.cluster import EmbeddedCluster
+from parimg.cluster import heartbeat, profiles
+from parimg.cluster.embedded import EmbeddedCluster
 from parimg.errors import ControllerLost, JobError
 
 

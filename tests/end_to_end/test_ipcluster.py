@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import parimg
-from parimg import events, profiles
+from parimg import events
+from parimg.cluster import profiles
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 
 

@@ -22,9 +22,9 @@ import psutil
 from traitlets.config import Config
 
 from parimg import __version__
+from parimg.cluster.security import find_security
 from parimg.engine.runner import thread_environment
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
-from parimg.security import find_security
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
@@ -46,7 +46,7 @@ class EmbeddedCluster:
     """A cluster on this machine that ends with this process.
 
     It listens on the loopback interface only, keeps its files in a folder of its own instead of an IPython
-    profile, and its processes watch for the death of this one (`parimg.lifeline`).
+    profile, and its processes watch for the death of this one (`parimg.cluster.parent_poller`).
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def _last_lines(path: str) -> str:
 
 
 def _embedded_config(*, curve: bool) -> Config:
-    lifeline = [sys.executable, "-m", "parimg.lifeline", str(os.getpid())]
+    lifeline = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
     engine_cmd = [*lifeline, "ipyparallel.engine"]
     return Config(
         {

@@ -120,7 +120,7 @@ def engines_of(client: int) -> list[psutil.Process]:
     for process in psutil.Process(client).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
-            is_engine = "parimg.lifeline" in command and "ipyparallel.engine" in command
+            is_engine = "parimg.cluster.parent_poller" in command and "ipyparallel.engine" in command
             if is_engine and process.status() != psutil.STATUS_STOPPED:
                 found.append(process)
     return found
