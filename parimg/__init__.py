@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from parimg.controller import Controller, connect, start
-    from parimg.indexing import index_images
     from parimg.job.job import Job, open_job
     from parimg.plots import draw_hits, draw_matches
     from parimg.record import Record
-    from parimg.retrieval import ImageIndex
+    from parimg.retrieval.image_index import ImageIndex
+    from parimg.retrieval.indexing import index_images
     from parimg.tasks.convolve import Convolve
     from parimg.tasks.feature_map import FeatureMap
     from parimg.tasks.function import Function
@@ -29,7 +29,7 @@ _HOMES = {
     "Convolve": "parimg.tasks.convolve",
     "FeatureMap": "parimg.tasks.feature_map",
     "Function": "parimg.tasks.function",
-    "ImageIndex": "parimg.retrieval",
+    "ImageIndex": "parimg.retrieval.image_index",
     "Job": "parimg.job.job",
     "MatchSIFT": "parimg.tasks.match_sift",
     "NeighbourhoodFilter": "parimg.tasks.neighbourhood_filter",
@@ -40,7 +40,7 @@ _HOMES = {
     "connect": "parimg.controller",
     "draw_hits": "parimg.plots",
     "draw_matches": "parimg.plots",
-    "index_images": "parimg.indexing",
+    "index_images": "parimg.retrieval.indexing",
     "open_job": "parimg.job.job",
     "start": "parimg.controller",
 }

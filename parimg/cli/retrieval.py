@@ -40,7 +40,7 @@ def index(
     column: Column = None,
 ) -> None:
     """Index images for `parimg search`; again with the same folder, add what is new."""
-    from parimg.indexing import check_index, index_images
+    from parimg.retrieval.indexing import check_index, index_images
 
     options: dict[str, Any] = {
         "model": model,
@@ -78,7 +78,7 @@ def search(
         raise typer.BadParameter(f"--picture must end in .png or .jpg (got {str(picture)!r})")
     if picture is not None:
         check_folder(picture, "--picture")
-    from parimg.retrieval import ImageIndex
+    from parimg.retrieval.image_index import ImageIndex
 
     name, box = _parse_query(query)
     opened = ImageIndex(directory)
@@ -98,7 +98,7 @@ def search(
     table.caption = f"{len(hits)} of {len(opened)} images"
     console().print(table)
     if output is not None:
-        from parimg.retrieval import write_hits
+        from parimg.retrieval.image_index import write_hits
 
         write_hits(hits, output)
         print(f"table: {output}")

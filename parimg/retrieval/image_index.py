@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parimg.errors import JobError, TaskError
 from parimg.files.atomic import whole_file
-from parimg.gathered import gather
 from parimg.images.decode import read_image
-from parimg.indexing import REGIONS, open_journal
+from parimg.retrieval.descriptor_table import gather
+from parimg.retrieval.indexing import REGIONS, open_journal
 from parimg.tasks.feature_files import file_of
 from parimg.tasks.feature_map import FeatureMap
 from parimg.tasks.region_search import RegionSearch, open_index

@@ -12,7 +12,7 @@ from noise_pictures import TINY, picture, write_model, write_pictures
 
 import parimg
 from parimg.errors import JobError
-from parimg.retrieval import ImageIndex
+from parimg.retrieval.image_index import ImageIndex
 
 
 @pytest.fixture

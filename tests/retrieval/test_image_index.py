@@ -21,7 +21,7 @@ from parimg.cli.retrieval import _parse_query
 from parimg.cli.retrieval import index as index_command
 from parimg.cli.running import shown_key
 from parimg.errors import ImageError, JobError, TaskError
-from parimg.retrieval import Hit, ImageIndex, Query, write_hits
+from parimg.retrieval.image_index import Hit, ImageIndex, Query, write_hits
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parimg import gathered
-from parimg.gathered import Gathered, gather
 from parimg.job.directory import reserve_job_dir
 from parimg.job.journal import Journal, JournalWriter, Placement
 from parimg.record import Row, encode_values, failed_row
+from parimg.retrieval import descriptor_table
+from parimg.retrieval.descriptor_table import Gathered, gather
 
 NOWHERE = Placement(None, None, None)
 
@@ -153,7 +153,7 @@ def test_descriptors_of_another_number_than_names_are_made_anew(writer: JournalW
 def test_a_file_in_the_place_of_the_folder_gives_way(writer: JournalWriter, tmp_path: Path) -> None:
     gather(writer, str(tmp_path))
     [folder] = folders(tmp_path)
-    gathered._remove(str(tmp_path / folder))
+    descriptor_table._remove(str(tmp_path / folder))
     (tmp_path / folder).write_bytes(b"")
     check(gather(writer, str(tmp_path)), range(4))
     assert os.path.isdir(tmp_path / folder)
