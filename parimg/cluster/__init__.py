@@ -1,1 +1,4 @@
-"""The ipcluster under us: start, watch, repair. Imports nothing here: this loads in every process of an embedded cluster."""
+"""The ipcluster under us: start, watch, repair.
+
+Imports nothing here: this loads in every process of an embedded cluster.
+"""

@@ -1,7 +1,7 @@
 """Run a module of ipyparallel, and end with the process that started it.
 
-``python -m parimg.cluster.parent_poller CLIENT_PID ipyparallel.engine`` is how an embedded cluster starts its controller and
-engines: a client that is killed cannot stop them, so they watch for it themselves.
+``python -m parimg.cluster.parent_poller CLIENT_PID ipyparallel.engine`` is how an embedded cluster starts
+its controller and engines: a client that is killed cannot stop them, so they watch for it themselves.
 """
 
 from __future__ import annotations

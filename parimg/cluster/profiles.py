@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from parimg.errors import ClusterError, ProfileNotFoundError
@@ -64,7 +65,7 @@ def install(name: str, *, overwrite: bool = False) -> str:
 
 
 def _folder() -> Path:
-    package = Path(__file__).parent
+    package = Path(sys.modules["parimg"].__path__[0])
     installed = package / "cluster_profiles"  # in the wheel
     return installed if installed.is_dir() else package.parent / "cluster_profiles"  # in a source tree
 

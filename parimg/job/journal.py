@@ -163,8 +163,8 @@ class Journal:
     def load_task(self) -> Task:
         """The job's task, as it was sent; JobError if others can write it, or the journal that names it."""
         self.check_trust()
-        [digest, kind], *_ = self.meta("task")["refs"]
-        return shared_objects.load_task(shared_objects.SharedRef(digest, kind), os.path.join(self.directory, "shared"))
+        ref, *_ = self.meta("task")["refs"]
+        return shared_objects.load_task(shared_objects.SharedRef(*ref), os.path.join(self.directory, "shared"))
 
     def check_trust(self) -> None:
         """Refuse, by JobError, to run what the journal names if others can write it."""

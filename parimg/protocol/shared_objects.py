@@ -135,7 +135,7 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         numpy.save(buffer, obj, allow_pickle=False)
         ref = SharedRef(_write(self.folder, buffer.getvalue()), "array")
         self.refs.append(ref)
-        return tuple(ref)
+        return ref.digest, ref.kind
 
 
 def _module_engines_lack(name: str) -> ModuleType | None:

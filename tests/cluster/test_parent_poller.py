@@ -34,6 +34,8 @@ MODULES = {
     """,
 }
 
+POLLER = [sys.executable, "-m", "parimg.cluster.parent_poller"]
+
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -71,7 +73,7 @@ def lifeline(module: str, look_seconds: float) -> list[str]:
 
 
 def test_a_module_runs_as_main_with_its_own_arguments(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid()), "tells_arguments", "--n", "4"]
+    command = [*POLLER, str(os.getpid()), "tells_arguments", "--n", "4"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
     assert done.stdout == "__main__ ['--n', '4']\n"
     assert done.stderr == ""
@@ -79,7 +81,7 @@ def test_a_module_runs_as_main_with_its_own_arguments(environment: dict[str, str
 
 
 def test_it_ends_within_seconds_after_its_parent_was_killed(environment: dict[str, str]) -> None:
-    with parent_of([sys.executable, "-m", "parimg.cluster.parent_poller", "PARENT", "sleeps"], environment) as parent:
+    with parent_of([*POLLER, "PARENT", "sleeps"], environment) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
         parent.send_signal(signal.SIGKILL)
@@ -107,6 +109,6 @@ def test_it_runs_on_while_its_parent_lives(environment: dict[str, str]) -> None:
 def test_it_ends_if_its_parent_died_before_it_was_up(environment: dict[str, str]) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [sys.executable, "-m", "parimg.cluster.parent_poller", str(gone.pid), "sleeps"]
+    command = [*POLLER, str(gone.pid), "sleeps"]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, timeout=30)
     assert done.returncode == -signal.SIGTERM

@@ -23,7 +23,7 @@ from parimg.cli.running import shown_key
 from parimg.errors import ImageError, JobError, TaskError
 from parimg.retrieval.image_index import Hit, ImageIndex, Query, write_hits
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
 from retrieval_set import judge, make_set  # noqa: E402
 
