@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels._borders import checked_modes
+from parimg.kernels.borders import checked_modes
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray

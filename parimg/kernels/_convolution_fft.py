@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import scipy.fft
 
-from parimg.kernels._borders import OUTSIDE, Run, axis_runs
+from parimg.kernels.borders import OUTSIDE, Run, axis_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from parimg.kernels import _convolution_loops as loops
-from parimg.kernels._borders import OUTSIDE
 from parimg.kernels._convolution_plan import NO_PLANE, Plan, plan_lines
+from parimg.kernels.borders import OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

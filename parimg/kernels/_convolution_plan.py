@@ -12,7 +12,7 @@ import numpy as np
 
 from parimg.kernels import _convolution_loops as loops
 from parimg.kernels import _convolution_tile as tile
-from parimg.kernels._borders import OUTSIDE, axis_runs, source_index
+from parimg.kernels.borders import OUTSIDE, axis_runs, source_index
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from parimg.kernels._borders import MODES, OUTSIDE, axis_runs, checked_modes, source_index
+from parimg.kernels.borders import MODES, OUTSIDE, axis_runs, checked_modes, source_index
 
 NUMPY = {"reflect": "symmetric", "nearest": "edge", "mirror": "reflect", "wrap": "wrap"}
 
