@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parimg.kernels.convolution import convolve, correlate
+    from parimg.kernels.convolution.convolve import convolve, correlate
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
     from parimg.kernels.filters import (
         generic_filter,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
-    "convolve": "convolution",
-    "correlate": "convolution",
+    "convolve": "convolution.convolve",
+    "correlate": "convolution.convolve",
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",

@@ -150,7 +150,7 @@ class Convolve(WritingTask):
         """
         import numpy as np
 
-        from parimg.kernels.convolution import convolve
+        from parimg.kernels.convolution.convolve import convolve
 
         if image.ndim not in {2, 3} or not image.size:
             raise TaskError(f"an image of shape (h, w) or (h, w, channels) is convolved (got shape {image.shape})")

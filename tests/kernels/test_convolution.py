@@ -1,4 +1,4 @@
-"""parimg.kernels.convolution against scipy.ndimage on the same input, and what it refuses."""
+"""parimg.kernels.convolution.convolve against scipy.ndimage on the same input, and what it refuses."""
 
 import itertools
 import warnings

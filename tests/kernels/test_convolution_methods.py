@@ -8,8 +8,8 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parimg.kernels import _convolution_methods as ways
 from parimg.kernels import convolve, correlate
+from parimg.kernels.convolution import methods as ways
 
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 

@@ -1,6 +1,6 @@
 """What the arguments of `convolve` and `correlate` mean: SciPy's rules for axes, origins, modes and outputs.
 
-`convolution.py` is the only caller.
+`convolve.py` is the only caller.
 """
 
 from __future__ import annotations

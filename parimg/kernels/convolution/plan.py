@@ -1,6 +1,6 @@
 """How arrays of one shape are walked with a kernel: planes, lines, strips and runs, as numbers.
 
-`_convolution_lines.py` makes a plan once and walks by it.
+`lines.py` makes a plan once and walks by it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels import _convolution_loops as loops
-from parimg.kernels import _convolution_tile as tile
 from parimg.kernels.borders import OUTSIDE, axis_runs, source_index
+from parimg.kernels.convolution import loops, tile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

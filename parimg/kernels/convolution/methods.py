@@ -1,6 +1,6 @@
 """The ways to do a convolution, and which is taken when.
 
-`convolution.py` is the only caller.
+`convolve.py` is the only caller.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels._convolution_fft import correlate_blocks, spectrum, transformed_elements
-from parimg.kernels._convolution_lines import correlate_lines
+from parimg.kernels.convolution.fft import correlate_blocks, spectrum, transformed_elements
+from parimg.kernels.convolution.lines import correlate_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from parimg.kernels._convolution_arguments import Placement
+    from parimg.kernels.convolution.arguments import Placement
 
 # In units of one multiplication of the direct sum, measured on a Zen 5 EPYC, one thread, 1024 x 1024; the times
 # stand in docs/convolution.md.

@@ -1,7 +1,7 @@
 """Convolution by lines: a few extended lines of the input are kept, and tiles of the output are summed over them.
 
 A `Plan` says once how arrays of a shape are walked, `correlate_lines` walks. Nothing is checked here;
-`convolution.py` checks and calls.
+`convolve.py` checks and calls.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from parimg.kernels import _convolution_loops as loops
-from parimg.kernels._convolution_plan import NO_PLANE, Plan, plan_lines
 from parimg.kernels.borders import OUTSIDE
+from parimg.kernels.convolution import loops
+from parimg.kernels.convolution.plan import NO_PLANE, Plan, plan_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from parimg.kernels._convolution_arguments import Placement
+    from parimg.kernels.convolution.arguments import Placement
 
 # Strategy: an array of any dimension is walked as planes of lines. A line of the input is copied, converted to the
 # dtype of the sums and extended by its border into one of a ring of line buffers, which stay in the cache, and is

@@ -1,6 +1,6 @@
 """Convolution by Fourier transforms, block by block, for large kernels.
 
-`_convolution_methods.py` is the only caller.
+`methods.py` is the only caller.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The lines of a convolution: filled from the input, stored to the output; and sums that leave out zero weights.
 
-Compiled by dtype, as `_convolution_tile.py` tells; `_convolution_lines.py` calls them by address.
+Compiled by dtype, as `tile.py` tells; `lines.py` calls them by address.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from parimg.kernels._convolution_tile import address, pointer, tile_kinds
+from parimg.kernels.convolution.tile import address, pointer, tile_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ def _fill_line_with_floats(source: Any, step: int, line: Any, count: int) -> flo
 
 
 def _store_line(sums: Any, out: Any, step: int, count: int, casting: int) -> None:  # pragma: no cover
-    """Convert a line of sums to the dtype of the output; see `Casting` in `convolution.py`."""
+    """Convert a line of sums to the dtype of the output; see `Casting` in `convolve.py`."""
     if casting == TRUNCATE:
         for i in range(count):
             out[i * step] = _wrapped(out, sums[i])

@@ -1,0 +1,1 @@
+"""Convolution and correlation: SciPy's interface in register tiles, passes and transforms."""
