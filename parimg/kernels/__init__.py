@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from parimg.kernels.convolution.convolve import convolve, correlate
     from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
-    from parimg.kernels.filters import (
+    from parimg.kernels.filters.scipy_filters import (
         generic_filter,
         generic_filter1d,
         geometric_transform,
@@ -44,12 +44,12 @@ _HOMES = {
     "Matches": "descriptors",
     "match_descriptors": "descriptors",
     "nearest_descriptors": "descriptors",
-    "generic_filter": "filters",
-    "generic_filter1d": "filters",
-    "geometric_transform": "filters",
-    "jit_filter1d_function": "filters",
-    "jit_filter_function": "filters",
-    "jit_geometric_function": "filters",
+    "generic_filter": "filters.scipy_filters",
+    "generic_filter1d": "filters.scipy_filters",
+    "geometric_transform": "filters.scipy_filters",
+    "jit_filter1d_function": "filters.scipy_filters",
+    "jit_filter_function": "filters.scipy_filters",
+    "jit_geometric_function": "filters.scipy_filters",
     "expand_query": "global_descriptors",
     "mac": "global_descriptors",
     "region_vectors": "global_descriptors",

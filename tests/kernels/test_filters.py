@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from parimg.kernels import filters
-from parimg.kernels._filter_windows import LARGEST_ON_STACK
-from parimg.kernels.filters import generic_filter
+from parimg.kernels.filters import scipy_filters as filters
+from parimg.kernels.filters.scipy_filters import generic_filter
+from parimg.kernels.filters.windows import LARGEST_ON_STACK
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(11)
@@ -413,8 +413,8 @@ def test_a_size_beside_a_footprint_is_ignored_with_a_warning():
 SCRIPT = """
 import sys, types
 import numpy as np
-from parimg.kernels import filters
-from parimg.kernels.filters import generic_filter
+from parimg.kernels.filters import scipy_filters as filters
+from parimg.kernels.filters.scipy_filters import generic_filter
 def blurred(values, weight):
     return weight * values.mean()
 image = np.arange(12.0).reshape(3, 4)

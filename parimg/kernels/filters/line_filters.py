@@ -1,4 +1,4 @@
-"""`generic_filter1d`: a user's function of whole lines, compiled into the loop. Public through `filters.py`."""
+"""`generic_filter1d`: a user's function of whole lines, compiled into the loop. Public through `scipy_filters.py`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numba import types
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels._filter_arrays import address_of, can_be_written, compiled_dtype, output_dtype, readable
-from parimg.kernels._filter_functions import as_user_function, run_loop
-from parimg.kernels._filter_loops import filter_each_line
-from parimg.kernels._filter_plans import Mode, extended_indices, normalise_axes, normalise_modes
-from parimg.kernels._filter_windows import Specification
+from parimg.kernels.filters.arrays import address_of, can_be_written, compiled_dtype, output_dtype, readable
+from parimg.kernels.filters.loops import filter_each_line
+from parimg.kernels.filters.plans import Mode, extended_indices, normalise_axes, normalise_modes
+from parimg.kernels.filters.user_functions import as_user_function, run_loop
+from parimg.kernels.filters.windows import Specification
 
 if TYPE_CHECKING:
     import numpy.typing as npt

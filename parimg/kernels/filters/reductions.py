@@ -2,7 +2,7 @@
 
 Numba's own go through loops and branches that LLVM cannot vectorise over x: its median allocates a copy of the
 window and partitions it, 100 times slower. These are registered for windows of constant length only, and only in
-compiled filters; other arrays are left to numba. Loaded by `_filter_loops.py`.
+compiled filters; other arrays are left to numba. Loaded by `loops.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload
 
-from parimg.kernels._filter_windows import Window
+from parimg.kernels.filters.windows import Window
 
 if TYPE_CHECKING:
     from llvmlite import ir

@@ -1,6 +1,6 @@
 """What a filter is to do, as the arrays that its loop takes: where rows lie, where windows reach, what is outside.
 
-Used by `filters.py`; nothing here depends on the user's function.
+Used by `scipy_filters.py`; nothing here depends on the user's function.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from parimg.kernels._filter_loops import NOWHERE, Indices, Plan, Scratch
+from parimg.kernels.filters.loops import NOWHERE, Indices, Plan, Scratch
 
 Mode = Literal["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-constant", "grid-wrap"]
 _SAME_AS = {"grid-mirror": "reflect", "grid-constant": "constant", "grid-wrap": "wrap"}

@@ -1,4 +1,4 @@
-"""`geometric_transform`: SciPy's, with the user's mapping compiled. Public through `filters.py`."""
+"""`geometric_transform`: SciPy's, with the user's mapping compiled. Public through `scipy_filters.py`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numba import types
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels._filter_functions import UserFunction, as_user_function, run_loop
-from parimg.kernels._filter_loops import map_positions
-from parimg.kernels._filter_windows import check_place
+from parimg.kernels.filters.loops import map_positions
+from parimg.kernels.filters.user_functions import UserFunction, as_user_function, run_loop
+from parimg.kernels.filters.windows import check_place
 
 if TYPE_CHECKING:
     import numpy.typing as npt

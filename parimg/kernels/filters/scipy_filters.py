@@ -2,7 +2,7 @@
 
 `generic_filter`, `generic_filter1d` and `geometric_transform` are SciPy's, argument for argument; the Python
 function is compiled into the loop. Arrays in, arrays out: no I/O, no cluster, one thread, without the GIL. Tasks
-and users call this; the loops lie in `_filter_loops.py`.
+and users call this; the loops lie in `loops.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels._filter_arrays import (
+from parimg.kernels.filters.arrays import (
     COMPILED_DTYPES,
     address_of,
     can_be_written,
@@ -23,14 +23,15 @@ from parimg.kernels._filter_arrays import (
     output_dtype,
     readable,
 )
-from parimg.kernels._filter_callables import (
+from parimg.kernels.filters.geometric_transform import geometric_transform
+from parimg.kernels.filters.line_filters import generic_filter1d
+from parimg.kernels.filters.loops import Plan, filter_lines
+from parimg.kernels.filters.low_level_callables import (
     jit_filter1d_function,
     jit_filter_function,
     jit_geometric_function,
 )
-from parimg.kernels._filter_functions import UserFunction, as_user_function, run_loop
-from parimg.kernels._filter_loops import Plan, filter_lines
-from parimg.kernels._filter_plans import (
+from parimg.kernels.filters.plans import (
     Geometry,
     Mode,
     make_scratch,
@@ -39,9 +40,8 @@ from parimg.kernels._filter_plans import (
     normalise_sequence,
     plan_filter,
 )
-from parimg.kernels._filter_windows import LARGEST_ON_STACK, Specification, check_result
-from parimg.kernels._geometric_transform import geometric_transform
-from parimg.kernels._line_filters import generic_filter1d
+from parimg.kernels.filters.user_functions import UserFunction, as_user_function, run_loop
+from parimg.kernels.filters.windows import LARGEST_ON_STACK, Specification, check_result
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -22,7 +22,7 @@ from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
 from scipy import LowLevelCallable
 
-from parimg.kernels._filter_functions import as_user_function
+from parimg.kernels.filters.user_functions import as_user_function
 
 if TYPE_CHECKING:
     from types import FunctionType

@@ -1,6 +1,6 @@
 """The loops of the filters: every line of the image, extended at its ends, and the user's function at every pixel.
 
-Called by `filters.py`, which checks everything; `_filter_plans.py` makes the plan. Bounds are not checked here.
+Called by `scipy_filters.py`, which checks everything; `plans.py` makes the plan. Bounds are not checked here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from numba.cpython.unsafe import tuple as unsafe_tuple
 from numpy.typing import NDArray
 
-from parimg.kernels import _filter_reductions  # noqa: F401 - registers what numba then finds
-from parimg.kernels._filter_windows import (
+from parimg.kernels.filters import reductions as _filter_reductions  # noqa: F401 - registers what numba then finds
+from parimg.kernels.filters.windows import (
     count_results,
     gather,
     itemsize_of,

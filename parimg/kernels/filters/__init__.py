@@ -1,0 +1,1 @@
+"""Filters with a user's function, compiled into the loop over neighbourhoods, lines or coordinates."""
