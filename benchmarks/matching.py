@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 DATA = Path(os.environ.get("PARIMG_DATA", ROOT.parent / "shared" / "data"))
 
-from parimg.kernels.descriptors import match_descriptors, nearest_descriptors  # noqa: E402
+from parimg.kernels.descriptors.matching import match_descriptors, nearest_descriptors  # noqa: E402
 
 SIZES = ((818, 858), (2000, 2000), (5000, 5000), (8192, 8192))
 RATIO = 0.75

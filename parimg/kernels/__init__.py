@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from parimg.kernels.convolution.convolve import convolve, correlate
-    from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
+    from parimg.kernels.descriptors.matching import Matches, match_descriptors, nearest_descriptors
+    from parimg.kernels.descriptors.verification import Verification, verify_matches
     from parimg.kernels.filters.scipy_filters import (
         generic_filter,
         generic_filter1d,
@@ -35,15 +36,14 @@ if TYPE_CHECKING:
         branches,
         pixel_graph,
     )
-    from parimg.kernels.verification import Verification, verify_matches
     from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
     "convolve": "convolution.convolve",
     "correlate": "convolution.convolve",
-    "Matches": "descriptors",
-    "match_descriptors": "descriptors",
-    "nearest_descriptors": "descriptors",
+    "Matches": "descriptors.matching",
+    "match_descriptors": "descriptors.matching",
+    "nearest_descriptors": "descriptors.matching",
     "generic_filter": "filters.scipy_filters",
     "generic_filter1d": "filters.scipy_filters",
     "geometric_transform": "filters.scipy_filters",
@@ -72,8 +72,8 @@ _HOMES = {
     "branch_paths": "skeletons",
     "branches": "skeletons",
     "pixel_graph": "skeletons",
-    "Verification": "verification",
-    "verify_matches": "verification",
+    "Verification": "descriptors.verification",
+    "verify_matches": "descriptors.verification",
     "Whitening": "whitening",
     "learn_whitening": "whitening",
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.kernels.verification import Model
+    from parimg.kernels.descriptors.verification import Model
 
 CrossCheck = Literal["mutual", "one-way"]
 _CROSS_CHECKS = ("mutual", "one-way", None)
@@ -165,7 +165,7 @@ class MatchSIFT(Task):
         """Match one gray image of dtype uint8 and shape ``(height, width)``."""
         import numpy as np
 
-        from parimg.kernels.descriptors import match_descriptors
+        from parimg.kernels.descriptors.matching import match_descriptors
 
         reference = self.reference_features
         found = self.detect(image, self._mask_array)
@@ -183,7 +183,7 @@ class MatchSIFT(Task):
         }
         pairs = np.column_stack([matches.query, matches.train]).astype(np.int32)
         if self.verify is not None:
-            from parimg.kernels.verification import verify_matches
+            from parimg.kernels.descriptors.verification import verify_matches
 
             points = reference.keypoints[pairs[:, 0], :2], found.keypoints[pairs[:, 1], :2]
             verification = verify_matches(*points, self.verify, self.verify_threshold)
@@ -276,7 +276,7 @@ class MatchSIFT(Task):
         """Load OpenCV and the compiled matcher."""
         import numpy as np
 
-        from parimg.kernels.descriptors import match_descriptors
+        from parimg.kernels.descriptors.matching import match_descriptors
 
         one = self._comparable(np.ones((1, _DESCRIPTOR_WIDTH), np.uint8))
         match_descriptors(self._comparable_reference, one, cross_check=self.cross_check, max_ratio=self.max_ratio)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parimg.kernels.descriptors import Matches, match_descriptors, nearest_descriptors
+from parimg.kernels.descriptors.matching import Matches, match_descriptors, nearest_descriptors
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("PARIMG_DATA", ROOT.parent / "shared" / "data"))
@@ -438,7 +438,7 @@ def test_processors_without_byte_products_give_the_same_answers(name, features):
     """The same checks in a process whose numba is told to use less of the processor."""
     code = """
 import test_descriptors as t
-from parimg.kernels import _descriptor_layout
+from parimg.kernels.descriptors import layout as _descriptor_layout
 assert not _descriptor_layout.HAS_VNNI
 for n, m in ((3, 65), (300, 2500)):
     t.assert_answers_of_opencv(t.few_values((n, 128), 1), t.few_values((m, 128), 2))

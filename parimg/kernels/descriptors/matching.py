@@ -1,7 +1,7 @@
 """Nearest neighbours and matches of image descriptors, with the answers of OpenCV's brute-force matcher.
 
 Arrays in, arrays out: no I/O, no cluster, one thread, and the GIL is free while pairs are compared. Memory
-grows with n + m, never with n x m. Tasks and users call this; `_nearest_scan.py` holds the inner loops.
+grows with n + m, never with n x m. Tasks and users call this; `nearest_scan.py` holds the inner loops.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from parimg.kernels import _descriptor_layout as layout
-from parimg.kernels import _nearest_scan as nearest_scan
+from parimg.kernels.descriptors import layout, nearest_scan
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -1,7 +1,7 @@
 """The inner loops of descriptor matching: nearest neighbours by products of integers in vector registers.
 
 `scan` finds the nearest of every row and of every column in one pass over a `Layout`, `settle` finds the
-exactly nearest where a scan could not tell. Nothing is checked here; `descriptors.py` checks and is the only
+exactly nearest where a scan could not tell. Nothing is checked here; `matching.py` checks and is the only
 caller.
 """
 
@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from parimg.kernels._descriptor_layout import HAS_AVX2, LANES, QUERIES, VECTORS, Layout
+from parimg.kernels.descriptors.layout import HAS_AVX2, LANES, QUERIES, VECTORS, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Descriptors in the order in which the inner loop of `_nearest_scan.py` reads them on this processor.
+"""Descriptors in the order in which the inner loop of `nearest_scan.py` reads them on this processor.
 
-Called by `descriptors.py`, which has checked what it passes.
+Called by `matching.py`, which has checked what it passes.
 """
 
 from __future__ import annotations

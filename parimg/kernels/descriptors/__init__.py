@@ -1,0 +1,1 @@
+"""Descriptors of local features: nearest neighbours, matches, and their verification by geometry."""
