@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         jit_geometric_function,
     )
     from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
-    from parimg.kernels.regions import (
+    from parimg.kernels.regions.region_index import (
         RegionIndex,
         RegionMatch,
         RegionMatches,
@@ -55,12 +55,12 @@ _HOMES = {
     "region_vectors": "global_descriptors",
     "rmac": "global_descriptors",
     "rmac_regions": "global_descriptors",
-    "RegionIndex": "regions",
-    "RegionMatch": "regions",
-    "RegionMatches": "regions",
-    "integral_image": "regions",
-    "region_descriptor": "regions",
-    "search_indexes": "regions",
+    "RegionIndex": "regions.region_index",
+    "RegionMatch": "regions.region_index",
+    "RegionMatches": "regions.region_index",
+    "integral_image": "regions.region_index",
+    "region_descriptor": "regions.region_index",
+    "search_indexes": "regions.region_index",
     "SkeletonCounts": "skeleton_analysis",
     "main_branch": "skeleton_analysis",
     "prune": "skeleton_analysis",

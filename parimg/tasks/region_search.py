@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.kernels.regions import RegionIndex, RegionMatches
+    from parimg.kernels.regions.region_index import RegionIndex, RegionMatches
 
 
 _MOST_KEPT = 2048  # mapped indexes of a process
@@ -91,7 +91,7 @@ class RegionSearch(Task):
             self._check()
 
     def _check(self) -> None:
-        from parimg.kernels.regions import check_search
+        from parimg.kernels.regions.region_index import check_search
 
         try:
             check_search(self._query, *self._options, exact=self.exact)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from region_maps import random_query, relu_map
 
-from parimg.kernels._region_file import read_fields, write_fields
-from parimg.kernels.regions import RegionIndex
+from parimg.kernels.regions.array_file import read_fields, write_fields
+from parimg.kernels.regions.region_index import RegionIndex
 
 
 @pytest.mark.parametrize("mmap", [True, False])

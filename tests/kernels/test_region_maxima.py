@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from region_maps import TIGHT, admissible, relu_map, smooth_map, sparse_map, unit
 
-from parimg.kernels.regions import RegionIndex
+from parimg.kernels.regions.region_index import RegionIndex
 
 
 def true_max(feature_map, box):

@@ -1,6 +1,6 @@
 """Sum-pooled region search: the windows that the published loops find, ties included.
 
-Compiled; called by `_region_search.py`. Maps come channels-last, float32 or float64, finite.
+Compiled; called by `search_loop.py`. Maps come channels-last, float32 or float64, finite.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from parimg.kernels._region_distances import direct_sum, dot, published_distance, settle
-from parimg.kernels._region_norms import (
+from parimg.kernels.regions.distances import direct_sum, dot, published_distance, settle
+from parimg.kernels.regions.norms import (
     ROUNDING,
     add_row,
     fill_strip,
@@ -21,8 +21,8 @@ from parimg.kernels._region_norms import (
     strip_place,
     strip_size,
 )
-from parimg.kernels._region_scan import PADDING, highest_score
-from parimg.kernels._region_windows import (
+from parimg.kernels.regions.window_scan import PADDING, highest_score
+from parimg.kernels.regions.windows import (
     admissible_widths,
     grid_has_window,
     grid_lines,

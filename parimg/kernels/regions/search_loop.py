@@ -1,6 +1,6 @@
 """The loop over indexes and queries, in compiled code: one call for all indexes of a kind.
 
-Called by `regions.py`, which has checked everything and keeps the arrays alive during the call.
+Called by `region_index.py`, which has checked everything and keeps the arrays alive during the call.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numba
 import numpy as np
 from numba.np.numpy_support import carray
 
-from parimg.kernels._region_bounds import search_bounds
-from parimg.kernels._region_maxima import pool, refine_windows, search_grid
-from parimg.kernels._region_sums import search_sums
-from parimg.kernels._region_windows import admissible_widths, grid_has_window, pointer
+from parimg.kernels.regions.bounds import search_bounds
+from parimg.kernels.regions.max_pooling import pool, refine_windows, search_grid
+from parimg.kernels.regions.sum_pooling import search_sums
+from parimg.kernels.regions.windows import admissible_widths, grid_has_window, pointer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

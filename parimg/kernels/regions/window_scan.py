@@ -1,6 +1,6 @@
 """The inner loop of a sum-pooled search: the highest score of many windows, eight at once.
 
-Compiled; called by `_region_sums.py`. Written as vectors, because rows of windows are as short as maps are
+Compiled; called by `sum_pooling.py`. Written as vectors, because rows of windows are as short as maps are
 narrow: what LLVM makes of the plain loop takes most of them one by one, and four times as long.
 """
 

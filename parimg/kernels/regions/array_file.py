@@ -1,6 +1,6 @@
 """Arrays in one ``.npy`` file: a single record whose fields are the arrays, written whole, mapped on reading.
 
-Called by `regions.py`. Any program that reads ``.npy`` can read it; nothing in it is pickled.
+Called by `region_index.py`. Any program that reads ``.npy`` can read it; nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from parimg.files.atomic import write_whole
-from parimg.kernels._region_input import ALIGNMENT
+from parimg.kernels.regions.arguments import ALIGNMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What a region search finds, and the call into compiled code that finds it.
 
-Called by `regions.py`; `_region_search.py` holds the loop over indexes and queries.
+Called by `region_index.py`; `search_loop.py` holds the loop over indexes and queries.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from parimg.kernels._region_input import Box, Options
-from parimg.kernels._region_search import (
+from parimg.kernels.regions.arguments import Box, Options
+from parimg.kernels.regions.search_loop import (
     HEIGHT,
     KIND,
     MAX,
@@ -22,7 +22,7 @@ from parimg.kernels._region_search import (
     search_cells,
     search_maxima,
 )
-from parimg.kernels._region_windows import KEY_BITS, LARGEST_SIDE
+from parimg.kernels.regions.windows import KEY_BITS, LARGEST_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,6 +1,6 @@
 """What users give a region search: checked, with messages that name it, and laid out as kernels want it.
 
-Called by `regions.py`.
+Called by `region_index.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels._region_norms import lay_out
+from parimg.kernels.regions.norms import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Distances of sum-pooled windows by the published formula, to the last bit where several windows are near-tied.
 
-Compiled; called by `_region_sums.py`. Nothing is checked here.
+Compiled; called by `sum_pooling.py`. Nothing is checked here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from parimg.kernels._region_windows import unpack
+from parimg.kernels.regions.windows import unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """The published integral image of a feature map, and the descriptor of a region from it.
 
-Public through `regions.py`.
+Public through `region_index.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parimg.kernels._region_input import checked_box, checked_map, not_finite
+from parimg.kernels.regions.arguments import checked_box, checked_map, not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Branch and bound: the best max-pooled window of all, proven, without comparing all.
 
-Compiled; called by `_region_search.py`, with windows that a grid search found.
+Compiled; called by `search_loop.py`, with windows that a grid search found.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
-from parimg.kernels._region_maxima import root, take_power_sums, take_roots, window_score
-from parimg.kernels._region_windows import KEY_BITS, keep_best, pack, unpack
+from parimg.kernels.regions.max_pooling import root, take_power_sums, take_roots, window_score
+from parimg.kernels.regions.windows import KEY_BITS, keep_best, pack, unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,7 +1,7 @@
 """Find the region of a CNN feature map that is most like a query: integral images and region search.
 
 Arrays in, boxes and distances out; an index can be saved to one file and mapped from it. Tasks and users call
-this; `_region_matches.py` calls the compiled search, and the modules it names hold the loops.
+this; `matches.py` calls the compiled search, and the modules it names hold the loops.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
-from parimg.kernels import _region_maxima as maxima
-from parimg.kernels._region_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
-from parimg.kernels._region_file import read_fields, write_fields
-from parimg.kernels._region_input import (
+from parimg.kernels.regions import max_pooling as maxima
+from parimg.kernels.regions.arguments import (
     Box,
     address,
     channels_last,
@@ -28,10 +26,12 @@ from parimg.kernels._region_input import (
     checked_size,
     pair,
 )
-from parimg.kernels._region_integral import integral_image, region_descriptor
-from parimg.kernels._region_matches import RegionMatch, RegionMatches, find
-from parimg.kernels._region_search import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
-from parimg.kernels._region_windows import LARGEST_SIDE, pack
+from parimg.kernels.regions.array_file import read_fields, write_fields
+from parimg.kernels.regions.index_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
+from parimg.kernels.regions.integral import integral_image, region_descriptor
+from parimg.kernels.regions.matches import RegionMatch, RegionMatches, find
+from parimg.kernels.regions.search_loop import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
+from parimg.kernels.regions.windows import LARGEST_SIDE, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """Building an index for sum pooling: the map channels-last, and the inverse norm of every window.
 
-Compiled; called by `regions.py`, and by `_region_sums.py` where norms are not stored. Nothing is checked here.
+Compiled; called by `region_index.py`, and by `sum_pooling.py` where norms are not stored. Nothing is checked here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Max-pooled region search: activations as nine levels, integral images of their powers, grid and refinement.
 
-Compiled; called by `_region_search.py` and `_region_bounds.py`. Maps come channels-last, finite, not negative.
+Compiled; called by `search_loop.py` and `bounds.py`. Maps come channels-last, finite, not negative.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from parimg.kernels._region_windows import grid_lines, keep_best, moved_window, pack, unpack
+from parimg.kernels.regions.windows import grid_lines, keep_best, moved_window, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 """The arrays of a region index: made from a map, and checked where they were read from a file.
 
-Called by `regions.py`.
+Called by `region_index.py`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels import _region_maxima as maxima
-from parimg.kernels import _region_norms as norms
-from parimg.kernels._region_input import aligned, not_finite
-from parimg.kernels._region_scan import PADDING
-from parimg.kernels._region_windows import LARGEST_SIDE
+from parimg.kernels.regions import max_pooling as maxima
+from parimg.kernels.regions import norms
+from parimg.kernels.regions.arguments import aligned, not_finite
+from parimg.kernels.regions.window_scan import PADDING
+from parimg.kernels.regions.windows import LARGEST_SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
