@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         jit_filter_function,
         jit_geometric_function,
     )
-    from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
+    from parimg.kernels.pooling.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
+    from parimg.kernels.pooling.whitening import Whitening, learn_whitening
     from parimg.kernels.regions.region_index import (
         RegionIndex,
         RegionMatch,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
         branches,
         pixel_graph,
     )
-    from parimg.kernels.whitening import Whitening, learn_whitening
 
 _HOMES = {
     "convolve": "convolution.convolve",
@@ -50,11 +50,11 @@ _HOMES = {
     "jit_filter1d_function": "filters.scipy_filters",
     "jit_filter_function": "filters.scipy_filters",
     "jit_geometric_function": "filters.scipy_filters",
-    "expand_query": "global_descriptors",
-    "mac": "global_descriptors",
-    "region_vectors": "global_descriptors",
-    "rmac": "global_descriptors",
-    "rmac_regions": "global_descriptors",
+    "expand_query": "pooling.global_descriptors",
+    "mac": "pooling.global_descriptors",
+    "region_vectors": "pooling.global_descriptors",
+    "rmac": "pooling.global_descriptors",
+    "rmac_regions": "pooling.global_descriptors",
     "RegionIndex": "regions.region_index",
     "RegionMatch": "regions.region_index",
     "RegionMatches": "regions.region_index",
@@ -74,8 +74,8 @@ _HOMES = {
     "pixel_graph": "skeletons",
     "Verification": "descriptors.verification",
     "verify_matches": "descriptors.verification",
-    "Whitening": "whitening",
-    "learn_whitening": "whitening",
+    "Whitening": "pooling.whitening",
+    "learn_whitening": "pooling.whitening",
 }
 
 __all__ = [

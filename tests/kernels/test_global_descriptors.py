@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parimg.kernels.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
-from parimg.kernels.whitening import Whitening, learn_whitening
+from parimg.kernels.pooling.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
+from parimg.kernels.pooling.whitening import Whitening, learn_whitening
 
 RNG = np.random.default_rng(11)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parimg.kernels import whitening as module
-from parimg.kernels.whitening import Whitening, learn_whitening
+from parimg.kernels.pooling import whitening as module
+from parimg.kernels.pooling.whitening import Whitening, learn_whitening
 
 RNG = np.random.default_rng(2)
 

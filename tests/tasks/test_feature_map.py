@@ -17,7 +17,7 @@ from skimage import data
 from parimg.engine.runner import _run
 from parimg.errors import TaskError
 from parimg.images.decode import read_image
-from parimg.kernels.global_descriptors import rmac
+from parimg.kernels.pooling.global_descriptors import rmac
 from parimg.protocol import shared_objects
 from parimg.record import decode_values
 from parimg.tasks.feature_files import load_feature_map

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from parimg.kernels.whitening import finite_float32
+from parimg.kernels.pooling.whitening import finite_float32
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from parimg.kernels.whitening import Whitening
+    from parimg.kernels.pooling.whitening import Whitening
 
 _OVERLAP = 0.4  # share of a region's side that the next one of the coarsest level covers, as published
 

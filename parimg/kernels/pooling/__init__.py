@@ -1,0 +1,1 @@
+"""Feature maps to one vector an image: MAC, R-MAC, whitening, query expansion."""
