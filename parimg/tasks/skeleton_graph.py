@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
-    from parimg.kernels.skeletons import PixelGraph
+    from parimg.kernels.skeletons.graph import PixelGraph
 
 _DEGREE_COLORS = ((114, 31, 129), (114, 31, 129), (241, 96, 93), (252, 253, 191))
 """Red, green, blue of pixels with no, one, two and more links: the ends of the colour map magma."""
@@ -157,8 +157,8 @@ class SkeletonGraph(WritingTask):
         """
         from skimage.morphology import skeletonize
 
-        from parimg.kernels.skeleton_analysis import prune
-        from parimg.kernels.skeletons import pixel_graph
+        from parimg.kernels.skeletons.analysis import prune
+        from parimg.kernels.skeletons.graph import pixel_graph
 
         thin = skeletonize(self._mask(image))  # type: ignore[no-untyped-call]
         graph = pixel_graph(thin, self.spacing)
@@ -197,8 +197,8 @@ class SkeletonGraph(WritingTask):
     def _values(self, image: npt.NDArray[Any], graph: PixelGraph) -> dict[str, object]:
         import numpy as np
 
-        from parimg.kernels.skeleton_analysis import skeleton_counts
-        from parimg.kernels.skeletons import branches
+        from parimg.kernels.skeletons.analysis import skeleton_counts
+        from parimg.kernels.skeletons.graph import branches
 
         table = branches(graph, image)
         rows = np.empty(len(table["branch_type"]), [(name, column.dtype) for name, column in table.items()])
@@ -246,7 +246,7 @@ def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.u
     Examples
     --------
     >>> import numpy as np
-    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> from parimg.kernels.skeletons.graph import pixel_graph
     >>> image = np.eye(3)
     >>> draw_overlay(image, pixel_graph(image))[1, 1].tolist()
     [241, 96, 93]

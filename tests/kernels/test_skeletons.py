@@ -18,7 +18,7 @@ from skimage.data import binary_blobs, horse
 from skimage.morphology import skeletonize
 
 import parimg.kernels as pk
-from parimg.kernels import skeletons
+from parimg.kernels.skeletons import graph as skeletons
 
 ROOT_2 = 2**0.5
 

@@ -1,6 +1,6 @@
 """What is asked of a skeleton's graph: its parts, itself without spurs, main branches, crossings with spheres.
 
-Graphs in, arrays and graphs out. Called by tasks and users; goes on from `skeletons.py`.
+Graphs in, arrays and graphs out. Called by tasks and users; goes on from `graph.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels import _longest_paths as longest_paths
-from parimg.kernels.skeletons import CYCLE, TIP_JUNCTION, PixelGraph, branches, trace
+from parimg.kernels.skeletons import longest_paths
+from parimg.kernels.skeletons.graph import CYCLE, TIP_JUNCTION, PixelGraph, branches, trace
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -53,7 +53,7 @@ def skeleton_counts(graph: PixelGraph) -> SkeletonCounts:
 
     Examples
     --------
-    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> from parimg.kernels.skeletons.graph import pixel_graph
     >>> skeleton_counts(pixel_graph([[0, 0, 0, 1, 0], [1, 1, 1, 0, 1], [0, 0, 0, 1, 0]]))
     SkeletonCounts(pixels=6, skeletons=1, junctions=1, tips=1, cycles=1)
     """
@@ -99,7 +99,7 @@ def prune(graph: PixelGraph, min_length: float, types: Collection[int] = (TIP_JU
 
     Examples
     --------
-    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> from parimg.kernels.skeletons.graph import pixel_graph
     >>> spur = [[0, 0, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]
     >>> graph = prune(pixel_graph(spur), min_length=1.5)
     >>> branches(graph)["branch_distance"]
@@ -160,7 +160,7 @@ def main_branch(graph: PixelGraph) -> NDArray[np.bool_]:
 
     Examples
     --------
-    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> from parimg.kernels.skeletons.graph import pixel_graph
     >>> main_branch(pixel_graph([[0, 0, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]))
     array([False,  True,  True])
     """
@@ -211,7 +211,7 @@ def sholl(graph: PixelGraph, center: ArrayLike, radii: ArrayLike) -> NDArray[np.
 
     Examples
     --------
-    >>> from parimg.kernels.skeletons import pixel_graph
+    >>> from parimg.kernels.skeletons.graph import pixel_graph
     >>> graph = pixel_graph([[0, 0, 1, 0, 0], [0, 0, 1, 0, 0], [1, 1, 1, 1, 1]])
     >>> sholl(graph, center=(2, 2), radii=[1, 2, 3])
     array([3, 3, 0])

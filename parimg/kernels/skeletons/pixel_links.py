@@ -1,6 +1,6 @@
 """Inner loops of `skeletons.pixel_graph`: which pixels of a skeleton touch, and the tree of each junction.
 
-Nothing is checked here; `skeletons.py` checks and is the only caller.
+Nothing is checked here; `graph.py` checks and is the only caller.
 """
 
 from __future__ import annotations

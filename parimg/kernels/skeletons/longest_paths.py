@@ -1,6 +1,6 @@
 """Inner loops of `skeleton_analysis.main_branch`: the longest of all shortest paths of a graph.
 
-Nothing is checked here; `skeleton_analysis.py` makes the graph of branches and is the only caller.
+Nothing is checked here; `analysis.py` makes the graph of branches and is the only caller.
 """
 
 from __future__ import annotations

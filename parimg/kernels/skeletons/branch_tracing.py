@@ -1,6 +1,6 @@
 """Inner loops of `skeletons.branches`: paths between tips and junctions, skeletons, values along paths.
 
-Nothing is checked here; `skeletons.py` and `skeleton_analysis.py` call this with a graph's arrays.
+Nothing is checked here; `graph.py` and `analysis.py` call this with a graph's arrays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Skeletons as graphs: which pixels touch, and the branches between tips and junctions, with skan's answers.
 
 Arrays in, arrays out, in any number of dimensions: no I/O, no cluster. After one look at the image, work and
-memory grow with the pixels of the skeleton only. Tasks and users call this; `skeleton_analysis.py` goes on from
+memory grow with the pixels of the skeleton only. Tasks and users call this; `analysis.py` goes on from
 here.
 """
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from parimg.kernels import _skeleton_branches as tracing
-from parimg.kernels import _skeleton_pixels as linking
+from parimg.kernels.skeletons import branch_tracing as tracing
+from parimg.kernels.skeletons import pixel_links as linking
 
 if TYPE_CHECKING:
     import networkx as nx
