@@ -1,7 +1,7 @@
-"""Inquest: what becomes of the images that were on an engine when it died.
+"""Retries: what becomes of the images that were on an engine when it died.
 
 Only the image that the engine was at is blamed, where its flight recorder says which; the others run again as if
-nothing had been. Decides, and changes nothing but the counts of the images; called by `parimg.dispatch.dispatcher`.
+nothing had been. Decides, and changes nothing but the counts of the images; called by the dispatcher.
 """
 
 from __future__ import annotations

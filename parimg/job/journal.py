@@ -131,8 +131,8 @@ class Journal:
         if found != FORMAT:
             raise JobError(
                 f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads "
-                f"format {FORMAT}: export its table with the version that wrote it, or submit the job again into a new "
-                "directory"
+                f"format {FORMAT}: export its table with the version that wrote it, or submit the job again into "
+                "a new directory"
             )
 
     def _writer(self) -> str:

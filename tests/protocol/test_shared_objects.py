@@ -142,7 +142,8 @@ def test_tasks_with_the_same_array_share_its_file(folder: str) -> None:
 def test_other_content_has_another_digest(folder: str) -> None:
     changed = large()
     changed[0, 0] += 1
-    assert shared_objects.write_task(folder, Compare(large()))[1] != shared_objects.write_task(folder, Compare(changed))[1]
+    first = shared_objects.write_task(folder, Compare(large()))
+    assert first[1] != shared_objects.write_task(folder, Compare(changed))[1]
 
 
 def test_the_folder_is_made_for_its_owner_only(folder: str) -> None:

@@ -1,4 +1,7 @@
-"""`generic_filter1d`: a user's function of whole lines, compiled into the loop. Public through `scipy_filters.py`."""
+"""`generic_filter1d`: a user's function of whole lines, compiled into the loop.
+
+Public through `scipy_filters.py`.
+"""
 
 from __future__ import annotations
 
