@@ -671,7 +671,7 @@ def test_importing_loads_no_heavy_library():
         "import types, sys; package = types.ModuleType('parimg'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['parimg'] = package\n"
     )
-    package = os.path.dirname(sys.modules[as_source.__module__].__file__)
+    package = os.path.dirname(os.path.dirname(sys.modules[as_source.__module__].__file__))
     result = subprocess.run(
         [sys.executable, "-c", prelude + code, package], capture_output=True, text=True, check=True
     )
