@@ -276,8 +276,10 @@ def called_elsewhere(task: Task, folder: str) -> str:
     """What `task` gives for the image 2 in a process that cannot import this file."""
     ref, *_ = shared_objects.write_task(folder, task)
     script = (
-        "import sys; from parimg.protocol import shared_objects; import importlib.util\n"
-        f"assert importlib.util.find_spec({__name__.partition('.')[0]!r}) is None\n"
+        "import importlib, sys; from parimg.protocol import shared_objects\n"
+        f"try: importlib.import_module({__name__!r})\n"
+        "except ImportError: pass\n"
+        "else: sys.exit('this file can be imported, so nothing is shown')\n"
         "print(shared_objects.load_task(shared_objects.SharedRef(sys.argv[1], 'task'), sys.argv[2])(2))"
     )
     done = subprocess.run(
