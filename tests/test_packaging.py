@@ -9,7 +9,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-ROOT = Path(os.environ.get("PARIMG_SOURCE", Path(__file__).parent.parent))  # the gate tests where there are no sources
+# The gate runs the tests where there are no sources, and says where those are.
+ROOT = Path(os.environ.get("PARIMG_SOURCE", Path(__file__).parent.parent))
 
 
 def test_the_wheel_ships_the_cluster_profiles_and_the_command(tmp_path: Path) -> None:
