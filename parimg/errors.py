@@ -78,6 +78,25 @@ class ControllerLost(ClusterError):
     """The controller of the cluster died or cannot be reached; jobs can be resumed on another."""
 
 
+class EngineGone(ClusterError):
+    """An engine left or died before it answered; its images run again, and no user sees this."""
+
+
+class EngineRefused(ClusterError):
+    """An engine answered a message with an error instead of a result.
+
+    Attributes
+    ----------
+    name, message : str
+        Type and message of the error there.
+    """
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.message = message
+
+
 class EngineDied(ClusterError):
     """An image was on an engine when it died, more often than retries allow."""
 

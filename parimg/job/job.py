@@ -461,11 +461,11 @@ class Job:
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each further event of the job, from another thread."""
         if self._dispatcher is not None:
-            self._dispatcher.listeners.append(listener)
+            self._dispatcher.listeners.add(listener)
 
     def unlisten(self, listener: Listener) -> None:
         """Call `listener` no more."""
-        if self._dispatcher is not None and listener in self._dispatcher.listeners:
+        if self._dispatcher is not None:
             self._dispatcher.listeners.remove(listener)
 
     @property
