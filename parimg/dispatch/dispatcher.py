@@ -120,9 +120,7 @@ class Dispatcher:
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._read_ahead = ReadAhead(plan.source, lambda: self._inbox.put(_nothing))
-        self._new_images = NewImages(
-            journal, retry_failed=plan.retry_failed, on_duplicate=self._report_duplicate
-        )
+        self._new_images = NewImages(journal, retry_failed=plan.retry_failed, on_duplicate=self._report_duplicate)
         self._new: collections.deque[Pending] = collections.deque()
         self._retry: collections.deque[list[Pending]] = collections.deque()
         self._in_flight = InFlight()
