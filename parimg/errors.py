@@ -113,4 +113,7 @@ class JobLockedError(JobError):
 
 
 class TooManyFailures(JobError):
-    """More images failed than ``max_failures`` allows; the job was stopped, and can be resumed."""
+    """More images failed than ``max_failures`` allows, or all that a host was given first are missing there.
+
+    The job was stopped, and can be resumed.
+    """

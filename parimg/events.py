@@ -90,6 +90,18 @@ class ChunkLost:
 
 
 @dataclass(frozen=True, slots=True)
+class AllFailedAlike:
+    """The first images of a run all failed for one reason; emitted once at most."""
+
+    images: int
+    """How many."""
+    error: str
+    """Type of their error."""
+    message: str
+    """Message of the first."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobFinished:
     """Nothing of the job is under way any more."""
 
@@ -105,6 +117,7 @@ Event = (
     | DuplicateFound
     | SharedObjectSent
     | ChunkLost
+    | AllFailedAlike
     | JobFinished
 )
 Listener = Callable[[Event], object]

@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from parimg import events
+from parimg.console import print_line
 from parimg.dispatch.chunk_size import MAX_CHUNK_BYTES, ChunkSize
+from parimg.dispatch.common_failure import ALIKE, MISSING, CommonFailure
 from parimg.dispatch.in_flight import InFlight, Pending, Sent
 from parimg.dispatch.lost_engines import LostEngines
 from parimg.dispatch.new_images import NewImages
@@ -117,6 +119,7 @@ class Dispatcher:
         self.duplicates = 0
         self._failed = self._done = self._traces = 0  # of this run
         self._total_is_noted = False
+        self._common = CommonFailure()
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._read_ahead = ReadAhead(plan.source, lambda: self._inbox.put(_nothing))
@@ -379,8 +382,24 @@ class Dispatcher:
         self.listeners.emit(events.RecordsWritten(len(rows) - failed, failed, placement.engine, seconds))
         self._failed += failed
         self._done += len(rows)
+        self._note_common_failure([row for row, _ in rows], placement.host)
         if failed and self.error is None and self.plan.options.has_too_many(self._failed, self._done):
             raise TooManyFailures(self._describe_failures())
+
+    def _note_common_failure(self, rows: list[Row], host: str | None) -> None:
+        """Report that all fail alike; end a job whose images a host does not see, because they are elsewhere."""
+        if (cause := self._common.note_rows(rows)) is not None:
+            self.listeners.emit(events.AllFailedAlike(ALIKE, *cause))
+            print_line(
+                f"warning: all of the first {ALIKE} images failed alike, the first with {cause.error}: "
+                f"{cause.message:.200}"
+            )
+        if host is not None and self._common.note_host(host, rows) and self.error is None:
+            raise TooManyFailures(
+                f"the first {MISSING} images that {host} was given are all missing there, such as "
+                f"{rows[0].uri or rows[0].key!r}; does that host see their folder? They are recorded as failed; "
+                f"to run them again and go on: {resume_command(self.journal.directory)} --retry-failed"
+            )
 
     def _shortened(self, row: Row) -> Row:
         """A failed row without its traceback, once so many failed that nobody reads them: disks are finite."""

@@ -640,6 +640,35 @@ def test_too_many_engine_deaths_count_as_failures(jobs: Jobs) -> None:
     assert run.written() == len(run.records()) <= 10
 
 
+def test_that_all_of_the_first_hundred_fail_alike_is_said_loudly_once_and_the_job_goes_on(
+    jobs: Jobs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = jobs.run(names(150, "bad") + names(50), FakePool(1), chunk_size=10)
+    assert run.dispatcher.counts == {"ok": 50, "failed": 150}
+    assert run.of_kind(events.AllFailedAlike) == [events.AllFailedAlike(100, "ValueError", "bad-0 is no good")]
+    assert capsys.readouterr().err.count("all of the first 100 images failed alike") == 1
+
+
+def test_a_host_that_misses_its_first_twenty_images_ends_the_job_whatever_the_limit(jobs: Jobs) -> None:
+    keys = names(40, "missing")
+    run = jobs.run(keys, FakePool(1), chunk_size=5, max_failures=1000)
+    assert run.dispatcher.state == "failed"
+    assert isinstance(run.dispatcher.error, TooManyFailures)
+    message = str(run.dispatcher.error)
+    assert message.startswith(
+        "the first 20 images that host0 was given are all missing there, such as '/images/mis"
+    )
+    assert message.endswith(f"parimg resume {run.directory} --retry-failed")
+    assert len(run.records()) == run.written() <= 30
+    again = jobs.run(keys[:25] + names(5), FakePool(1))
+    assert again.dispatcher.state == "finished"  # the few that are left are told one by one
+
+
+def test_an_image_that_is_there_among_those_missing_lets_the_job_go_on(jobs: Jobs) -> None:
+    keys = ["good-0", *names(40, "missing")]
+    assert jobs.run(keys, FakePool(1)).dispatcher.counts == {"ok": 1, "failed": 40}
+
+
 # -- the controller -------------------------------------------------------------------------------------------
 
 
