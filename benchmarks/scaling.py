@@ -2,9 +2,9 @@
 
 python benchmarks/scaling.py [--engines 100 1000 10000] [--seconds 5]
 
-The engines are one thread with a clock: each answers a chunk when its images would be done, with the rows that a task
-of one column gives. Source, dispatcher and journal are real; what is missing is ipyparallel's client, which takes
-about 1 ms a chunk (`benchmarks/dispatch.py`), and the decoding of images.
+The engines are one thread with a clock: each answers a chunk when its images would be done, with the rows that a
+task of one column gives. Source, dispatcher and journal are real; what is missing is ipyparallel's client, which
+takes about 1 ms a chunk (`benchmarks/dispatch.py`), and the decoding of images.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class WaitingEngines:
         self._wake.set()
         return answer
 
-    def probe(self, engine_id):
+    def probe(self, _engine_id):
         return Future()  # no chunk is lost here
 
     def close(self):
@@ -135,10 +135,10 @@ def measure(n_engines, seconds_per_image, images_per_engine):
         assert dispatcher.counts == {"ok": n, "failed": 0}
     own = cpu - engines.cpu_seconds
     print(
-        f"{n_engines:>6} engines, {seconds_per_image:>4g} s an image: {n / wall:6.0f} images/s in {engines.chunks / wall:5.0f} "
-        f"chunks/s; client {own / engines.chunks * 1e3:.3f} ms of CPU a chunk, {own / n * 1e3:.3f} an image, busy "
-        f"{own / wall:4.0%}, saturated at {engines.chunks / own:5.0f} chunks/s; engines busy "
-        f"{engines.busy_seconds / (n_engines * wall):4.0%}"
+        f"{n_engines:>6} engines, {seconds_per_image:>4g} s an image: {n / wall:6.0f} images/s in "
+        f"{engines.chunks / wall:5.0f} chunks/s; client {own / engines.chunks * 1e3:.3f} ms of CPU a chunk, "
+        f"{own / n * 1e3:.3f} an image, busy {own / wall:4.0%}, full at {engines.chunks / own:5.0f} chunks/s; "
+        f"engines busy {engines.busy_seconds / (n_engines * wall):4.0%}"
     )
 
 

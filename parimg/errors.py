@@ -83,13 +83,7 @@ class EngineGone(ClusterError):
 
 
 class EngineRefused(ClusterError):
-    """An engine answered a message with an error instead of a result.
-
-    Attributes
-    ----------
-    name, message : str
-        Type and message of the error there.
-    """
+    """An engine answered a message with an error; `name` and `message` are its type and message."""
 
     def __init__(self, name: str, message: str) -> None:
         super().__init__(f"{name}: {message}")
@@ -113,7 +107,4 @@ class JobLockedError(JobError):
 
 
 class TooManyFailures(JobError):
-    """More images failed than ``max_failures`` allows, or all that a host was given first are missing there.
-
-    The job was stopped, and can be resumed.
-    """
+    """Images fail more often than ``max_failures`` allows, or a host misses all of its first ones; can be resumed."""

@@ -100,7 +100,7 @@ class Engine:
 class FakePool:
     """Engines 0 to n - 1; each that dies is replaced by a new one, if wanted.
 
-    `chunks` are all that were sent, `probes`, `kills` and `sent_digests` count the rest.
+    `chunks` are all that were sent, `kills` and `sent_digests` the rest.
     """
 
     def __init__(
@@ -115,7 +115,6 @@ class FakePool:
     ) -> None:
         self.script = script
         self.chunks: list[tuple[int, Chunk]] = []
-        self.probes = 0
         self.kills: list[int] = []
         self.sent_digests: list[tuple[int, str]] = []
         self.refuses_objects = False
@@ -153,7 +152,6 @@ class FakePool:
         return answer.image
 
     def probe(self, engine_id: int) -> Future[int]:
-        self.probes += 1
         return self._send(engine_id, None, Future())
 
     def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:

@@ -23,14 +23,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from parimg import events
-from parimg.console import print_line
 from parimg.dispatch.chunk_size import MAX_CHUNK_BYTES, ChunkSize
-from parimg.dispatch.common_failure import ALIKE, MISSING, CommonFailure
 from parimg.dispatch.in_flight import InFlight, Pending, Sent
 from parimg.dispatch.lost_engines import LostEngines
 from parimg.dispatch.new_images import NewImages
 from parimg.dispatch.plan import EnginePool, Plan
 from parimg.dispatch.read_ahead import ReadAhead
+from parimg.dispatch.recording import Recording
 from parimg.dispatch.retries import RetryDecision, decide_refusal
 from parimg.errors import (
     ControllerLost,
@@ -41,7 +40,6 @@ from parimg.errors import (
     ParimgError,
     SourceError,
     TaskError,
-    TooManyFailures,
 )
 from parimg.job.directory import resume_command
 from parimg.job.journal import JournalWriter, Placement
@@ -53,8 +51,6 @@ _log = logging.getLogger(__name__)
 
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 _LOOK_SECONDS = 0.5  # between looks at the engines
-_MOST_TRACES = 10_000  # failures of a run that are kept with traceback and whole message: at most 60 MB
-_SHORT_MESSAGE = 200  # characters
 _ENDING = {kind.__name__: kind for kind in (EngineVersionError, TaskError)}  # what an engine may end the job with
 
 
@@ -69,9 +65,8 @@ class _Closing(enum.IntEnum):
 class Dispatcher:
     """Runs one job.
 
-    Its own thread writes all that it holds, but for three things: `_closing` is raised by whoever wants the end,
-    under `changed`; `total` is set once by the thread that counts; `restarts` by the one that looks after the
-    cluster.
+    Its own thread writes all that it holds, but for two things: `_closing` is raised by whoever wants the end,
+    under `changed`; `restarts` is counted by the thread that looks after the cluster.
 
     Parameters
     ----------
@@ -90,8 +85,6 @@ class Dispatcher:
         ``running``, then ``finished``, ``interrupted``, ``aborted`` or ``failed``.
     error : BaseException or None
         Why the job ended as ``failed``.
-    counts : dict
-        Records by status, of all runs; changed under `changed`.
     listed : int
         Images that the source named so far.
     total : int or None
@@ -112,14 +105,11 @@ class Dispatcher:
         self.changed = threading.Condition()
         self.state = "running"
         self.error: BaseException | None = None
-        self.counts = journal.count_by_status()
         self.restarts = 0
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
-        self._failed = self._done = self._traces = 0  # of this run
-        self._total_is_noted = False
-        self._common = CommonFailure()
+        self._recording = Recording(plan, journal, self.listeners, self.changed)
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._read_ahead = ReadAhead(plan.source, lambda: self._inbox.put(_nothing))
@@ -176,6 +166,11 @@ class Dispatcher:
         """End the job: the cluster's controller is gone."""
         message = f"{reason}; to go on: {resume_command(self.journal.directory)}"
         self._inbox.put(functools.partial(self._lose_controller, message))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Records by status, of all runs; they change under `changed`."""
+        return self._recording.counts
 
     @property
     def outstanding(self) -> int:
@@ -266,9 +261,14 @@ class Dispatcher:
             total = self.plan.source.count()
         except Exception:
             return  # the same error meets the loop, which reports it
-        if total is not None and self.state == "running":
-            self.total = total
-            self.listeners.emit(events.TotalKnown(total))
+        if total is not None:
+            self._inbox.put(functools.partial(self._note_total, total))
+
+    def _note_total(self, total: int) -> None:
+        self.total = total
+        with contextlib.suppress(Exception):  # the next record tells what is wrong with the journal
+            self.journal.set_meta("total", total)  # for those who look from other processes
+        self.listeners.emit(events.TotalKnown(total))
 
     # -- submitting -------------------------------------------------------------------------------------------
 
@@ -364,60 +364,8 @@ class Dispatcher:
         self._record(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 
     def _record(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
-        """Journal rows, each with its number of attempts, and then let others know."""
-        rows = [(self._shortened(row), attempts) for row, attempts in rows]
-        replaced = self.journal.recorded([row.key for row, _ in rows]) if self.plan.retry_failed else {}
-        self.journal.append(rows, placement)
-        if self.total is not None and not self._total_is_noted:
-            self.journal.set_meta("total", self.total)  # for those who look from other processes
-            self._total_is_noted = True
-        failed = sum(row.status == "failed" for row, _ in rows)
         self._new_images.forget(row.key for row, _ in rows)
-        with self.changed:
-            for earlier in replaced.values():
-                self.counts[earlier.status] -= 1
-            self.counts["ok"] += len(rows) - failed
-            self.counts["failed"] += failed
-            self.changed.notify_all()
-        self.listeners.emit(events.RecordsWritten(len(rows) - failed, failed, placement.engine, seconds))
-        self._failed += failed
-        self._done += len(rows)
-        self._note_common_failure([row for row, _ in rows], placement.host)
-        if failed and self.error is None and self.plan.options.has_too_many(self._failed, self._done):
-            raise TooManyFailures(self._describe_failures())
-
-    def _note_common_failure(self, rows: list[Row], host: str | None) -> None:
-        """Report that all fail alike; end a job whose images a host does not see, because they are elsewhere."""
-        if (cause := self._common.note_rows(rows)) is not None:
-            self.listeners.emit(events.AllFailedAlike(ALIKE, *cause))
-            print_line(
-                f"warning: all of the first {ALIKE} images failed alike, the first with {cause.error}: "
-                f"{cause.message:.200}"
-            )
-        if host is not None and self._common.note_host(host, rows) and self.error is None:
-            raise TooManyFailures(
-                f"the first {MISSING} images that {host} was given are all missing there, such as "
-                f"{rows[0].uri or rows[0].key!r}; does that host see their folder? They are recorded as failed; "
-                f"to run them again and go on: {resume_command(self.journal.directory)} --retry-failed"
-            )
-
-    def _shortened(self, row: Row) -> Row:
-        """A failed row without its traceback, once so many failed that nobody reads them: disks are finite."""
-        if row.message is None:
-            return row
-        self._traces += 1
-        if self._traces <= _MOST_TRACES:
-            return row
-        return row._replace(message=row.message[:_SHORT_MESSAGE], traceback=None)
-
-    def _describe_failures(self) -> str:
-        groups = self.journal.failures_by_error()
-        most = "; ".join(f"{group.count} {group.error} ({group.message:.200})" for group in groups[:3])
-        return (
-            f"{self._failed} of {self._done} images failed, more than max_failures="
-            f"{self.plan.options.max_failures}; all failures so far: {most}; to go on: "
-            f"{resume_command(self.journal.directory)}"
-        )
+        self._recording.write(rows, placement, seconds)
 
     def _send_missing(self, sent: Sent, digests: list[str]) -> None:
         """Send an engine what it lacks, each object once, and the chunk again behind it."""

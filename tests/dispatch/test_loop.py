@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -452,7 +453,9 @@ def test_an_answer_that_is_no_reply_ends_the_job_and_does_not_hang_it(jobs: Jobs
             answer = super().run(chunk, engine_id)
             if len(self.chunks) == 3:
                 answer.result(WAIT)
-                answer._result = b"no pickle"
+                garbled: Any = Future()
+                garbled.set_result(b"no pickle")
+                return garbled
             return answer
 
     run = jobs.run(names(20), Garbled(2), chunk_size=2)
