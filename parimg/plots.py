@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.retrieval.image_index import Hit
+    from parimg.retrieval.hits import Hit
 
 _LINE_COLOUR = (0, 200, 0)
 _BOX_COLOUR = (255, 60, 0)

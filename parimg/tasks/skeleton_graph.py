@@ -130,12 +130,12 @@ class SkeletonGraph(WritingTask):
         graph = self.graph(image)
         values = self._values(image, graph)
         if self.folder is not None:
-            from parimg.tasks.image_files import write_image
+            from parimg.tasks.image_files import save_image
 
             picture = draw_overlay(image, graph)
             if not picture.size:
                 raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
-            values["overlay"] = write_image(self.folder, key, picture, "png")
+            values["overlay"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
         return values
 
     def graph(self, image: npt.NDArray[Any]) -> PixelGraph:

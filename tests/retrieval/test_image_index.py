@@ -21,7 +21,9 @@ from parimg.cli.retrieval import _parse_query
 from parimg.cli.retrieval import index as index_command
 from parimg.cli.running import shown_key
 from parimg.errors import ImageError, JobError, TaskError
-from parimg.retrieval.image_index import Hit, ImageIndex, Query, write_hits
+from parimg.retrieval.hits import Hit, write_hits
+from parimg.retrieval.image_index import ImageIndex
+from parimg.retrieval.ranking import Query
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))

@@ -158,7 +158,7 @@ def test_a_picture_shows_tips_purple_paths_red_and_junctions_yellow(tmp_path: Pa
     task = parimg.SkeletonGraph(overlays=tmp_path / "pictures")
     task.resolve()
     path = task.run(image, "a/tee.png")["overlay"]
-    assert path == str(tmp_path / "pictures" / "a" / "tee.png.png")
+    assert path == str(tmp_path / "pictures" / "a" / "tee.png")
     picture = cv2.imread(str(path))[:, :, ::-1]
     graph = task.graph(image)
     purple, red, yellow = [114, 31, 129], [241, 96, 93], [252, 253, 191]
