@@ -32,7 +32,6 @@ from parimg.protocol.messages import VERSION, Chunk, Reply
 from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
-
     from parimg.tasks.task import Task
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback

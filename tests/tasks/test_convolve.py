@@ -227,6 +227,47 @@ def test_a_job_goes_on_past_an_unreadable_image_on_two_engines(
     assert sorted(written) == [os.path.basename(path) for path in (*temple_ring[:4], *temple_ring[5:9])]
 
 
+def test_files_lie_as_images_do_and_a_second_run_eats_nothing_of_the_first(
+    tmp_path: Path, controller: Controller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for name in ("22.png", "day/23.png", "day/24.jpg", "day/24.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(photos / name), CAMERA[:20, :30])
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # images have absolute keys, then
+    wanted = ["22.png", "day/23.png", "day/24~jpg.png", "day/24~png.png"]
+    for folder in (photos / "out", elsewhere / "out"):
+        for _ in range(2):
+            records = controller.submit(Convolve("box(3)", folder), photos).get(60)
+            assert sorted(record["path"] for record in records) == [str(folder / name) for name in wanted]
+        written = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")]
+        assert sorted(written) == wanted
+        shutil.rmtree(folder)
+    assert "4 images in the output folder" in capsys.readouterr().err
+
+
+def test_a_job_that_goes_on_names_files_as_before_and_new_images_take_nobody_s(
+    tmp_path: Path, controller: Controller
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "1.png"), CAMERA[:20, :30])
+    task = Convolve("box(3)", photos / "out", format="png")
+    job = controller.submit(task, photos, job_dir=tmp_path / "job")
+    assert [os.path.basename(record["path"]) for record in job.get(60)] == ["1.png"]
+    for name in ("1.jpg", "2.png"):
+        cv2.imwrite(str(photos / name), CAMERA[:20, :30])
+    for images in (None, photos):
+        job = controller.resume(tmp_path / "job", images=images)
+        assert sorted(os.path.basename(record["path"]) for record in job.get(60)) == [
+            "1.png",
+            "1~jpg.png",
+            "2.png",
+        ]
+        assert job.duplicates == 0
+
+
 # -- mistakes ------------------------------------------------------------------------------------------------
 
 
