@@ -97,7 +97,8 @@ def outside_again(spec: Mapping[str, Any]) -> Source:
 
 def output_folder(spec: Mapping[str, Any]) -> str | None:
     """The folder that a described source, or the first of several, leaves out."""
-    folder: str | None = (spec["sources"][0] if spec["kind"] == "several" else spec).get("outside")
+    one: Mapping[str, Any] = spec["sources"][0] if spec["kind"] == "several" else spec
+    folder: str | None = one.get("outside")
     return folder
 
 
@@ -105,8 +106,9 @@ def _root_of(spec: Mapping[str, Any], are_all: bool) -> str | None:
     """What the keys of a folder, or of a glob too long to be looked at, begin with."""
     if spec["kind"] not in {"folder", "glob"} or (spec["kind"] == "glob" and are_all):
         return None
-    path = spec["images"]
+    path: str = spec["images"]
+    cwd: str = spec["cwd"]
     if spec["kind"] == "glob":
         path = path[: min(path.find(wildcard) % (len(path) + 1) for wildcard in "*?[")].rpartition("/")[0]
-    root = os.path.normpath(os.path.join(spec["cwd"], path)).rstrip(os.sep) + os.sep
-    return root if spec.get("absolute_keys") else root.removeprefix(spec["cwd"].rstrip(os.sep) + os.sep)
+    root = os.path.normpath(os.path.join(cwd, path)).rstrip(os.sep) + os.sep
+    return root if spec.get("absolute_keys") else root.removeprefix(cwd.rstrip(os.sep) + os.sep)

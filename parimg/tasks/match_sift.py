@@ -71,8 +71,9 @@ class MatchSIFT(Task):
         Images, and the reference, whose longer side has more pixels are scaled down to it before features are
         sought. Keypoints are told in pixels of the original.
     mask : path or ndarray, optional
-        Where to look for features, in every image: nonzero pixels of a gray image of the images' size. It does
-        not apply to the reference.
+        Where to look for features, in every image: what is not 0, in any channel, in an image of the images' size
+        and of any dtype. What is transparent is not looked at; of an image that is all black but has alpha, what
+        is not transparent is. It does not apply to the reference.
     return_pairs : bool
         Also return ``pairs``, int32 of shape ``(matches, 2)``: index into the reference's features, index into
         the image's.
@@ -120,7 +121,7 @@ class MatchSIFT(Task):
     cross_check: CrossCheck | None = "mutual"
     max_ratio: float | None = None
     contrast_threshold: float = 0.04
-    mask: str | os.PathLike[str] | npt.NDArray[np.uint8] | None = None
+    mask: str | os.PathLike[str] | npt.NDArray[Any] | None = None
     root: bool = False
     verify: Model | None = None
     verify_threshold: float = 3.0
@@ -340,11 +341,10 @@ class MatchSIFT(Task):
         if self.mask is None:
             return None
         if isinstance(self.mask, str | os.PathLike):
-            return _read(self.mask, "mask", color="gray")
-        mask = np.asarray(self.mask)
-        if mask.ndim != 2:
-            raise TaskError(f"mask must have shape (height, width) (got {mask.shape})")
-        return np.ascontiguousarray(mask != 0, np.uint8) * np.uint8(255)
+            mask = _read(self.mask, "mask", color="unchanged")
+        else:
+            mask = np.asarray(self.mask)
+        return _where_to_look(mask)
 
     def __getstate__(self) -> dict[str, object]:
         # OpenCV's detector cannot be pickled; every process makes its own.
@@ -363,6 +363,23 @@ def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "uncha
         return read_image(os.fspath(path), color)
     except ImageError as error:
         raise TaskError(f"the {name} cannot be read: {error}") from error
+
+
+def _where_to_look(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """255 where a mask is not 0, as it is stored: made gray or cut to bytes first, small levels would be 0."""
+    import numpy as np
+
+    if mask.ndim not in {2, 3} or mask.dtype.kind not in "biuf" or 0 in mask.shape[2:]:
+        raise TaskError(
+            f"mask must have shape (height, width), or channels behind (got {mask.dtype}, {mask.shape})"
+        )
+    is_set = mask != 0
+    if mask.ndim == 3 and mask.shape[2] in {2, 4}:  # with alpha: what is transparent is not there
+        colored, opaque = is_set[..., :-1].any(axis=2), is_set[..., -1]
+        is_set = colored & opaque if colored.any() else opaque
+    elif mask.ndim == 3:
+        is_set = is_set.any(axis=2)
+    return np.ascontiguousarray(is_set, np.uint8) * np.uint8(255)
 
 
 def _are_descriptors(array: npt.NDArray[Any]) -> bool:
