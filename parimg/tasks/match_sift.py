@@ -9,20 +9,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import ImageError, TaskError
-from parimg.tasks.task import Task
+from parimg.tasks._match_picture import MOST_LINES
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import cv2
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.kernels.descriptors.verification import Model
+    from parimg.kernels.descriptors.matching import Matches
+    from parimg.kernels.descriptors.verification import Model, Verification
+    from parimg.tasks._match_picture import LineColors
 
 CrossCheck = Literal["mutual", "one-way"]
 _CROSS_CHECKS = ("mutual", "one-way", None)
 _MODELS = ("homography", "fundamental", None)
 _LEAST_SIZE = 16  # pixels; SIFT finds nothing in less
 _DESCRIPTOR_WIDTH = 128
+_LONGEST_DRAWN = 1000  # pixels
 
 
 class Features(NamedTuple):
@@ -39,8 +43,16 @@ class Features(NamedTuple):
     descriptors: npt.NDArray[np.uint8]
 
 
+class Matched(NamedTuple):
+    """An image's features, which of them match, and which matches a model explains, if that was asked for."""
+
+    features: Features
+    matches: Matches
+    verification: Verification | None
+
+
 @dataclass(frozen=True, eq=False)
-class MatchSIFT(Task):
+class MatchSIFT(WritingTask):
     """SIFT features of each image, matched against those of one reference.
 
     Parameters
@@ -79,6 +91,10 @@ class MatchSIFT(Task):
         the image's.
     return_keypoints : bool
         Also return ``keypoints``, float32 of shape ``(features, 4)``: x, y, diameter (pixels), angle (degrees).
+    pictures : path, optional
+        Folder that all engines see. Each image becomes a PNG picture in it, beside the reference and with lines
+        between their matches, as `parimg.draw_matches` draws it; both at most 1000 pixels long. The reference must
+        be an image then.
 
     Raises
     ------
@@ -110,6 +126,8 @@ class MatchSIFT(Task):
     ['distance_median', 'features', 'matches']
     """
 
+    folder_parameter: ClassVar[str] = "pictures"
+    path_column: ClassVar[str] = "picture"
     columns: ClassVar[Mapping[str, str]] = {
         "features": "int64",
         "matches": "int64",
@@ -128,6 +146,7 @@ class MatchSIFT(Task):
     max_size: int | None = None
     return_pairs: bool = False
     return_keypoints: bool = False
+    pictures: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.cross_check not in _CROSS_CHECKS:
@@ -161,11 +180,41 @@ class MatchSIFT(Task):
                 object.__setattr__(self, name, os.path.abspath(value))
             if not isinstance(value, str | os.PathLike) and not hasattr(value, "__array_interface__"):
                 raise TaskError(f"{name} must be a path or an array (got {value!r:.80}, a {type(value).__name__})")
+        self.check_folder()
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, object]:
         """Match one gray image of dtype uint8 and shape ``(height, width)``."""
-        import numpy as np
+        return self._values(*self.match(image))
 
+    def run(self, image: npt.NDArray[np.uint8], key: str) -> dict[str, object]:
+        """Values of one gray image, its picture written to `pictures` if there is such a folder.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+        key : str
+            Names the picture.
+        """
+        matched = self.match(image)
+        values = self._values(*matched)
+        if self.folder is not None:
+            from parimg.tasks.image_files import save_image
+
+            picture = self.draw(image, matched)
+            values["picture"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
+        return values
+
+    def match(self, image: npt.NDArray[np.uint8]) -> Matched:
+        """Match one gray image.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+
+        Returns
+        -------
+        Matched
+        """
         from parimg.kernels.descriptors.matching import match_descriptors
 
         reference = self.reference_features
@@ -176,6 +225,53 @@ class MatchSIFT(Task):
             cross_check=self.cross_check,
             max_ratio=self.max_ratio,
         )
+        if self.verify is None:
+            return Matched(found, matches, None)
+        from parimg.kernels.descriptors.verification import verify_matches
+
+        points = reference.keypoints[matches.query, :2], found.keypoints[matches.train, :2]
+        return Matched(found, matches, verify_matches(*points, self.verify, self.verify_threshold))
+
+    def draw(
+        self,
+        image: npt.NDArray[np.uint8],
+        matched: Matched,
+        *,
+        color: LineColors = "random",
+        most: int = MOST_LINES,
+        longest: int | None = _LONGEST_DRAWN,
+    ) -> npt.NDArray[np.uint8]:
+        """Draw the reference and an image that was matched, with lines between them; see `parimg.draw_matches`.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+        matched : Matched
+        color, most
+            As for `parimg.draw_matches`.
+        longest : int or None
+            Images with a longer side are scaled down to it.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+        """
+        from parimg.tasks._match_picture import match_picture
+
+        matches = matched.matches
+        (left, scale_left), (right, scale_right) = (
+            _shrunk(one, longest) for one in (self._drawn_reference, image)
+        )
+        points = (
+            self.reference_features.keypoints[matches.query, :2] * scale_left,
+            matched.features.keypoints[matches.train, :2] * scale_right,
+        )
+        inliers = None if matched.verification is None else matched.verification.inliers
+        return match_picture((left, right), points, matches.distance, inliers, color=color, most=most)
+
+    def _values(self, found: Features, matches: Matches, verification: Verification | None) -> dict[str, object]:
+        import numpy as np
+
         n_matches = len(matches.query)
         values: dict[str, object] = {
             "features": len(found.descriptors),
@@ -183,11 +279,7 @@ class MatchSIFT(Task):
             "distance_median": float(np.median(matches.distance)) if n_matches else None,
         }
         pairs = np.column_stack([matches.query, matches.train]).astype(np.int32)
-        if self.verify is not None:
-            from parimg.kernels.descriptors.verification import verify_matches
-
-            points = reference.keypoints[pairs[:, 0], :2], found.keypoints[pairs[:, 1], :2]
-            verification = verify_matches(*points, self.verify, self.verify_threshold)
+        if verification is not None:
             n_inliers = int(verification.inliers.sum())
             values["inliers"] = n_inliers
             values["inlier_ratio"] = n_inliers / n_matches if n_matches else None
@@ -269,9 +361,16 @@ class MatchSIFT(Task):
             )
         return features
 
+    @cached_property
+    def _drawn_reference(self) -> npt.NDArray[np.uint8]:
+        return self.reference_image()
+
     def resolve(self) -> None:
-        """Read the reference and the mask, and compute the reference's features."""
+        """Read the reference and the mask, compute the reference's features, and make the folder of pictures."""
         _ = self._comparable_reference, self._mask_array
+        if self.folder is not None:
+            _ = self._drawn_reference
+        super().resolve()
 
     def prepare(self) -> None:
         """Load OpenCV and the compiled matcher."""
@@ -286,7 +385,7 @@ class MatchSIFT(Task):
     def declared_columns(self) -> dict[str, str]:
         """Arrow type by name of the columns."""
         verified = {"inliers": "int64", "inlier_ratio": "double"} if self.verify is not None else {}
-        return {**self.columns, **verified}
+        return {**self.columns, **verified, **super().declared_columns()}
 
     def _comparable(self, descriptors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
         """Descriptors in the form in which they are compared."""
@@ -348,7 +447,7 @@ class MatchSIFT(Task):
 
     def __getstate__(self) -> dict[str, object]:
         # OpenCV's detector cannot be pickled; every process makes its own.
-        return {name: value for name, value in self.__dict__.items() if name != "_sift"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_sift"}
 
 
 def _named(value: object) -> str:
@@ -380,6 +479,18 @@ def _where_to_look(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     elif mask.ndim == 3:
         is_set = is_set.any(axis=2)
     return np.ascontiguousarray(is_set, np.uint8) * np.uint8(255)
+
+
+def _shrunk(image: npt.NDArray[np.uint8], longest: int | None) -> tuple[npt.NDArray[np.uint8], float]:
+    """An image with no side longer than that, and its pixels for each of the original."""
+    import cv2
+    import numpy as np
+
+    if longest is None or max(image.shape) <= longest:
+        return image, 1.0
+    scale = longest / max(image.shape)
+    height, width = (max(1, round(side * scale)) for side in image.shape)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _are_descriptors(array: npt.NDArray[Any]) -> bool:

@@ -17,6 +17,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageSequence
 import pytest
+import scipy.stats
 import tifffile
 from scipy import ndimage
 
@@ -185,6 +186,23 @@ def test_what_is_wrong_is_told_before_anything_is_sent(tmp_path, monkeypatch, op
 def test_an_image_of_one_axis_is_refused():
     with pytest.raises(TaskError, match=r"got \(4,\)"):
         NeighbourhoodFilter(spread, size=3)(np.zeros(4))
+
+
+@pytest.mark.parametrize("function", [scipy.stats.entropy, scipy.stats.gmean])
+def test_what_numba_cannot_compile_is_a_task_error_with_the_way_out(function):
+    with pytest.raises(TaskError, match="python=True"):
+        NeighbourhoodFilter(function, size=3).resolve()
+
+
+def test_a_function_that_fails_on_a_black_image_is_told_before_anything_is_sent():
+    def inverse(values):
+        if values[0] == 0:
+            raise ArithmeticError("nothing to divide by")
+        return 1 / values[0]
+
+    for python, reason in ((False, ""), (True, ": ArithmeticError: nothing to divide by")):
+        with pytest.raises(TaskError, match=f"'inverse' .* fails on a black image{reason}"):
+            NeighbourhoodFilter(inverse, size=3, python=python).resolve()
 
 
 def test_a_jitted_function_travels_as_the_plain_one(tmp_path):
