@@ -166,8 +166,8 @@ class NeighbourhoodFilter(ImageTransform):
         except Exception as error:  # numba lets some of its own out, and the function may raise any
             name = getattr(self.function, "__name__", repr(self.function))
             raise TaskError(
-                f"the function {name!r:.80} cannot be compiled, or fails on a black image: {type(error).__name__}: "
-                f"{error}; python=True calls it as it is"
+                f"the function {name!r:.80} cannot be compiled, or fails on a black image: "
+                f"{type(error).__name__}: {error}; python=True calls it as it is"
             ) from error
         if self.format is not None and has_pages:
             from parimg.tasks.image_files import check_format

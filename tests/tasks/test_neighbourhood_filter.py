@@ -200,8 +200,8 @@ def test_a_function_that_fails_on_a_black_image_is_told_before_anything_is_sent(
             raise ArithmeticError("nothing to divide by")
         return 1 / values[0]
 
-    for python, reason in ((False, ""), (True, ": ArithmeticError: nothing to divide by")):
-        with pytest.raises(TaskError, match=f"'inverse' .* fails on a black image{reason}"):
+    for python in (False, True):
+        with pytest.raises(TaskError, match=r"'inverse' .* fails on a black image: .*ArithmeticError"):
             NeighbourhoodFilter(inverse, size=3, python=python).resolve()
 
 
@@ -301,6 +301,10 @@ def test_a_function_is_found_by_name_in_a_module_and_in_a_file(tmp_path, monkeyp
     (tmp_path / "others_of_mine.py").write_text("def last(values):\n    return values[-1]\n")
     assert load_function("filters_of_mine:first")([1, 2]) == 1
     assert load_function(f"{tmp_path}/others_of_mine.py:last")([1, 2]) == 2
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "beside_of_mine.py").write_text("def second(values): return values[1]\n")
+    (tmp_path / "code" / "more_of_mine.py").write_text("from beside_of_mine import second\n")
+    assert load_function("code/more_of_mine.py:second")([1, 2]) == 2
 
 
 @pytest.mark.parametrize(
