@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 LineColors = Literal["random", "distance"]
 MOST_LINES = 200  # more of them are a slab of colour
 _OUTLIER = (205, 60, 60)
-_SIDE_A_LINE = 1000  # px of the picture's longer side for each of a line's width
+_SIDE_A_LINE = 1500  # px of the picture's longer side for each of a line's width
 _SHIFT = 4  # bits of OpenCV's coordinates behind the point
 
 
@@ -65,6 +65,18 @@ def match_picture(
             for end in (first, second) if not is_outlier else ():
                 cv2.circle(picture, end, (2 * thickness + 1) << _SHIFT, paint, thickness, cv2.LINE_AA, _SHIFT)
     return picture
+
+
+def shrunk(image: npt.NDArray[np.uint8], longest: int | None) -> tuple[npt.NDArray[np.uint8], float]:
+    """An image with no side longer than that, and its pixels for each of the original."""
+    import cv2
+    import numpy as np
+
+    if longest is None or max(image.shape) <= longest:
+        return image, 1.0
+    scale = longest / max(image.shape)
+    height, width = (max(1, round(side * scale)) for side in image.shape)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _evenly(is_one: npt.NDArray[np.bool_], most: int) -> npt.NDArray[np.int64]:

@@ -8,8 +8,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from parimg.errors import ImageError, TaskError
-from parimg.tasks._match_picture import MOST_LINES
+from parimg.errors import TaskError
+from parimg.tasks._match_picture import MOST_LINES, shrunk
+from parimg.tasks._sift_inputs import (
+    DESCRIPTOR_WIDTH,
+    are_descriptors,
+    as_bytes,
+    as_gray,
+    named,
+    read_as,
+    where_to_look,
+)
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -25,7 +34,6 @@ CrossCheck = Literal["mutual", "one-way"]
 _CROSS_CHECKS = ("mutual", "one-way", None)
 _MODELS = ("homography", "fundamental", None)
 _LEAST_SIZE = 16  # pixels; SIFT finds nothing in less
-_DESCRIPTOR_WIDTH = 128
 _LONGEST_DRAWN = 1000  # pixels
 
 
@@ -259,9 +267,7 @@ class MatchSIFT(WritingTask):
         from parimg.tasks._match_picture import match_picture
 
         matches = matched.matches
-        (left, scale_left), (right, scale_right) = (
-            _shrunk(one, longest) for one in (self._drawn_reference, image)
-        )
+        (left, scale_left), (right, scale_right) = (shrunk(one, longest) for one in (self._drawn_reference, image))
         points = (
             self.reference_features.keypoints[matches.query, :2] * scale_left,
             matched.features.keypoints[matches.train, :2] * scale_right,
@@ -312,11 +318,11 @@ class MatchSIFT(WritingTask):
             raise TaskError(f"mask has shape {mask.shape}, the image {image.shape}; they must agree")
         # OpenCV's detector takes neither negative strides nor an empty image.
         if not image.size:
-            return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
+            return Features(np.empty((0, 4), np.float32), np.empty((0, DESCRIPTOR_WIDTH), np.uint8))
         image, mask, scale = self._scaled_down(np.ascontiguousarray(image), mask)
         keypoints, descriptors = self._sift.detectAndCompute(image, mask)
         if descriptors is None:
-            return Features(np.empty((0, 4), np.float32), np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
+            return Features(np.empty((0, 4), np.float32), np.empty((0, DESCRIPTOR_WIDTH), np.uint8))
         points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
         if scale is not None:  # pixel centres have whole coordinates
             points[:, :2] = (points[:, :2] + 0.5) / scale - 0.5
@@ -329,15 +335,15 @@ class MatchSIFT(WritingTask):
         if isinstance(self.reference, str | os.PathLike):
             color: Literal["gray", "unchanged"]
             color = "unchanged" if os.fspath(self.reference).endswith(".npy") else "gray"
-            return _read(self.reference, "reference", color)
+            return read_as(self.reference, "reference", color)
         return np.asarray(self.reference)
 
     def reference_image(self) -> npt.NDArray[np.uint8]:
         """The reference as a gray image; TaskError if descriptors were given."""
         array = self._reference_array()
-        if _are_descriptors(array):
-            raise TaskError(f"the reference {_named(self.reference)} holds descriptors; there is no picture of it")
-        return _as_gray(array, "reference")
+        if are_descriptors(array):
+            raise TaskError(f"the reference {named(self.reference)} holds descriptors; there is no picture of it")
+        return as_gray(array, "reference")
 
     @cached_property
     def reference_features(self) -> Features:
@@ -345,18 +351,18 @@ class MatchSIFT(WritingTask):
         import numpy as np
 
         array = self._reference_array()
-        if _are_descriptors(array):
+        if are_descriptors(array):
             if self.verify is not None:
                 raise TaskError(
                     f"verify={self.verify!r} needs the reference's keypoints; give the image instead of its "
-                    f"descriptors (got {_named(self.reference)})"
+                    f"descriptors (got {named(self.reference)})"
                 )
-            features = Features(np.empty((0, 4), np.float32), _as_bytes(array))
+            features = Features(np.empty((0, 4), np.float32), as_bytes(array))
         else:
-            features = self.detect(_as_gray(array, "reference"))
+            features = self.detect(as_gray(array, "reference"))
         if not len(features.descriptors):
             raise TaskError(
-                f"no SIFT feature in the reference {_named(self.reference)}; a smaller contrast_threshold than "
+                f"no SIFT feature in the reference {named(self.reference)}; a smaller contrast_threshold than "
                 f"{self.contrast_threshold} finds more"
             )
         return features
@@ -378,7 +384,7 @@ class MatchSIFT(WritingTask):
 
         from parimg.kernels.descriptors.matching import match_descriptors
 
-        one = self._comparable(np.ones((1, _DESCRIPTOR_WIDTH), np.uint8))
+        one = self._comparable(np.ones((1, DESCRIPTOR_WIDTH), np.uint8))
         match_descriptors(self._comparable_reference, one, cross_check=self.cross_check, max_ratio=self.max_ratio)
         _ = self._sift
 
@@ -440,103 +446,11 @@ class MatchSIFT(WritingTask):
         if self.mask is None:
             return None
         if isinstance(self.mask, str | os.PathLike):
-            mask = _read(self.mask, "mask", color="unchanged")
+            mask = read_as(self.mask, "mask", color="unchanged")
         else:
             mask = np.asarray(self.mask)
-        return _where_to_look(mask)
+        return where_to_look(mask)
 
     def __getstate__(self) -> dict[str, object]:
         # OpenCV's detector cannot be pickled; every process makes its own.
         return {name: value for name, value in super().__getstate__().items() if name != "_sift"}
-
-
-def _named(value: object) -> str:
-    shape = getattr(value, "shape", None)
-    return repr(os.fspath(value)) if shape is None else f"array of shape {shape}"  # type: ignore[call-overload]
-
-
-def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "unchanged"]) -> npt.NDArray[Any]:
-    from parimg.images.decode import read_image
-
-    try:
-        return read_image(os.fspath(path), color)
-    except ImageError as error:
-        raise TaskError(f"the {name} cannot be read: {error}") from error
-
-
-def _where_to_look(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """255 where a mask is not 0, as it is stored: made gray or cut to bytes first, small levels would be 0."""
-    import numpy as np
-
-    if mask.ndim not in {2, 3} or mask.dtype.kind not in "biuf" or 0 in mask.shape[2:]:
-        raise TaskError(
-            f"mask must have shape (height, width), or channels behind (got {mask.dtype}, {mask.shape})"
-        )
-    is_set = mask != 0
-    if mask.ndim == 3 and mask.shape[2] in {2, 4}:  # with alpha: what is transparent is not there
-        colored, opaque = is_set[..., :-1].any(axis=2), is_set[..., -1]
-        is_set = colored & opaque if colored.any() else opaque
-    elif mask.ndim == 3:
-        is_set = is_set.any(axis=2)
-    return np.ascontiguousarray(is_set, np.uint8) * np.uint8(255)
-
-
-def _shrunk(image: npt.NDArray[np.uint8], longest: int | None) -> tuple[npt.NDArray[np.uint8], float]:
-    """An image with no side longer than that, and its pixels for each of the original."""
-    import cv2
-    import numpy as np
-
-    if longest is None or max(image.shape) <= longest:
-        return image, 1.0
-    scale = longest / max(image.shape)
-    height, width = (max(1, round(side * scale)) for side in image.shape)
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
-
-
-def _are_descriptors(array: npt.NDArray[Any]) -> bool:
-    """Whether an array holds descriptors and is no image of the same width.
-
-    SIFT gives each descriptor a length of 512, give or take rounding; rows of an image have any.
-    """
-    import numpy as np
-
-    if array.ndim != 2 or array.shape[1] != _DESCRIPTOR_WIDTH:
-        return False
-    if array.dtype != np.uint8:
-        return True
-    length = np.linalg.norm(array.astype(np.float32), axis=1)
-    return bool(((length > 500) & (length < 525)).all())
-
-
-def _as_gray(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
-    import cv2
-    import numpy as np
-
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in {2, 3}
-        or (array.ndim == 3 and array.shape[2] not in {1, 3, 4})
-    ):
-        raise TaskError(
-            f"{name} must be a uint8 image of shape (h, w) or (h, w, 3), or descriptors of shape (n, "
-            f"{_DESCRIPTOR_WIDTH}) (got {array.dtype}, shape {array.shape})"
-        )
-    array = np.ascontiguousarray(array)
-    if array.ndim == 2:
-        return array
-    if array.shape[2] == 1:
-        return array[:, :, 0]
-    code = cv2.COLOR_RGB2GRAY if array.shape[2] == 3 else cv2.COLOR_RGBA2GRAY
-    return np.asarray(cv2.cvtColor(array, code), np.uint8)
-
-
-def _as_bytes(descriptors: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    import numpy as np
-
-    narrow = descriptors.astype(np.uint8)
-    if not np.array_equal(narrow, descriptors):
-        raise TaskError(
-            f"reference descriptors must be integers from 0 to 255, as OpenCV's SIFT gives them (got "
-            f"{descriptors.dtype} from {descriptors.min()} to {descriptors.max()})"
-        )
-    return np.ascontiguousarray(narrow)
