@@ -1,0 +1,202 @@
+"""Text files and tables that name images, or hold them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from source_lists import keys
+
+from parimg.errors import MissingColumnError, SourceError
+from parimg.sources.as_source import Image, as_source
+from parimg.sources.tables import column_values, count_rows, path_column, text_lines
+
+
+def test_text_lines_leave_out_blanks_comments_and_the_byte_order_mark(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeffa.png\r\n\r\n  # comment\r\n b c.png \n#x\nd#e.png".encode())
+    assert list(text_lines(str(path))) == ["a.png", "b c.png", "d#e.png"]
+
+
+def test_text_in_another_encoding_is_told(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"caf\xe9.png\n")
+    with pytest.raises(SourceError, match=r"list.txt' cannot be read as a text file in UTF-8"):
+        list(text_lines(str(path)))
+
+
+def write_table(folder: Path, kind: str, columns: dict[str, list]) -> str:
+    path = folder / f"table.{kind}"
+    if kind in ("parquet", "pq"):
+        pq.write_table(pa.table(columns), path)
+    else:
+        separator = "\t" if kind == "tsv" else ","
+        rows = [list(columns), *zip(*columns.values(), strict=True)]
+        path.write_text("\n".join(separator.join(map(str, row)) for row in rows) + "\n", encoding="utf-8")
+    return str(path)
+
+
+TABLES = pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "pq"])
+
+
+@TABLES
+def test_a_table_gives_one_column_and_its_number_of_rows(tmp_path, kind):
+    table = write_table(tmp_path, kind, {"angle": [0, 7, 14], "Path": ["b.png", "a.png", "c d.png"]})
+    assert path_column(table, None) == "Path"
+    assert list(column_values(table, "Path")) == ["b.png", "a.png", "c d.png"]
+    assert count_rows(table) == 3
+
+
+@TABLES
+def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path, kind):
+    table = write_table(tmp_path, kind, {"left": ["a.png"], "right": ["b.png"]})
+    with pytest.raises(MissingColumnError, match=r"has no column 'middle'; name one of .* \['left', 'right'\]"):
+        path_column(table, "middle")
+    with pytest.raises(MissingColumnError, match=r"has 0 columns that could hold the paths .*\['left', 'right'\]"):
+        path_column(table, None)
+    assert path_column(table, "right") == "right"
+
+
+@TABLES
+def test_of_two_columns_that_could_hold_paths_none_is_guessed(tmp_path, kind):
+    table = write_table(tmp_path, kind, {"image": ["a.png"], "url": ["b.png"]})
+    with pytest.raises(MissingColumnError, match=r"has 2 columns that could hold the paths"):
+        path_column(table, None)
+
+
+@TABLES
+def test_a_row_without_a_path_is_told_with_its_number(tmp_path, kind):
+    table = write_table(tmp_path, kind, {"path": ["a.png", "", "c.png"], "angle": [0, 7, 14]})
+    values = column_values(table, "path")
+    assert next(values) == "a.png"
+    with pytest.raises(SourceError, match=rf"row 2 of '.*table.{kind}' has no path in column 'path' \(got ''\)"):
+        next(values)
+
+
+def test_a_column_of_numbers_holds_no_paths(tmp_path):
+    table = write_table(tmp_path, "parquet", {"path": [1, 2]})
+    with pytest.raises(SourceError, match=r"row 1 .* \(got 1\)"):
+        next(column_values(table, "path"))
+
+
+def test_csv_may_quote_use_semicolons_and_have_short_and_blank_rows(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_bytes('\ufeffangle;path\r\n0;"a;\r\nb.png"\r\n\r\n7;b.png\r\n14\r\n'.encode())
+    values = column_values(str(table), "path")
+    assert list(islice(values, 2)) == ["a;\r\nb.png", "b.png"]
+    assert count_rows(str(table)) == 3
+    with pytest.raises(SourceError, match=r"row 3 .* \(got None\)"):
+        next(values)
+
+
+def test_a_parquet_column_may_be_a_dictionary(tmp_path):
+    table = str(tmp_path / "table.parquet")
+    pq.write_table(pa.table({"path": pa.array(["a.png", "b.png", "a.png"]).dictionary_encode()}), table)
+    assert list(column_values(table, "path")) == ["a.png", "b.png", "a.png"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_damaged_table_is_told(tmp_path, kind):
+    table = tmp_path / f"table.{kind}"
+    table.write_bytes(b"\xff\xfe\x00 no table")
+    with pytest.raises(SourceError, match=rf"table.{kind}' cannot be read as a"):
+        path_column(str(table), None)
+
+
+def test_a_parquet_file_damaged_in_its_middle_is_told(tmp_path):
+    table = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"path": [f"{number}.png" for number in range(5000)]}), table, compression="zstd")
+    data = bytearray(table.read_bytes())
+    data[50:500] = bytes(450)
+    table.write_bytes(data)
+    with pytest.raises(SourceError, match=r"table.parquet' cannot be read to its end"):
+        list(column_values(str(table), "path"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_are_not_held_in_memory(tmp_path, kind):
+    table = write_table(tmp_path, kind, {"path": [f"views/{number:07}.png" for number in range(200_000)]})
+    list(islice(column_values(table, "path"), 10))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in column_values(table, "path")) == 200_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # 200 000 strings of 17 characters are 13 MB.
+    assert peak < 3e6
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.LST"])
+def test_a_text_file_names_images_relative_to_its_own_folder(views, name):
+    (views / "left" / name).write_text(
+        "# the good ones\n10.tif\n\n../b.png\n/abs/c.png\nhttps://h/d.png\n[1]*.png\n"
+    )
+    source = as_source(f"left/{name}")
+    assert list(source)[:2] == [
+        Image("left/10.tif", str(views / "left" / "10.tif")),
+        Image("b.png", str(views / "left" / ".." / "b.png")),
+    ]
+    assert keys(source)[2:] == ["/abs/c.png", "https://h/d.png", "left/[1]*.png"]
+    assert source.count() == 5
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_table_names_images_relative_to_its_own_folder(views, kind):
+    table = pd.DataFrame({"angle": [0, 7, 14], "file": ["10.tif", "deep/1.png", "s3://bucket/x.png"]})
+    path = views / "left" / f"table.{kind}"
+    if kind == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep="\t" if kind == "tsv" else ",", index=False)
+    for source in (as_source(path), as_source(f"left/table.{kind}", column="file"), as_source([str(path)])):
+        assert keys(source) == ["left/10.tif", "left/deep/1.png", "s3://bucket/x.png"]
+        assert source.count() == 3
+
+
+def test_a_column_is_chosen_by_name(views):
+    (views / "pairs.csv").write_text("left,right\na.png,b.png\n")
+    assert keys(as_source("pairs.csv", column="right")) == ["b.png"]
+    assert keys(as_source(["pairs.csv"], column="left")) == ["a.png"]
+    with pytest.raises(MissingColumnError, match=r"no column 'middle'.*\['left', 'right'\]"):
+        as_source("pairs.csv", column="middle")
+    with pytest.raises(MissingColumnError, match=r"element 1 of images: .*\['left', 'right'\]"):
+        as_source(["a.png", "pairs.csv"])
+
+
+def test_a_column_of_what_is_no_table_is_refused(views):
+    with pytest.raises(SourceError, match=r"column='path' was given, but 'left' is no table"):
+        as_source("left", column="path")
+
+
+def test_a_long_table_takes_no_memory(tmp_path):
+    path = tmp_path / "long.parquet"
+    pq.write_table(pa.table({"path": [f"{number:08}.png" for number in range(200_000)]}), path)
+    source = as_source(path)
+    next(iter(source))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in source) == 200_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3e6
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.txt", "# nothing\n\n", r"'list.txt' names no image"),
+        ("table.csv", "path\n", r"'table.csv' names no image"),
+        ("table.csv", "", r"has 0 columns that could hold the paths"),
+    ],
+)
+def test_a_list_in_a_file_that_names_nothing_is_told_at_once(views, name, content, message):
+    (views / name).write_text(content)
+    with pytest.raises(SourceError, match=message):
+        as_source(name)
