@@ -155,11 +155,11 @@ def number(text: str, option: str) -> float:
         raise typer.BadParameter(f"{option} wants a number (got {text!r})") from None
 
 
-def check_source(task: Any, images: str | list[str], column: str | None) -> Source:
+def check_source(task: Any, images: str | list[str], column: str | None, *, absolute_keys: bool = False) -> Source:
     """Report mistakes before the seconds that a cluster takes to start; the source is for `submit`."""
     from parimg.sources.as_source import as_source
 
-    source = as_source(images, column=column)
+    source = as_source(images, column=column, absolute_keys=absolute_keys)
     task.resolve()
     return source
 

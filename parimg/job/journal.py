@@ -470,7 +470,7 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
 
 
 def _storable(value: object) -> object:
-    """Text as SQLite takes it: what a message quotes of a name that is not UTF-8 keeps its odd bytes as escapes."""
+    """Text as SQLite takes it: what is not UTF-8 in a message keeps its odd bytes as escapes."""
     if not isinstance(value, str) or value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
