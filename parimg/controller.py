@@ -23,12 +23,13 @@ from parimg import __version__
 from parimg.cluster.embedded import EmbeddedCluster, RunningCluster, time_round_trip
 from parimg.cluster.security import Security
 from parimg.cluster.supervisor import Caretaker, Cluster
+from parimg.console import print_line
 from parimg.dispatch.dispatcher import Dispatcher, Plan
-from parimg.engine.runner import inspect_engine
+from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
 from parimg.job.directory import discard_job_dir, new_job_dir, reserve_job_dir
-from parimg.job.job import Job, print_line
+from parimg.job.job import Job
 from parimg.job.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.protocol import shared_objects

@@ -18,6 +18,14 @@ ROOT = Path(__file__).parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take a cluster, for `make quick` to leave out."""
+    for item in items:
+        takes_cluster = "controller" in getattr(item, "fixturenames", ())
+        if takes_cluster or "end_to_end" in item.path.parts or item.path.name == "test_notebooks.py":
+            item.add_marker(pytest.mark.cluster)
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Folder of real images, named by PARIMG_DATA."""

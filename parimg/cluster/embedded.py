@@ -23,7 +23,7 @@ from traitlets.config import Config
 
 from parimg import __version__
 from parimg.cluster.security import find_security
-from parimg.engine.runner import thread_environment
+from parimg.engine.setup import thread_environment
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
@@ -344,13 +344,13 @@ def _last_lines(path: str) -> str:
 
 
 def _embedded_config(*, curve: bool) -> Config:
-    lifeline = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
-    engine_cmd = [*lifeline, "ipyparallel.engine"]
+    poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
+    engine_cmd = [*poller, "ipyparallel.engine"]
     return Config(
         {
             "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
             "LocalControllerLauncher": {
-                "controller_cmd": [*lifeline, "ipyparallel.controller"],
+                "controller_cmd": [*poller, "ipyparallel.controller"],
                 "controller_args": ["--IPController.enable_curve=True"] if curve else [],
             },
             "LocalEngineLauncher": {"engine_cmd": engine_cmd},

@@ -13,10 +13,11 @@ from typing import Any, cast
 
 import ipyparallel as ipp
 
-from parimg.engine.flight_recorder import recall
-from parimg.engine.runner import introduce, receive_shared, run_chunk
+from parimg.engine.flight_recorder import fetch_crash_report
+from parimg.engine.runner import receive_shared, run_chunk
+from parimg.engine.setup import handshake
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between introductions of an engine that does not answer
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between handshakes with an engine that does not answer
 
 
 class ClientEngines:
@@ -59,10 +60,10 @@ class ClientEngines:
         now = time.monotonic()
         for engine_id in ids:
             if engine_id not in self._answering and now >= self._ask_at.get(engine_id, (0.0, 0.0))[0]:
-                self._introduce(engine_id, now)
+                self._handshake(engine_id, now)
         return [engine_id for engine_id in ids if engine_id in self._answering]
 
-    def _introduce(self, engine_id: int, now: float) -> None:
+    def _handshake(self, engine_id: int, now: float) -> None:
         """Make an engine fit for images, and learn its host and process."""
         pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
         self._ask_at[engine_id] = (now + pause, pause)
@@ -74,7 +75,7 @@ class ClientEngines:
             answering.add(engine_id)
 
         with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):  # it left in this very moment
-            self._view(engine_id).apply_async(introduce).add_done_callback(note)
+            self._view(engine_id).apply_async(handshake).add_done_callback(note)
 
     def probe(self, engine_id: int) -> Future[int]:
         """Ask an engine for a sign of life, behind what it was sent before."""
@@ -97,15 +98,15 @@ class ClientEngines:
         """Send a shared object to one engine."""
         return cast("Future[None]", self._view(engine_id).apply_async(receive_shared, digest, data))
 
-    def recall(self, name: str, engine_id: int) -> Future[bytes | None] | None:
+    def fetch_crash_report(self, name: str, engine_id: int) -> Future[bytes | None] | None:
         """Ask another engine of the same host what a dead one recorded; None if there is no other."""
         host, _ = self._processes.get(engine_id, (None, 0))
         for other in self.ids():
             if other != engine_id and host is not None and self._processes.get(other, (None, 0))[0] == host:
-                return cast("Future[bytes | None]", self._view(other).apply_async(recall, name))
+                return cast("Future[bytes | None]", self._view(other).apply_async(fetch_crash_report, name))
         return None
 
-    def obituary(self, engine_id: int) -> str:
+    def exit_reason(self, engine_id: int) -> str:
         """What is known of a dead engine's end."""
         found = self.process(engine_id)
         if found is None:

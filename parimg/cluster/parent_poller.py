@@ -25,7 +25,7 @@ def _watch(parent: int) -> None:
 
 
 def _start_watching(parent: int) -> None:
-    threading.Thread(target=_watch, args=(parent,), name="parimg-lifeline", daemon=True).start()
+    threading.Thread(target=_watch, args=(parent,), name="parimg-parent-poller", daemon=True).start()
 
 
 def main() -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from parimg.cluster.engine_pool import ClientEngines
 from parimg.cluster.heartbeat import Heartbeat
 from parimg.cluster.security import Security
+from parimg.console import print_line
 from parimg.errors import ClusterError, ControllerLost
-from parimg.job.job import Job, print_line
+from parimg.job.job import Job
 
 if TYPE_CHECKING:
     import ipyparallel as ipp
@@ -172,7 +173,7 @@ class Caretaker:
             return
         engine_id = int(event["id"])
         if event["event"] == "register":
-            self.engines.ready()  # introduces it
+            self.engines.ready()  # begins the handshake
             return
         self.engines.end_lost(event["uuid"])
         if self._cluster.is_own or self.running_jobs():

@@ -30,10 +30,7 @@ import ipyparallel as ipp
 from parimg import events
 from parimg.dispatch.in_flight import Pending, Sent, Window
 from parimg.dispatch.read_ahead import ReadAhead
-from parimg.dispatch.retries import find_verdict
-from parimg.engine import flight_recorder, runner
-from parimg.engine.flight_recorder import LastWords
-from parimg.engine.limits import TELL_SECONDS
+from parimg.dispatch.retries import decide_retries
 from parimg.errors import (
     ControllerLost,
     EngineVersionError,
@@ -46,7 +43,9 @@ from parimg.errors import (
 from parimg.job.directory import resume_command
 from parimg.job.journal import JournalWriter, Placement
 from parimg.options import Options
-from parimg.protocol import shared_objects
+from parimg.protocol import crash_report, shared_objects
+from parimg.protocol.crash_report import CrashReport
+from parimg.protocol.messages import TELL_SECONDS, VERSION, Chunk, Reply
 from parimg.record import Row, failed_row
 from parimg.sources.as_source import Image, Source
 
@@ -83,10 +82,10 @@ class Engines(Protocol):
     def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
         """Send a shared object to an engine."""
 
-    def recall(self, name: str, engine_id: int) -> Future[bytes | None] | None:
+    def fetch_crash_report(self, name: str, engine_id: int) -> Future[bytes | None] | None:
         """Ask another engine of the same host what a dead one recorded; None if there is no other."""
 
-    def obituary(self, engine_id: int) -> str:
+    def exit_reason(self, engine_id: int) -> str:
         """What is known of a dead engine's end."""
 
     def kill(self, engine_id: int) -> None:
@@ -168,7 +167,7 @@ class Dispatcher:
         self._looked_at = 0.0
         self._missing: set[int] = set()
         self._killed: dict[int, str] = {}
-        self._recorders = os.path.join(journal.directory, flight_recorder.FOLDER)
+        self._recorders = os.path.join(journal.directory, crash_report.FOLDER)
         self._token = secrets.token_hex(8)
         self._total_is_noted = False
         self._last_position = journal.last_position()
@@ -342,8 +341,8 @@ class Dispatcher:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
         sent = Sent(next(self._numbers), chunk, engine_id, time.monotonic())
-        message = runner.Chunk(
-            version=runner.VERSION,
+        message = Chunk(
+            version=VERSION,
             refs=self.plan.refs,
             folder=f"{self.journal.directory}/shared",
             max_pixels=options.max_pixels,
@@ -400,7 +399,7 @@ class Dispatcher:
             return
         try:
             message = sent.answer()
-            reply: runner.Reply = pickle.loads(message)
+            reply: Reply = pickle.loads(message)
         except ipp.error.RemoteError as error:
             if _tells_death(error):
                 self._engine_lost(sent.engine, error.evalue)
@@ -418,7 +417,7 @@ class Dispatcher:
                     self._again.append(rest)
                 self._adapt_chunk_size(reply.seconds / n, len(message) / n)
 
-    def _write(self, sent: Sent, reply: runner.Reply) -> None:
+    def _write(self, sent: Sent, reply: Reply) -> None:
         rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=False)]
         self._journal(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 
@@ -521,10 +520,10 @@ class Dispatcher:
             self._check_arrival(self._window.first_on(engine_id), now)
         for recall in [recall for recall in self._recalls if recall.asked.done() or now > recall.deadline]:
             self._recalls.remove(recall)
-            words = None
+            report = None
             with contextlib.suppress(Exception):  # the engine that was asked died, or is busy
-                words = flight_recorder.parse(recall.asked.result(0))
-            self._conclude(recall.engine, recall.lost, words)
+                report = crash_report.parse_report(recall.asked.result(0))
+            self._conclude(recall.engine, recall.lost, report)
 
     def _check_arrival(self, sent: Sent, now: float) -> None:
         """Find a chunk that never arrived, as when a network link is cut for less than a heartbeat."""
@@ -557,13 +556,13 @@ class Dispatcher:
         lost = self._window.give_up(engine_id)
         self._emit(events.ChunkLost(sum(len(sent.images) for sent in lost), reason))
         name = self._recorder(engine_id)
-        words = flight_recorder.read(self._recorders, name)
+        report = crash_report.read_report(self._recorders, name)
         asked = None
-        if words is None:  # an engine that does not see the job's directory leaves them on its host
+        if report is None:  # an engine that does not see the job's directory leaves them on its host
             with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
-                asked = self.engines.recall(name, engine_id)
+                asked = self.engines.fetch_crash_report(name, engine_id)
         if asked is None:
-            self._conclude(engine_id, lost, words)
+            self._conclude(engine_id, lost, report)
         else:
             self._recalls.append(_Recall(engine_id, lost, asked, time.monotonic() + _RECALL_SECONDS))
 
@@ -581,12 +580,12 @@ class Dispatcher:
         self._take_all_back()
         raise ControllerLost(message)
 
-    def _conclude(self, engine_id: int, lost: list[Sent], words: LastWords | None) -> None:
+    def _conclude(self, engine_id: int, lost: list[Sent], report: CrashReport | None) -> None:
         """Run the images of a dead engine again, but those that it died of too often."""
-        end = "; ".join(filter(None, [self._killed.pop(engine_id, ""), self.engines.obituary(engine_id)]))
-        verdict = find_verdict(lost, words, end, self.plan.options)
-        self._again.extend(verdict.again)
-        for pending, error, message, trace in verdict.failed:
+        end = "; ".join(filter(None, [self._killed.pop(engine_id, ""), self.engines.exit_reason(engine_id)]))
+        decision = decide_retries(lost, report, end, self.plan.options)
+        self._again.extend(decision.again)
+        for pending, error, message, trace in decision.failed:
             self._give_up(pending, error, message, trace)
 
     def _emit(self, event: events.Event) -> None:

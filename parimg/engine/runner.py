@@ -1,4 +1,4 @@
-"""All that runs on an engine: the chunk loop with its guards, and the engine's set-up.
+"""The runner: what an engine does with a chunk, each image behind its guards.
 
 The dispatcher calls `run_chunk` through ipyparallel. A chunk is one bytes object, its answer another, so that
 ipyparallel neither looks into them nor copies them. Whatever goes wrong with one image becomes that image's
@@ -12,88 +12,33 @@ import gc
 import os
 import pickle
 import re
-import socket
 import sys
 import time
 import traceback
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from parimg import __version__
 from parimg.engine import memory
-from parimg.engine.flight_recorder import FOLDER, FlightRecorder
+from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
+from parimg.engine.setup import host, prepare_engine
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
 from parimg.protocol import shared_objects
+from parimg.protocol.crash_report import FOLDER
+from parimg.protocol.messages import VERSION, Chunk, Reply
 from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
 
     from parimg.tasks.task import Task
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
 _MAX_REPLY_BYTES = 2**26  # of values; what is left of a chunk then goes out again
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
-_KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
-)
-
-VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor} and parimg {__version__}"
-"""What client and engines must have in common."""
-
-ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]
-"""Position, key, uri, and the array of an image that comes with its pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The images sent to an engine in one message, and what to do with them."""
-
-    version: str
-    refs: tuple[shared_objects.SharedRef, ...]
-    """The task, then the arrays it refers to."""
-    folder: str
-    """The job's folder of shared objects, for hosts that see it."""
-    max_pixels: int
-    images: list[ChunkImage]
-    number: int = 0
-    """Unique in a run of the job."""
-    recorder: str = ""
-    """Name of the engine's flight recorder, empty for none."""
-    timeout: float | None = None
-    """Seconds an image may take."""
-    memory_limit: int | None = None
-    """Bytes an engine may occupy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An engine's answer: rows of the chunk's first images, or the shared objects it lacks, and then no rows."""
-
-    host: str
-    pid: int
-    rows: list[Row]
-    missing: list[str]
-    seconds: float
-
-
-def thread_environment() -> dict[str, str]:
-    """Environment variables that hold libraries to one thread from when they are loaded."""
-    return dict.fromkeys(_THREAD_VARIABLES, "1")
 
 
 def run_chunk(chunk_bytes: bytes) -> bytes:
@@ -119,7 +64,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     begin = time.perf_counter()
     chunk: Chunk = pickle.loads(chunk_bytes)
     if chunk.version != VERSION:
-        raise EngineVersionError(f"the client has {chunk.version}, an engine on {_host()} {VERSION}")
+        raise EngineVersionError(f"the client has {chunk.version}, an engine on {host()} {VERSION}")
     recorder = _recorder(chunk)
     with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
         prepare_engine()
@@ -131,64 +76,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
                 # Loads OpenCV, which shall not count as time of the first image.
                 import parimg.images.decode  # noqa: F401
             rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
-    reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
+    reply = Reply(host(), os.getpid(), rows, missing, time.perf_counter() - begin)
     return pickle.dumps(reply, protocol=5)
-
-
-def prepare_engine() -> None:
-    """Make this engine fit for images, whoever started it; quick when repeated.
-
-    Holds OpenCV, BLAS and numba to one thread, and has the C library keep freed memory.
-    """
-    import numpy as np  # noqa: F401 - every task needs it; better loaded before the first image than with it
-
-    _keep_freed_memory()
-    _allow_open_files()
-    loaded = _heavy_libraries()
-    if loaded != _state.limited:
-        variables = thread_environment()
-        if "numba" in sys.modules:  # it compiles no more if its variable changes while its threads run
-            del variables["NUMBA_NUM_THREADS"]
-        os.environ.update(variables)
-        if cv2 := sys.modules.get("cv2"):
-            cv2.setNumThreads(1)
-        if numba := sys.modules.get("numba"):
-            numba.set_num_threads(1)
-        import threadpoolctl
-
-        threadpoolctl.threadpool_limits(1)
-        _state.limited = loaded
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next image instead of giving it back to the system.
-
-    SIFT of a 640 x 480 image otherwise takes 17 000 page faults a time on an engine: 77 ms instead of 46.
-    """
-    import ctypes
-    import platform
-
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # glibc takes no larger one
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def introduce() -> tuple[str, int]:
-    """Make this engine fit for images, and tell its host and process."""
-    prepare_engine()
-    return _host(), os.getpid()
-
-
-@cache
-def _allow_open_files() -> None:
-    """Have as many files open as the system allows, not the 1 024 of most shells: a region index is one."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def receive_shared(digest: str, data: bytes) -> None:
@@ -196,42 +85,9 @@ def receive_shared(digest: str, data: bytes) -> None:
     shared_objects.receive(digest, data)
 
 
-def inspect_engine() -> dict[str, object]:
-    """What `parimg doctor` tells of an engine."""
-    import platform
-
-    threads: dict[str, int] = {}
-    with contextlib.suppress(ImportError):
-        import cv2
-
-        threads["opencv"] = cv2.getNumThreads()
-    with contextlib.suppress(ImportError):
-        import numba
-
-        threads["numba"] = numba.get_num_threads()
-    import psutil
-    import threadpoolctl
-
-    for pool in threadpoolctl.threadpool_info():  # numpy and scipy each bring a BLAS
-        name = pool["internal_api"]
-        threads[name] = max(threads.get(name, 0), pool["num_threads"])
-    memory = psutil.virtual_memory()
-    return {
-        "host": _host(),
-        "pid": os.getpid(),
-        "python": platform.python_version(),
-        "parimg": __version__,
-        "threads": threads,
-        "memory_available": memory.available,
-        "memory_used": psutil.Process().memory_info().rss,
-    }
-
-
 class _State:
     """What this engine process remembers between chunks."""
 
-    limited: frozenset[str] | None = None
-    """The thread-pool libraries that were loaded when threads were last limited."""
     recorder: FlightRecorder | None = None
     """That of the job whose chunk came last."""
 
@@ -249,15 +105,6 @@ def _recorder(chunk: Chunk) -> FlightRecorder | None:
     return recorder
 
 
-def _heavy_libraries() -> frozenset[str]:
-    return frozenset(sys.modules.keys() & {"cv2", "numba", "numpy", "scipy.linalg", "sklearn", "torch", "mkl"})
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()
-
-
 @lru_cache(maxsize=8)  # tasks of the jobs that run at the same time
 def _prepared(ref: shared_objects.SharedRef, folder: str) -> Task:
     try:
@@ -267,7 +114,7 @@ def _prepared(ref: shared_objects.SharedRef, folder: str) -> Task:
         raise
     except Exception as error:
         raise TaskError(
-            f"the task cannot be prepared on an engine of {_host()}: {type(error).__name__}: {error}\n"
+            f"the task cannot be prepared on an engine of {host()}: {type(error).__name__}: {error}\n"
             f"{traceback.format_exc()}"
         ) from error
     prepare_engine()  # what the task loaded may have brought thread pools
@@ -283,13 +130,13 @@ def _address_limit(memory_limit: int | None) -> int | None:
     except MemoryError as error:
         raise TaskError(
             f"memory_limit={memory_limit} bytes ({memory_limit / 2**20:.0f} MiB) is too little for an engine on "
-            f"{_host()}: {error}"
+            f"{host()}: {error}"
         ) from None
 
 
 def _prepare_once_a_host(task: Task) -> None:
     """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
-    kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{_host()}"
+    kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{host()}"
     marker = os.path.join(shared_objects.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
     if not os.path.exists(marker):
         os.makedirs(shared_objects.host_folder(), mode=0o700, exist_ok=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
+from parimg.console import print_line
 from parimg.errors import JobError
 from parimg.job import tables
 from parimg.job.directory import resume_command
@@ -473,15 +474,6 @@ class Job:
         if self._dispatcher is None or self._dispatcher.state != "running":
             return None
         return len(self._dispatcher.engines.ids())
-
-
-def print_line(text: str) -> None:
-    """Tell the user something, beside a progress bar if there is one."""
-    import sys
-
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stderr)
 
 
 def open_job(path: str | os.PathLike[str]) -> Job:

@@ -63,11 +63,11 @@ def parent_of(command: list[str], environment: dict[str, str]) -> Iterator[subpr
         parent.kill()
 
 
-def lifeline(module: str, look_seconds: float) -> list[str]:
+def poller(module: str, look_seconds: float) -> list[str]:
     """Command of a process that looks after its parent so often."""
     script = (
-        f"import sys; from parimg import lifeline; lifeline._LOOK_SECONDS = {look_seconds}; "
-        f"sys.argv = ['', 'PARENT', {module!r}]; lifeline.main()"
+        f"import sys; from parimg.cluster import parent_poller; parent_poller._LOOK_SECONDS = {look_seconds}; "
+        f"sys.argv = ['', 'PARENT', {module!r}]; parent_poller.main()"
     )
     return [sys.executable, "-c", script]
 
@@ -89,7 +89,7 @@ def test_it_ends_within_seconds_after_its_parent_was_killed(environment: dict[st
 
 
 def test_it_ends_even_if_it_heeds_no_signal(environment: dict[str, str]) -> None:
-    with parent_of(lifeline("heeds_no_signal", 0.05), environment) as parent:
+    with parent_of(poller("heeds_no_signal", 0.05), environment) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
         parent.send_signal(signal.SIGKILL)
@@ -97,7 +97,7 @@ def test_it_ends_even_if_it_heeds_no_signal(environment: dict[str, str]) -> None
 
 
 def test_it_runs_on_while_its_parent_lives(environment: dict[str, str]) -> None:
-    with parent_of(lifeline("sleeps", 0.01), environment) as parent:
+    with parent_of(poller("sleeps", 0.01), environment) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "up\n"
         with pytest.raises(subprocess.TimeoutExpired):
