@@ -57,7 +57,7 @@ class Table(TextFile):
             return
         # Where the table's own names do not tell its images apart, the number of the row does.
         prefix = "" if names.are_unique else f"{self._place.key(self._file)}#"
-        address = f"parquet://{quote(self._file)}?{quote(column)}#"
+        address = f"parquet://{quote(os.fsencode(self._file))}?{quote(column)}#"
         for row, name in enumerate(names):
             key = escape_name(name or "") if not prefix else f"{prefix}{row}"
             yield Image(key, f"{address}{row}")

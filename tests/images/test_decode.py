@@ -29,7 +29,11 @@ from parimg.errors import (
     ImageTooLargeError,
     ImageTruncatedError,
 )
-from parimg.images.decode import DEFAULT_MAX_PIXELS, decode, read_bytes, read_image
+from parimg.images.decode import decode, read_image
+from parimg.images.read import read_bytes
+from parimg.options import DEFAULT_MAX_PIXELS
+
+pytestmark = pytest.mark.filterwarnings("ignore:only the first page of an image of several")
 
 COLOR = np.ascontiguousarray(skimage.data.astronaut()[::4, ::4])  # (128, 128, 3) uint8
 GRAY = np.ascontiguousarray(skimage.data.camera()[::4, ::4])  # (128, 128) uint8

@@ -31,7 +31,7 @@ from parimg.sources.as_source import as_source, join_specs, source_from_spec
         ([], EmptySourceError, r"the list of images is empty"),
         ((), EmptySourceError, r"the list of images is empty"),
         ({}, EmptySourceError, r"the list of images is empty"),
-        (iter([]), EmptySourceError, r"that gives nothing"),
+        pytest.param(iter([]), EmptySourceError, r"that gives nothing", id="an iterator"),
         (["a.png", "*.tif"], EmptySourceError, r"element 1 of images: '\*.tif' matches no file"),
         (["a.png", "missing"], SourceError, r"element 1 of images: 'missing' does not exist"),
         (["a.png", ""], SourceError, r"element 1 of images: a path must be a str that is not empty"),

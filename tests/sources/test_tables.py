@@ -174,6 +174,7 @@ def test_a_column_of_what_is_no_table_is_refused(views):
         as_source("left", column="path")
 
 
+@pytest.mark.slow
 def test_a_long_table_takes_no_memory(tmp_path):
     path = tmp_path / "long.parquet"
     pq.write_table(pa.table({"path": [f"{number:08}.png" for number in range(200_000)]}), path)
