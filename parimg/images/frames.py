@@ -1,7 +1,7 @@
 """Pages and frames behind the first one: how many there are, and who is told that they were left out.
 
 `decode` gives one image of a file. Called by it, and by whoever wants to know (`watch_frames`); everyone else
-gets a warning of Python's.
+gets a warning of Python's. Loads Pillow only for files that may have frames.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
-
-from PIL import GifImagePlugin, PngImagePlugin, WebPImagePlugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +58,16 @@ def count_frames(kind: str, data: bytes) -> int:
     # The plugins themselves: `PIL.Image.open` warns of large images, or refuses them.
     try:
         if kind == "GIF":
+            from PIL import GifImagePlugin
+
             return GifImagePlugin.GifImageFile(io.BytesIO(data)).n_frames
         if kind == "PNG" and b"acTL" in data[:65536]:
+            from PIL import PngImagePlugin
+
             return PngImagePlugin.PngImageFile(io.BytesIO(data)).n_frames
         if kind == "WebP" and data[12:16] == b"VP8X" and data[20] & 2:
+            from PIL import WebPImagePlugin
+
             return int(getattr(WebPImagePlugin.WebPImageFile(io.BytesIO(data)), "n_frames", 1))
     except Exception:  # their errors have no common base; what is damaged, the decoder tells
         return 1

@@ -122,6 +122,6 @@ def has_wildcard(path: str) -> bool:
     False
     """
     protocol, _, rest = path.rpartition("://")
-    if protocol in ("http", "https"):
+    if protocol in ("http", "https", "parquet"):
         rest = rest.partition("?")[0]
     return _WILDCARD.search(rest) is not None

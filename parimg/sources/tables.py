@@ -52,15 +52,18 @@ class Table(TextFile):
 
     def __iter__(self) -> Iterator[Image]:
         column = path_column(self._file, self._column)
-        if not _is_parquet(self._file) or (names := _names_inside(self._file, column)) is None:
-            yield from self._named(column_values(self._file, column))
+        holds_images, field = _look_inside(self._file, column) if _is_parquet(self._file) else (False, "")
+        if not holds_images:
+            yield from self._named(column_values(self._file, column, field))
             return
-        # Where the table's own names do not tell its images apart, the number of the row does.
-        prefix = "" if names.are_unique else f"{self._place.key(self._file)}#"
         address = f"parquet://{quote(os.fsencode(self._file))}?{quote(column)}#"
-        for row, name in enumerate(names):
-            key = escape_name(name or "") if not prefix else f"{prefix}{row}"
-            yield Image(key, f"{address}{row}")
+        if field and _are_unique(self._file, f"{column}.{field}"):
+            for row, name in enumerate(_parquet_values(self._file, column, field)):
+                yield Image(escape_name(str(name)), f"{address}{row}")
+        else:
+            prefix = self._place.key(self._file)
+            for row in range(count_rows(self._file)):
+                yield Image(f"{prefix}#{row}", f"{address}{row}")
 
     def count(self) -> int:
         return count_rows(self._file)
@@ -142,8 +145,8 @@ def path_column(table: str, wanted: str | None) -> str:
     )
 
 
-def column_values(table: str, column: str) -> Iterator[str]:
-    r"""Give the values of one column of text; rows are read when they are needed.
+def column_values(table: str, column: str, field: str = "") -> Iterator[str]:
+    r"""Give the values of one column of text, or of a field of its structs; rows are read when they are needed.
 
     Raises
     ------
@@ -160,7 +163,7 @@ def column_values(table: str, column: str) -> Iterator[str]:
     ...     list(column_values(table, "file"))
     ['a.png', 'b.png']
     """
-    values = _parquet_values(table, column) if _is_parquet(table) else _csv_values(table, column)
+    values = _parquet_values(table, column, field) if _is_parquet(table) else _csv_values(table, column)
     for row, value in enumerate(values, 1):
         if type(value) is not str or not value:
             raise SourceError(f"row {row} of {table!r} has no path in column {column!r} (got {value!r:.80})")
@@ -224,13 +227,15 @@ def _parquet_columns(table: str) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
-def _parquet_values(table: str, column: str) -> Iterator[object]:
+def _parquet_values(table: str, column: str, field: str) -> Iterator[object]:
     from pyarrow import ArrowException
 
     with _open_parquet(table) as parquet:
         try:
-            for batch in parquet.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False):
-                yield from batch.column(0).to_pylist()
+            wanted = f"{column}.{field}" if field else column
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=[wanted], use_threads=False):
+                values = batch.column(0)
+                yield from (values.flatten()[0] if field else values).to_pylist()
         except (OSError, ArrowException) as error:
             raise SourceError(f"{table!r} cannot be read to its end: {error}") from error
 
@@ -238,29 +243,8 @@ def _parquet_values(table: str, column: str) -> Iterator[object]:
 # -- images inside a table -----------------------------------------------------------------------------------
 
 
-class _Names:
-    """What a table calls the images that it holds, row by row; None where it has no name."""
-
-    def __init__(self, table: str, column: str | None) -> None:
-        self._table = table
-        self._column = column
-        self.are_unique = column is not None and self._count_distinct(column) == count_rows(table)
-
-    def __iter__(self) -> Iterator[str | None]:
-        if self._column is None:
-            return iter([None] * count_rows(self._table))
-        return (value["path"] for value in _parquet_values(self._table, self._column))  # type: ignore[index]
-
-    def _count_distinct(self, column: str) -> int:
-        import pyarrow.compute as pc
-        from pyarrow.parquet import read_table
-
-        (names,) = read_table(self._table, columns=[column]).flatten().columns
-        return int(pc.count_distinct(names, mode="only_valid").as_py())
-
-
-def _names_inside(table: str, column: str) -> _Names | None:
-    """Names of the images in a column of encoded images, None if it is none.
+def _look_inside(table: str, column: str) -> tuple[bool, str]:
+    """Whether a column holds encoded images, and which of its fields their paths.
 
     Data sets are published with columns of ``{bytes, path}``; where all bytes are null, the paths lead to files.
     """
@@ -269,7 +253,32 @@ def _names_inside(table: str, column: str) -> _Names | None:
     with _open_parquet(table) as parquet:
         kind = parquet.schema_arrow.field(column).type
         if types.is_binary(kind) or types.is_large_binary(kind):
-            return _Names(table, None)
-        if not types.is_struct(kind) or "bytes" not in {kind.field(n).name for n in range(kind.num_fields)}:
-            return None
-    return _Names(table, f"{column}.path" if kind.get_field_index("path") >= 0 else None)
+            return True, ""
+        if not types.is_struct(kind):
+            return False, ""
+        names = {kind.field(number).name for number in range(kind.num_fields)}
+        return (
+            "bytes" in names and _has_bytes(parquet.metadata, f"{column}.bytes"),
+            "path" if "path" in names else "",
+        )
+
+
+def _are_unique(table: str, column: str) -> bool:
+    """Whether the paths of images tell them apart."""
+    import pyarrow.compute as pc
+    from pyarrow.parquet import read_table
+
+    (paths,) = read_table(table, columns=[column]).flatten().columns
+    return bool(pc.count_distinct(paths, mode="only_valid").as_py() == len(paths))
+
+
+def _has_bytes(metadata: Any, path: str) -> bool:
+    """Whether any value of a nested column is not null, as far as the file's statistics tell."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema == path:
+                known = column.statistics
+                if known is None or not known.has_null_count or known.null_count < group.num_rows:
+                    return True
+    return False

@@ -13,7 +13,8 @@ import pytest
 from source_lists import keys
 
 from parimg.errors import MissingColumnError, SourceError
-from parimg.sources.as_source import Image, as_source
+from parimg.images.read import read_bytes
+from parimg.sources.as_source import Image, as_source, source_from_spec
 from parimg.sources.tables import column_values, count_rows, path_column, text_lines
 
 
@@ -201,3 +202,91 @@ def test_a_list_in_a_file_that_names_nothing_is_told_at_once(views, name, conten
     (views / name).write_text(content)
     with pytest.raises(SourceError, match=message):
         as_source(name)
+
+
+# -- images inside a table -------------------------------------------------------------------------------------
+
+
+def hub(folder, values, name="hub.parquet", column="image"):
+    """A table as data sets are published: {bytes, path}."""
+    pq.write_table(pa.table({column: values, "label": list(range(len(values)))}), folder / name, row_group_size=2)
+
+
+def test_a_column_of_encoded_images_names_them_by_their_paths(views, monkeypatch):
+    hub(views, [{"bytes": bytes([number] * 9), "path": f"{number}.png"} for number in range(1, 6)])
+    source = as_source("hub.parquet")
+    assert keys(source) == ["1.png", "2.png", "3.png", "4.png", "5.png"]
+    assert source.count() == 5
+    assert [read_bytes(image.uri) for image in source] == [bytes([number] * 9) for number in range(1, 6)]
+    again = source_from_spec(source.spec())
+    monkeypatch.chdir("/")
+    assert list(again) == list(source)
+    assert keys(as_source([image.uri for image in source][:1])) == [next(iter(source)).uri]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [{"bytes": b"1", "path": "a.png"}, {"bytes": b"2", "path": "a.png"}],
+        [{"bytes": b"1", "path": None}, {"bytes": b"2", "path": "b.png"}],
+        [{"bytes": b"1"}, {"bytes": b"2"}],
+        [b"1", b"2"],
+    ],
+    ids=["the same path", "a path is missing", "no paths", "bytes alone"],
+)
+def test_images_that_their_paths_do_not_tell_apart_are_named_by_their_rows(views, values):
+    hub(views / "left", values)
+    source = as_source("left/hub.parquet")
+    assert keys(source) == ["left/hub.parquet#0", "left/hub.parquet#1"]
+    assert [read_bytes(image.uri) for image in source] == [b"1", b"2"]
+
+
+def test_paths_without_bytes_lead_to_files(views):
+    values = pa.array(
+        [{"bytes": None, "path": "10.tif"}, {"bytes": None, "path": "2.tif"}],
+        pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+    )
+    hub(views / "left", values)
+    assert list(as_source("left/hub.parquet")) == [
+        Image("left/10.tif", str(views / "left" / "10.tif")),
+        Image("left/2.tif", str(views / "left" / "2.tif")),
+    ]
+
+
+def test_the_column_of_images_may_be_named(views):
+    hub(views, [{"bytes": b"1", "path": "a.png"}], column="scan")
+    with pytest.raises(MissingColumnError, match=r"name one of its columns \['scan', 'label'\]"):
+        as_source("hub.parquet")
+    assert keys(as_source("hub.parquet", column="scan")) == ["a.png"]
+
+
+@pytest.mark.parametrize("value", [[b"x" * 400_000], {"a": "x" * 400_000}, ["x" * 400_000] * 3])
+def test_what_a_message_quotes_of_a_table_is_cut(views, value):
+    hub(views, [value])
+    with pytest.raises(SourceError, match=r"row 1 of .* has no path in column 'image'") as raised:
+        as_source("hub.parquet")
+    assert len(str(raised.value)) < 500
+
+
+def test_a_table_of_very_many_columns_is_told_in_short(views):
+    pq.write_table(pa.table({f"column {number}": [1] for number in range(5000)}), views / "wide.parquet")
+    with pytest.raises(MissingColumnError) as raised:
+        as_source("wide.parquet")
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,"angle; in degrees; or so"\nb.png,7\n',
+        'path;"a, b, c"\nb.png;7\n',
+        "sep=;\npath;angle, in degrees, or so\nb.png;7\n",
+        "sep=|\npath|angle\nb.png|7\n",
+        "path|angle\nb.png|7\n",
+    ],
+)
+def test_the_delimiter_is_found_whatever_a_header_quotes(views, text):
+    (views / "table.csv").write_text(text)
+    source = as_source("table.csv")
+    assert keys(source) == ["b.png"]
+    assert source.count() == 1
