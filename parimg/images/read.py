@@ -46,6 +46,8 @@ def read_bytes(uri: str) -> bytes:
     >>> read_bytes("memory://doctest/a.txt")
     b'abc'
     """
+    if not uri:
+        raise ImageMissingError("there is no path of it, where it was named")
     try:
         if uri.startswith("parquet://"):
             data = _read_row(uri)

@@ -43,8 +43,11 @@ class TextFile(NamedSource):
 
     def _named(self, names: Iterator[str]) -> Iterator[Image]:
         image = self._place_inside.image
-        for name in names:
-            yield Image(name, name) if "://" in name else image(name)
+        for row, name in enumerate(names, 1):
+            if name:
+                yield Image(name, name) if "://" in name else image(name)
+            else:  # costs only its own record
+                yield Image(f"{self._place.key(self._file)}, row {row}", "")
 
 
 class Table(TextFile):
@@ -151,7 +154,7 @@ def column_values(table: str, column: str, field: str = "") -> Iterator[str]:
     Raises
     ------
     SourceError
-        The table cannot be read, or a value is missing or no text.
+        The table cannot be read, or a value is no text; one that is missing is empty.
 
     Examples
     --------
@@ -165,9 +168,9 @@ def column_values(table: str, column: str, field: str = "") -> Iterator[str]:
     """
     values = _parquet_values(table, column, field) if _is_parquet(table) else _csv_values(table, column)
     for row, value in enumerate(values, 1):
-        if type(value) is not str or not value:
+        if value is not None and type(value) is not str:
             raise SourceError(f"row {row} of {table!r} has no path in column {column!r} (got {value!r:.80})")
-        yield value
+        yield value or ""
 
 
 def count_rows(table: str) -> int:

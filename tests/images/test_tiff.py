@@ -129,7 +129,7 @@ def test_other_modes_take_the_first_page_and_say_so() -> None:
 GRAY = np.random.default_rng(2).integers(0, 256, (13, 17)).astype(np.uint8)
 RGBA = np.random.default_rng(3).integers(0, 256, (13, 17, 4)).astype(np.uint8)
 COMPRESSIONS = [None, "tiff_adobe_deflate", "tiff_lzw", "packbits"]
-PHOTOMETRIC, ORIENTATION, EXTRA_SAMPLES = 262, 274, 338
+PHOTOMETRIC, ORIENTATION = 262, 274
 
 
 def stored(array: npt.NDArray[Any], compression: str | None, **tags: int) -> bytes:
