@@ -34,6 +34,7 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 # None, three of CCITT, LZW, JPEG, deflate by its two numbers, PackBits: what libtiff has in every OpenCV.
 _READ_BY_OPENCV = frozenset((1, 2, 3, 4, 5, 7, 8, 32946, 32773))
 _INTEGERS_UP_TO_16_BIT = tuple(map(np.dtype, ("u1", "i1", "u2", "i2")))
+_INTEGER_TYPES = {tifffile.DATATYPE.BYTE: "B", tifffile.DATATYPE.SHORT: "H", tifffile.DATATYPE.LONG: "I"}
 _NOT_DEPTH = {"C": "channels", "T": "times", "A": "angles", "P": "phases", "R": "tiles", "V": "views"}
 
 
@@ -72,8 +73,9 @@ def decode_tiff(data: bytes, color: str, check_pixels: Callable[[int, int], None
     if color == "stack":
         return _decode_stack(data, file, page, check_pixels)
     note_frames(_count_planes(file, page))
-    if page.dtype is not None and page.dtype.kind == "i" and page.dtype in _INTEGERS_UP_TO_16_BIT:
-        return _gray_of_signed(_decode_page(data, page, "unchanged"), color)
+    is_signed = page.dtype is not None and page.dtype.kind == "i" and page.dtype in _INTEGERS_UP_TO_16_BIT
+    if is_signed or page.bitspersample in (10, 12, 14):
+        return _upper_byte(_decode_page(data, page, "unchanged"), color)
     return _decode_page(data, page, color)
 
 
@@ -226,8 +228,8 @@ def _decode_with_tifffile(page: tifffile.TiffPage) -> npt.NDArray[Any]:
     return np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
 
 
-def _gray_of_signed(stored: npt.NDArray[Any], color: str) -> npt.NDArray[Any]:
-    """Signed levels as they are, or as 8 bit: the upper byte as of unsigned ones, and black below 0."""
+def _upper_byte(stored: npt.NDArray[Any], color: str) -> npt.NDArray[Any]:
+    """What OpenCV does not make 8 bit, or makes 255 of -80: as it is, or its upper byte, black below 0."""
     if color == "unchanged":
         return stored
     if stored.ndim != 2:
@@ -246,13 +248,14 @@ def _without_meanings(data: bytes, pages: Iterable[tifffile.TiffPage], *, keep_o
             wanted[_ORIENTATION] = dict.fromkeys(range(2, 9), 1)
         for code, replacements in wanted.items():
             tag = page.tags.get(code)
-            if tag is None or tag.dtype != tifffile.DATATYPE.SHORT:
+            if tag is None or tag.dtype not in _INTEGER_TYPES:
                 continue
+            layout = _INTEGER_TYPES[tag.dtype]
             values = tag.value if isinstance(tag.value, tuple) else (tag.value,)
             replaced = [replacements.get(value, value) for value in values]
-            if replaced != list(values) and tag.valueoffset + 2 * len(replaced) <= len(data):
+            if replaced != list(values) and tag.valueoffset + 4 * len(replaced) <= len(data):
                 changed = bytearray(data) if changed is None else changed
-                struct.pack_into(f"{order}{len(replaced)}H", changed, tag.valueoffset, *replaced)
+                struct.pack_into(f"{order}{len(replaced)}{layout}", changed, tag.valueoffset, *replaced)
     return data if changed is None else bytes(changed)
 
 
@@ -263,6 +266,8 @@ def _bright_is_large(image: npt.NDArray[Any], page: tifffile.TiffPage) -> npt.ND
     n_gray = max(1, page.samplesperpixel - len(page.extrasamples)) if image.ndim == 3 else 1
     levels = image[..., :n_gray] if image.ndim == 3 and image.shape[2] == page.samplesperpixel else image
     np.invert(levels, out=levels)
+    if page.bitspersample in (10, 12, 14):  # OpenCV puts them into the upper bits of 16
+        levels &= 0xFFFF << 16 - page.bitspersample & 0xFFFF
     return image
 
 
@@ -278,11 +283,11 @@ def _why_undecoded(page: tifffile.TiffPage, color: str) -> UnsuitableError | Non
             f"{what}, which OpenCV does not turn into 8 bit; use color='unchanged' where there is the choice, or "
             "save it as 8 or 16 bit"
         )
-    is_read = page.compression in _READ_BY_OPENCV and page.dtype != np.float16 and page.dtype is not None
-    if not is_read or (page.photometric == _CMYK and page.bitspersample != 8):
+    is_read = page.compression in _READ_BY_OPENCV and page.dtype not in (None, np.float16)
+    if not is_read or page.bitspersample in (2, 4) or (page.photometric == _CMYK and page.bitspersample != 8):
         return UnsuitableError(
-            f"{what} in compression {_compression(page)}, {_photometric(page)}, which OpenCV does not read; "
-            "save it plain or deflated"
+            f"{what} in {page.bitspersample} bits, compression {_compression(page)}, {_photometric(page)}, which "
+            "OpenCV does not read; save it plain or deflated, in 8 or 16 bits"
         )
     return None
 

@@ -266,13 +266,48 @@ def test_signed_levels_below_zero_are_black(dtype: Any) -> None:
     assert_array_equal(decode(data, "color")[..., 1], [[0, 0, 0, 100]])
 
 
+def in_bits(bits: int, levels: list[int], photometric: int) -> bytes:
+    """A TIFF file of one row, written by hand: no writer here packs 2 to 14 bits."""
+    packed = int("".join(f"{level:0{bits}b}" for level in levels), 2).to_bytes(bits * len(levels) // 8, "big")
+    tags = {
+        256: len(levels),
+        257: 1,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: 1,
+        279: len(packed),
+    }
+    directory = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
+    head = b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed
+    return head + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_levels_of_10_to_14_bits_fill_the_upper_bits_of_16(bits: int) -> None:
+    half = 2 ** (bits - 1)
+    levels = [0, 1, half, 2 * half - 1]
+    expected = np.array([levels], np.uint16) << (16 - bits)
+    for data in (in_bits(bits, levels, 1), in_bits(bits, [2 * half - 1 - level for level in levels], 0)):
+        assert_array_equal(decode(data, "unchanged"), expected)
+        assert_array_equal(decode(data, "stack"), expected)
+        assert_array_equal(decode(data, "gray"), [[0, 0, 128, 255]])
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_levels_of_2_and_4_bits_are_told_with_the_way_out(bits: int) -> None:
+    for mode in ("gray", "unchanged", "stack"):
+        with pytest.raises(ImageFormatError, match=rf"in {bits} bits, .* save it plain or deflated, in 8 or 16"):
+            decode(in_bits(bits, [0, 1, 2, 3], 1), mode)
+
+
 def test_what_no_decoder_reads_is_not_called_damaged() -> None:
     data = bytearray(tiff(GRAY.astype(np.float16)))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         struct.pack_into("<H", data, file.pages.first.tags["Compression"].valueoffset, 32773)
-    with pytest.raises(
-        ImageFormatError, match=r"float16 .* in compression PACKBITS, .* save it plain or deflated"
-    ):
+    with pytest.raises(ImageFormatError, match=r"float16 .* compression PACKBITS, .* save it plain or deflated"):
         decode(bytes(data), "unchanged")
     with pytest.raises(ImageFormatError, match=r"uint16 .* SEPARATED, which OpenCV does not read"):
         decode(tiff(RGBA.astype(np.uint16), photometric="separated"), "unchanged")
