@@ -34,7 +34,11 @@ _ASSOCIATED, _UNASSOCIATED = 1, 2
 # None, three of CCITT, LZW, JPEG, deflate by its two numbers, PackBits: what libtiff has in every OpenCV.
 _READ_BY_OPENCV = frozenset((1, 2, 3, 4, 5, 7, 8, 32946, 32773))
 _INTEGERS_UP_TO_16_BIT = tuple(map(np.dtype, ("u1", "i1", "u2", "i2")))
-_INTEGER_TYPES = {tifffile.DATATYPE.BYTE: "B", tifffile.DATATYPE.SHORT: "H", tifffile.DATATYPE.LONG: "I"}
+_INTEGER_TYPES: dict[int, str] = {
+    tifffile.DATATYPE.BYTE: "B",
+    tifffile.DATATYPE.SHORT: "H",
+    tifffile.DATATYPE.LONG: "I",
+}
 _NOT_DEPTH = {"C": "channels", "T": "times", "A": "angles", "P": "phases", "R": "tiles", "V": "views"}
 
 

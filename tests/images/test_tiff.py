@@ -269,17 +269,8 @@ def test_signed_levels_below_zero_are_black(dtype: Any) -> None:
 def in_bits(bits: int, levels: list[int], photometric: int) -> bytes:
     """A TIFF file of one row, written by hand: no writer here packs 2 to 14 bits."""
     packed = int("".join(f"{level:0{bits}b}" for level in levels), 2).to_bytes(bits * len(levels) // 8, "big")
-    tags = {
-        256: len(levels),
-        257: 1,
-        258: bits,
-        259: 1,
-        262: photometric,
-        273: 8,
-        277: 1,
-        278: 1,
-        279: len(packed),
-    }
+    width = len(levels)
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(packed)}
     directory = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
     head = b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed
     return head + struct.pack("<H", len(tags)) + directory + bytes(4)
@@ -294,6 +285,11 @@ def test_levels_of_10_to_14_bits_fill_the_upper_bits_of_16(bits: int) -> None:
         assert_array_equal(decode(data, "unchanged"), expected)
         assert_array_equal(decode(data, "stack"), expected)
         assert_array_equal(decode(data, "gray"), [[0, 0, 128, 255]])
+
+
+def test_a_tag_may_be_a_long_integer() -> None:
+    for mode in ("gray", "unchanged", "stack"):
+        assert_array_equal(decode(in_bits(8, [255, 55, 0], 0), mode), [[0, 200, 255]])
 
 
 @pytest.mark.parametrize("bits", [2, 4])
