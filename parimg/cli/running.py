@@ -103,7 +103,11 @@ def _run(
             max_failures=most_failures,
             memory_limit=memory_limit,
         )
-        follow(running, planned.output, planned.sort_by, planned.inner)
+        try:
+            follow(running, planned.output, planned.sort_by, planned.inner)
+        finally:
+            if left_out := source.left_out():
+                print("  left out: " + ", ".join(f"{n} ({reason})" for reason, n in left_out.items()))
 
 
 def one_or_all(images: list[str]) -> str | list[str]:
