@@ -77,7 +77,9 @@ class Tree(NamedSource):
             else:
                 left_out[_NO_IMAGE] += 1
         if n := left_out[_UNREADABLE]:
-            _log.warning("%d entries below %r cannot be opened and are left out, first %s", n, self._root, *first)
+            _log.warning(
+                "%d of the entries below %r cannot be opened and are left out, first %s", n, self._root, *first
+            )
 
 
 class _Walk:
@@ -98,12 +100,13 @@ class _Walk:
         while True:
             with self._lock:
                 if self._kept:
-                    batch = zlib.decompress(self._kept.popleft()).split(b"\0")
-                elif batch := [os.fsencode(path) for path in islice(self._paths, 1)]:
-                    self._n_met += 1
+                    batch = [os.fsdecode(path) for path in zlib.decompress(self._kept.popleft()).split(b"\0")]
                 else:
-                    return
-            yield from map(os.fsdecode, batch)
+                    batch = list(islice(self._paths, 1))
+                    self._n_met += len(batch)
+            if not batch:
+                return
+            yield from batch
 
     def is_empty(self) -> bool:
         """Look for the first path."""

@@ -100,7 +100,7 @@ def text_lines(path: str) -> Iterator[str]:
                 if text and not text.startswith("#"):
                     yield text
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path!r} cannot be read as a text file in UTF-8: {error}") from error
+        raise SourceError(f"{path!r} cannot be read as a text file in UTF-8: {error!s:.300}") from error
 
 
 # -- tables --------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def column_values(table: str, column: str, field: str = "") -> Iterator[str]:
     values = _parquet_values(table, column, field) if _is_parquet(table) else _csv_values(table, column)
     for row, value in enumerate(values, 1):
         if value is not None and type(value) is not str:
-            raise SourceError(f"row {row} of {table!r} has no path in column {column!r} (got {value!r:.80})")
+            raise SourceError(f"row {row} of {table!r} has no path in column {column!r:.80} (got {value!r:.80})")
         yield value or ""
 
 
@@ -200,7 +200,7 @@ def _csv_rows(table: str) -> Iterator[list[str]]:
                 if row:
                     yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{table!r} cannot be read as a table in UTF-8: {error}") from error
+        raise SourceError(f"{table!r} cannot be read as a table in UTF-8: {error!s:.300}") from error
 
 
 def _csv_columns(table: str) -> list[str]:
@@ -222,7 +222,7 @@ def _open_parquet(table: str) -> Any:
     try:
         return ParquetFile(table)
     except (OSError, ArrowException) as error:
-        raise SourceError(f"{table!r} cannot be read as a Parquet file: {error}") from error
+        raise SourceError(f"{table!r} cannot be read as a Parquet file: {error!s:.300}") from error
 
 
 def _parquet_columns(table: str) -> list[str]:
@@ -240,7 +240,7 @@ def _parquet_values(table: str, column: str, field: str) -> Iterator[object]:
                 values = batch.column(0)
                 yield from (values.flatten()[0] if field else values).to_pylist()
         except (OSError, ArrowException) as error:
-            raise SourceError(f"{table!r} cannot be read to its end: {error}") from error
+            raise SourceError(f"{table!r} cannot be read to its end: {error!s:.300}") from error
 
 
 # -- images inside a table -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from parimg.errors import EmptySourceError, SourceError
-from parimg.sources.names import IMAGE_EXTENSIONS, extension, has_wildcard
+from parimg.sources.names import IMAGE_EXTENSIONS, escape_name, extension, has_wildcard
 from parimg.sources.source import QUOTED, Image, NamedSource
 from parimg.sources.tables import TABLE_EXTENSIONS, TEXT_EXTENSIONS
 
@@ -39,7 +39,7 @@ class Url(NamedSource):
             raise EmptySourceError(f"{url!r:.{QUOTED}} has no image")
 
     def __iter__(self) -> Iterator[Image]:
-        return (Image(url, url) for url in self._urls)
+        return (Image(escape_name(url), url) for url in self._urls)
 
 
 def check_protocol(url: str) -> None:

@@ -257,7 +257,7 @@ def test_a_link_to_itself_costs_only_itself_and_is_told(views, caplog):
     # What is called like an image becomes a record that tells what is wrong with it.
     assert keys(source) == ["left/10.tif", "left/2.tif", "left/deep/1.png", "left/loop.png"]
     assert source.left_out() == {"cannot be opened": 1}
-    assert f"1 entries below {str(views / 'left')!r} cannot be opened and are left out" in caplog.text
+    assert f"1 of the entries below {str(views / 'left')!r} cannot be opened and are left out" in caplog.text
     assert "latest': Too many levels of symbolic links" in caplog.text
 
 
