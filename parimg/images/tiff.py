@@ -315,7 +315,7 @@ def _decode_stack(
     if n_planes == 1:
         is_gray = page.samplesperpixel == 1 and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
         return _decode_page(data, page, "unchanged" if is_gray else "stack")
-    _check_kind_of_stack(pages, series)
+    _check_kind_of_stack(pages, series, n_planes)
     height, width = page.shape[-2:]
     check_pixels(width, height * n_planes)
     try:
@@ -326,16 +326,16 @@ def _decode_stack(
         raise BeyondLimitError("does not fit into the memory that this engine may have") from None
 
 
-def _check_kind_of_stack(pages: list[tifffile.TiffPage], series: tifffile.TiffPageSeries | None) -> None:
+def _check_kind_of_stack(
+    pages: list[tifffile.TiffPage], series: tifffile.TiffPageSeries | None, n_planes: int
+) -> None:
     kinds = {(page.shape, page.dtype) for page in pages}
     is_gray = all(
         page.samplesperpixel == 1 and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK) for page in pages
     )
     if len(kinds) > 1 or not is_gray:
         shapes = ", ".join(sorted({f"{dtype} of shape {shape}" for shape, dtype in kinds}))
-        raise UnsuitableError(
-            f"has {len(pages)} pages that are no stack of gray images of one size: {shapes:.300}"
-        )
+        raise UnsuitableError(f"has {n_planes} pages that are no stack of gray images of one size: {shapes:.300}")
     if series is None:
         return
     above = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YX" and n > 1]

@@ -385,6 +385,15 @@ def test_axes_of_length_one_do_not_matter() -> None:
     assert_array_equal(decode(data, "stack"), VOLUME)
 
 
+def test_colour_planes_behind_one_directory_are_no_stack() -> None:
+    data = tiff(np.stack([COLOR] * 3), photometric="rgb", truncate=True)
+    with pytest.raises(ImageFormatError, match="has 3 pages that are no stack of gray images"):
+        decode(data, "stack")
+    with watch_frames() as found:
+        assert_array_equal(decode(data, "unchanged"), COLOR)
+    assert found == [3]
+
+
 def test_palette_pages_are_no_stack() -> None:
     file = io.BytesIO()
     pages = [PIL.Image.fromarray(COLOR).convert("P")] * 2
