@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from parimg.files.atomic import whole_file
+from parimg.sources.names import escape_name, unescape_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -87,7 +88,9 @@ def _open(path: str, state: str) -> DescriptorTable:
     [column] = table["descriptor"].chunks
     values = column.flatten().to_numpy(zero_copy_only=True)
     keys, uris, files = (table[name].to_pylist() for name in ("key", "uri", "file"))
-    return DescriptorTable(keys, uris, files, values.reshape(table.num_rows, column.type.list_size))
+    return DescriptorTable(
+        keys, list(map(unescape_name, uris)), files, values.reshape(table.num_rows, column.type.list_size)
+    )
 
 
 def _make(journal: Journal, path: str, regions: str, state: str) -> DescriptorTable:
@@ -103,7 +106,7 @@ def _make(journal: Journal, path: str, regions: str, state: str) -> DescriptorTa
                 width = descriptor.size
                 unsorted.write(descriptor.tobytes())
                 names["key"].append(record.key)
-                names["uri"].append(record.uri)
+                names["uri"].append(escape_name(record.uri))
                 names["file"].append(os.path.relpath(record["path"], regions))
         unsorted.flush()
         values = np.memmap(unsorted, np.float32, "r") if width else np.empty(0, np.float32)

@@ -6,6 +6,7 @@ Made by the controller for tasks that write files; `source_from_spec` makes it a
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import chain, islice
@@ -64,6 +65,9 @@ class OutsideFolder(Source):
     def spec(self) -> dict[str, Any]:
         found = self._source.spec()
         return found if self._folder is None else {**found, "outside": self._folder}
+
+    def left_out(self) -> Counter[str]:
+        return self._source.left_out()
 
     def look(self) -> Seen:
         """Look at the first images; of a generator at one, which is given nevertheless.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import numpy as np
 
 from parimg.errors import ImageFormatError, TaskError
-from parimg.images.decode import read_bytes
+from parimg.images.read import read_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
