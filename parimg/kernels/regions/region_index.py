@@ -212,7 +212,7 @@ class RegionIndex:
         Returns
         -------
         tuple of int
-            ``(y1, x1, y2, x2)`` in pixels, half open, rounded to the nearest edge.
+            ``(y1, x1, y2, x2)`` in pixels, half open, rounded to the nearest edge; one pixel at least.
 
         Raises
         ------
@@ -232,10 +232,9 @@ class RegionIndex:
         _, rows, columns = self.shape
         y1, x1, y2, x2 = checked_box(box, rows, columns)
         height, width = self.image_size
-        return (
-            round(y1 * height / rows), round(x1 * width / columns),
-            round(y2 * height / rows), round(x2 * width / columns),
-        )  # fmt: skip
+        top, bottom = _stretch(y1, y2, height, rows)
+        left, right = _stretch(x1, x2, width, columns)
+        return top, left, bottom, right
 
     def search(
         self,
@@ -474,3 +473,9 @@ def search_indexes(
     table = np.concatenate([index._table for index in kept])  # noqa: SLF001  # its own module
     totals = np.concatenate([index._totals for index in kept])  # noqa: SLF001
     return [found[0] for found in find(table, totals, vector[None], ratios, options)]
+
+
+def _stretch(first: int, end: int, pixels: int, cells: int) -> tuple[int, int]:
+    """The pixels of a side that cells stand on: one at least, also where there are more cells than pixels."""
+    start = min(round(first * pixels / cells), pixels - 1)
+    return start, max(start + 1, round(end * pixels / cells))
