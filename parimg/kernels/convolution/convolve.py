@@ -1,7 +1,7 @@
 """Convolution and correlation of arrays of any dimension, with the arguments of `scipy.ndimage`'s.
 
 Arrays in, arrays out: no I/O, no cluster, one thread, and the GIL is free while sums are taken. Tasks and users
-call this; `lines.py` and its neighbours hold the ways a convolution is done.
+call this; `direct.py` and its neighbours hold the ways a convolution is done.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from parimg.kernels.convolution.arguments import output_array, placement
-from parimg.kernels.convolution.lines import prepare_lines
-from parimg.kernels.convolution.loops import ROUND, SATURATE, TRUNCATE
+from parimg.kernels.convolution.direct import prepare_lines
+from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.methods import How, as_kernel, choose, run
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from parimg.kernels.convolution.arguments import Axes, Mode, Origin
-    from parimg.kernels.convolution.lines import PreparedLines
+    from parimg.kernels.convolution.direct import PreparedLines
     from parimg.kernels.convolution.methods import Kernel
 
 Method = Literal["auto", "direct", "separable", "fft"]

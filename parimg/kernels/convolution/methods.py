@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from parimg.kernels.convolution.direct import correlate_lines
 from parimg.kernels.convolution.fft import correlate_blocks, spectrum, transformed_elements
-from parimg.kernels.convolution.lines import correlate_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.regions.norms import lay_out
+from parimg.kernels.regions.window_norms import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

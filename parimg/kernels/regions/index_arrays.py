@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.regions import max_pooling as maxima
-from parimg.kernels.regions import norms
+from parimg.kernels.regions import window_norms as norms
 from parimg.kernels.regions.arguments import aligned, not_finite
 from parimg.kernels.regions.window_scan import PADDING
 from parimg.kernels.regions.windows import LARGEST_SIDE

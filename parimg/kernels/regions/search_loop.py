@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba.np.numpy_support import carray
 
-from parimg.kernels.regions.bounds import search_bounds
+from parimg.kernels.regions.branch_and_bound import search_bounds
 from parimg.kernels.regions.max_pooling import pool, refine_windows, search_grid
 from parimg.kernels.regions.sum_pooling import search_sums
 from parimg.kernels.regions.windows import admissible_widths, grid_has_window, pointer

@@ -1,6 +1,6 @@
 """The lines of a convolution: filled from the input, stored to the output; and sums that leave out zero weights.
 
-Compiled by dtype, as `tile.py` tells; `lines.py` calls them by address.
+Compiled by dtype, as `tile.py` tells; `direct.py` calls them by address.
 """
 
 from __future__ import annotations

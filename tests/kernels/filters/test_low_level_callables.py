@@ -15,7 +15,7 @@ from scipy import LowLevelCallable, ndimage
 
 from parimg.kernels import jit_filter1d_function, jit_filter_function, jit_geometric_function
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGE = np.random.default_rng(4).normal(size=(15, 18))
 
 

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from parimg.kernels.descriptors.matching import Matches, match_descriptors, nearest_descriptors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("PARIMG_DATA", ROOT.parent / "shared" / "data"))
 SIZES = (1, 2, 3, 63, 64, 65)
 
