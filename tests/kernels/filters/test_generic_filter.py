@@ -184,6 +184,11 @@ def test_results_that_an_integer_dtype_cannot_hold_keep_their_low_bits_and_nan_i
     image = np.array([-1.5, -2.0, 256.7, 513.0, np.nan])
     assert generic_filter(image, fmin, 1, output=np.uint8).tolist()[:4] == [255, 254, 0, 1]
     assert generic_filter(image, lambda v: v[0], 1, output=np.uint8).tolist() == [255, 254, 0, 1, 0]
+    beyond = np.array([np.nan, np.inf, -np.inf, 2.0**64, -(2.0**64)])
+    for dtype in ("u1", "i2", "i4", "u4", "i8", "u8", ">i2"):
+        assert generic_filter(beyond, lambda v: v[0], 1, output=dtype).tolist() == [0] * 5, dtype
+    windows = generic_filter(beyond, lambda v: v[0], 1, output=float, values_dtype=np.int32)
+    assert windows.tolist() == [0] * 5
     large = np.array([-1.0, 2.0**63, 2.0**64 - 2048])
     assert generic_filter(large, lambda v: v[0], 1, output=np.uint64).tolist() == [2**64 - 1, 2**63, 2**64 - 2048]
 

@@ -127,7 +127,7 @@ def test_functions_that_cannot_be_compiled_are_type_errors(arguments, message):
         jit_filter_function(*arguments)
 
 
-@pytest.mark.parametrize("argument", ["a", 1j, None, np.zeros(2, complex), np.zeros(2, ">f8")])
+@pytest.mark.parametrize("argument", ["a", 1j, None, np.zeros(2, complex), np.zeros(2, np.longdouble)])
 def test_other_extra_arguments_are_type_errors(argument):
     with pytest.raises(TypeError, match="must be numbers, or arrays of them"):
         jit_filter_function(lambda values, other: values[0], extra_arguments=(argument,))
