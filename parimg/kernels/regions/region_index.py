@@ -393,7 +393,7 @@ class RegionIndex:
             height, width = fields["image_size"].tolist()
             index.__setstate__(
                 {
-                    "pooling": "max" if fields["pooling"] == b"max" else "sum",
+                    "pooling": fields["pooling"].tobytes().decode("ascii", "replace"),
                     "alpha": int(fields["alpha"]),
                     "image_size": checked_size((height, width)) if height or width else None,
                     "_exact": bool(fields["exact"]),
