@@ -119,9 +119,9 @@ def compile_for(name: str) -> None:
             if not re.fullmatch(target.intrinsics, intrinsic):
                 raise SystemExit(f"{name}: {intrinsic} is no instruction of it")
         text = re.sub(r"^target triple = .*$", f'target triple = "{target.triple}"', given, flags=re.MULTILINE)
-        text = re.sub(r"^target datalayout = .*$", "", text, flags=re.MULTILINE)
+        layout = f'target datalayout = "{machine.target_data}"'
+        text = re.sub(r"^target datalayout = .*$", layout, text, flags=re.MULTILINE)
         module = llvm.parse_assembly(text)
-        module.data_layout = str(machine.target_data)
         module.verify()
         passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
         passes.getModulePassManager().run(module, passes)

@@ -128,20 +128,22 @@ def _refuse_index(context: Any, builder: ir.IRBuilder, kind: Window, index: int)
     return is_outside
 
 
-@lower_builtin("static_getitem", Window, types.IntegerLiteral)
 def _getitem(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
     if not _refuse_index(context, builder, signature.args[0], args[1]):
         raise NotImplementedError  # then numba takes its own way
     return context.get_constant_null(signature.return_type)
 
 
-@lower_builtin("static_setitem", Window, types.Integer, types.Any)
 def _setitem(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
     window, index, value = args
     if _refuse_index(context, builder, signature.args[0], index):
         return context.get_dummy_value()
     place = context.get_constant(signature.args[1], index)
     return context.get_function(operator.setitem, signature)(builder, (window, place, value))
+
+
+lower_builtin("static_getitem", Window, types.IntegerLiteral)(_getitem)
+lower_builtin("static_setitem", Window, types.Integer, types.Any)(_setitem)
 
 
 # -- reading and writing --------------------------------------------------------------------------------------
