@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
-    from parimg.kernels.filters.plans import Mode
+    from parimg.kernels.borders import Mode
     from parimg.tasks.image_files import ImageFormat
 
 _PROBE_SIDE = 4  # pixels of the image that a function is tried with
@@ -133,7 +133,7 @@ class NeighbourhoodFilter(ImageTransform):
         TaskError
             If the image has another number of axes, or the function cannot be compiled for it.
         """
-        from parimg.kernels.filters.scipy_filters import generic_filter
+        from parimg.kernels.filters.generic_filter import generic_filter
 
         if image.ndim not in {2, 3}:
             raise TaskError(f"an image has shape (h, w) or (h, w, channels) (got {image.shape})")

@@ -1,7 +1,7 @@
 """Find the region of a CNN feature map that is most like a query: integral images and region search.
 
 Arrays in, boxes and distances out; an index can be saved to one file and mapped from it. Tasks and users call
-this; `matches.py` calls the compiled search, and the modules it names hold the loops.
+this; `search.py` calls the compiled search, and the modules it names hold the loops.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from parimg.kernels.regions.arguments import (
 )
 from parimg.kernels.regions.array_file import read_fields, write_fields
 from parimg.kernels.regions.index_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
-from parimg.kernels.regions.integral import integral_image, region_descriptor
-from parimg.kernels.regions.matches import RegionMatch, RegionMatches, find
+from parimg.kernels.regions.integral_image import integral_image, region_descriptor
+from parimg.kernels.regions.search import RegionMatch, RegionMatches, find
 from parimg.kernels.regions.search_loop import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
 from parimg.kernels.regions.windows import LARGEST_SIDE, pack
 
@@ -392,7 +392,7 @@ class RegionIndex:
             height, width = fields["image_size"].tolist()
             index.__setstate__(
                 {
-                    "pooling": "max" if fields["pooling"] == b"max" else "sum",
+                    "pooling": fields["pooling"].tobytes().decode("ascii", "replace"),
                     "alpha": int(fields["alpha"]),
                     "image_size": checked_size((height, width)) if height or width else None,
                     "_exact": bool(fields["exact"]),

@@ -20,7 +20,7 @@ from parimg.kernels.regions.region_index import (
     search_indexes,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @numba.njit
