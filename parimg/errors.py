@@ -4,9 +4,15 @@ Imports nothing of parimg; every other module may import it. A message names the
 what came, and says what to do next.
 """
 
+_LONGEST = 4_000  # characters of a message, whatever it quotes
+
 
 class ParimgError(Exception):
-    """Base of every exception of parimg."""
+    """Base of every exception of parimg; of a message that quotes very much, the middle is left out."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 # -- one image ------------------------------------------------------------------------------------------------
@@ -107,4 +113,4 @@ class JobLockedError(JobError):
 
 
 class TooManyFailures(JobError):
-    """Images fail more often than ``max_failures`` allows, or a host misses all of its first ones; can be resumed."""
+    """More images failed than ``max_failures`` allows, or a host misses all of its first ones."""

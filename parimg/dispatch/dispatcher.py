@@ -130,6 +130,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._chunk_size = ChunkSize(plan.options.chunk_size)
         self._sending: dict[tuple[int, str], Future[None]] = {}
+        self._pages_are_reported = False
         self._thread = threading.Thread(target=self._run, name="parimg-dispatch", daemon=True)
 
     # -- called from other threads ----------------------------------------------------------------------------
@@ -360,8 +361,18 @@ class Dispatcher:
         if rest := sent.images[n:]:  # the answer would have become too large
             self._retry.append(rest)
         self._chunk_size.adapt(reply.seconds / n, len(message) / n)
+        self._report_pages(reply.most_pages)
         rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=False)]
         self._record(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
+
+    def _report_pages(self, most: int) -> None:
+        if most > 1 and not self._pages_are_reported:
+            self._pages_are_reported = True
+            _log.warning(
+                "an image has %d pages or frames, of which only the first was taken, and there may be others: see "
+                "the column 'pages'; color='stack' gives all pages of a TIFF file",
+                most,
+            )
 
     def _record(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
         self._new_images.forget(row.key for row, _ in rows)
