@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from parimg.errors import JobError
@@ -182,9 +183,14 @@ class JobDirectory:
 
     def size(self) -> int:
         """Bytes of all files in it."""
-        total = 0
+        return sum(found.st_size for found in self._stats())
+
+    def last_used(self) -> float:
+        """When something was last written into it, seconds since the epoch."""
+        return max((found.st_mtime for found in self._stats()), default=os.stat(self.path).st_mtime)
+
+    def _stats(self) -> Iterator[os.stat_result]:
         for folder, _, names in os.walk(self.path):
             for name in names:
                 with contextlib.suppress(OSError):  # a running job removes files
-                    total += os.lstat(os.path.join(folder, name)).st_size
-        return total
+                    yield os.lstat(os.path.join(folder, name))

@@ -54,10 +54,17 @@ class Owner:
 
     @classmethod
     def read(cls, path: str) -> Owner | None:
-        """The owner that a file names, None if there is no such file or nothing in it yet."""
-        with contextlib.suppress(OSError, ValueError, TypeError), open(path, encoding="utf-8") as file:
-            return cls(**json.load(file))
-        return None
+        """The owner that a file names, None if there is no such file.
+
+        A file that is just being made, or damaged, names an unknown owner, without a token, on another host.
+        """
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls(**json.load(file))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            return cls("an unknown host", "", 0, "", "", 0)
 
     def encode(self) -> bytes:
         """The content of an owner file, of the same length for all beats, so that no reader sees half of it."""
@@ -86,15 +93,17 @@ class OwnerWatch:
         self._sign: tuple[str, int] | None = None
         self._since = 0.0
 
-    def look(self, *, forget: bool = True) -> Owner | None:
-        """The process that writes the job now, None if there is none.
-
-        One on another host counts as there until its counter was seen standing still for a minute, or, unless
-        `forget` is False, at a first look, if its last sign is more than an hour old.
-        """
+    def look(self) -> Owner | None:
+        """The process that writes the job now, None if there is none; see `lives`."""
         owner = Owner.read(self._path)
-        if owner is None:
-            return None
+        return owner if owner is not None and self.lives(owner) else None
+
+    def lives(self, owner: Owner, *, forget: bool = True) -> bool:
+        """Whether the process that was just read from the file is there.
+
+        One on another host is until its counter was seen standing still for a minute. Those who only look may
+        `forget` it at once if its last sign is more than an hour old.
+        """
         lives = owner.lives()
         if lives is None:
             now = time.monotonic()
@@ -102,7 +111,7 @@ class OwnerWatch:
             if sign != self._sign:
                 self._sign, self._since = sign, now
             lives = now - self._since < GONE_SECONDS and not (forget and self._age() > _FORGOTTEN_SECONDS)
-        return owner if lives else None
+        return lives
 
     def describe(self) -> str:
         """The process that writes the job: ``process 77 on node1``, on another host with its last sign."""
@@ -168,7 +177,7 @@ class Ownership:
             if self._ended.is_set():
                 return
             found = Owner.read(self._path)
-            if found is not None and found.token != self._owner.token:
+            if found is not None and found.token not in {"", self._owner.token}:
                 self._ended.set()
                 return
             self._owner = replace(self._owner, beat=self._owner.beat + 1)
@@ -231,11 +240,11 @@ def _wait_until_gone(path: str, watch: OwnerWatch) -> Owner | None:
         print_line(
             f"the job was last written by {first}; waiting up to {GONE_SECONDS:.0f} s to see whether it still is"
         )
-    while (owner := watch.look(forget=False)) is not None:
-        if owner.lives() or (first is not None and (owner.token, owner.beat) != (first.token, first.beat)):
-            raise _refusal(path, watch.describe())
+    while (seen := Owner.read(path)) is not None and watch.lives(seen, forget=False):
+        if seen.lives() or (first is not None and (seen.token, seen.beat) != (first.token, first.beat)):
+            raise _refusal(path, watch.describe() or str(seen))
         time.sleep(_LOOK_SECONDS)
-    return Owner.read(path)
+    return seen
 
 
 def _claim(path: str, seen: Owner | None) -> Owner:
