@@ -211,7 +211,7 @@ def test_the_frame_of_a_running_job_says_so_and_has_the_columns_of_the_task(
     assert frame.attrs["partial"].endswith("images are recorded; the job is running")
     assert repr(frame).endswith(f"[partial: {frame.attrs['partial']}]")
     assert f"<p>partial: {frame.attrs['partial']}</p>" in frame._repr_html_()
-    assert type(frame[["key"]]) is pd.DataFrame
+    assert type(frame[["key"]]) is frame._constructor is pd.DataFrame
     job.abort()
     assert job.to_pandas().attrs["partial"].startswith("0 of 3 images are recorded")
 

@@ -145,10 +145,9 @@ def test_a_writer_that_nobody_waited_for_is_gone(place: JobDirectory) -> None:
     process.communicate()
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "a"}'])
-def test_a_damaged_owner_file_keeps_a_writer_out_for_a_minute_only(
-    place: JobDirectory, hasty: None, content: str
-) -> None:
+def test_a_damaged_owner_file_keeps_a_writer_out_for_a_minute_only(place: JobDirectory, content: str) -> None:
     """It may be one that is just being made."""
     with open(place.owner, "w") as file:
         file.write(content)
@@ -158,7 +157,8 @@ def test_a_damaged_owner_file_keeps_a_writer_out_for_a_minute_only(
     assert time.monotonic() - begin >= 1.0
 
 
-def test_the_counter_is_raised_and_the_file_keeps_its_length(place: JobDirectory, hasty: None) -> None:
+@pytest.mark.usefixtures("hasty")
+def test_the_counter_is_raised_and_the_file_keeps_its_length(place: JobDirectory) -> None:
     owned = place.acquire()
     seen = set()
     sizes = set()
@@ -191,7 +191,8 @@ def test_a_job_that_another_host_runs_is_running_not_interrupted(tmp_path: Path)
     assert Journal(place.path).is_being_written()
 
 
-def test_a_writer_on_another_host_is_gone_once_its_counter_stood_still(place: JobDirectory, hasty: None) -> None:
+@pytest.mark.usefixtures("hasty")
+def test_a_writer_on_another_host_is_gone_once_its_counter_stood_still(place: JobDirectory) -> None:
     write(place.owner, elsewhere())
     watch = OwnerWatch(place.owner)
     assert watch.look() is not None
@@ -212,13 +213,10 @@ def test_a_sign_of_yesterday_is_not_waited_for_by_those_who_only_look(place: Job
     assert watch.lives(elsewhere(), forget=False)  # a clock may be wrong: a writer waits its minute
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("has_locks", [True, False])
 def test_a_second_writer_on_another_host_is_refused_while_the_first_lives(
-    place: JobDirectory,
-    hasty: None,
-    writer_elsewhere: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-    has_locks: bool,
+    place: JobDirectory, writer_elsewhere: threading.Event, monkeypatch: pytest.MonkeyPatch, has_locks: bool
 ) -> None:
     if not has_locks:
         monkeypatch.setattr(FileLock, "acquire", no_locks)
@@ -226,8 +224,9 @@ def test_a_second_writer_on_another_host_is_refused_while_the_first_lives(
         place.acquire()
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_second_writer_takes_over_after_the_first_gave_no_sign(
-    place: JobDirectory, hasty: None, writer_elsewhere: threading.Event, capsys: pytest.CaptureFixture[str]
+    place: JobDirectory, writer_elsewhere: threading.Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     writer_elsewhere.set()
     owned = place.acquire()
