@@ -167,10 +167,9 @@ class JobDirectory:
             raise JobError(f"the job {self.path!r} cannot be removed: {error}") from error
 
     def _files(self) -> list[str]:
-        return [
-            *(f"{self.journal}{ending}" for ending in ("", "-wal", "-shm", "-journal")),
-            *(self.unfinished_journal, self.lock, self.owner),
-        ]
+        journals = (self.journal, self.unfinished_journal)
+        sqlite = [f"{path}{ending}" for path in journals for ending in ("", "-wal", "-shm", "-journal")]
+        return [*sqlite, self.lock, self.owner]
 
     def _clear(self) -> None:
         for folder in (self.shared, self.recorders):
