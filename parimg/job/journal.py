@@ -22,6 +22,7 @@ from parimg.job.directory import JobDirectory
 from parimg.job.owner import OwnerWatch
 from parimg.protocol import shared_objects
 from parimg.record import Placement, Record, Row, decode_values
+from parimg.sources.names import unescape_name
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
@@ -283,6 +284,7 @@ class Journal:
         """The record of a row that begins with its ``seq``."""
         found = dict(zip(RECORD_FIELDS, row[1:], strict=True))
         found["columns"], found["arrays"] = decode_values(found["columns"], found["arrays"])
+        found["uri"] = unescape_name(found["uri"])
         return Record(**found, job=self.directory)
 
 

@@ -22,6 +22,7 @@ from parimg.job.directory import JobDirectory, resume_command
 from parimg.job.journal import FORMAT, RECORD_FIELDS, SCHEMA, Journal, Recorded
 from parimg.job.owner import Ownership
 from parimg.record import Placement, Row
+from parimg.sources.names import escape_name
 
 _LOOK_UP_BATCH = 500  # keys of a query
 
@@ -123,7 +124,10 @@ class JournalWriter(Journal):
             self._connection.executemany(
                 f"INSERT OR REPLACE INTO records (run, {', '.join(RECORD_FIELDS)}) "
                 f"VALUES ({', '.join('?' * (1 + len(RECORD_FIELDS)))})",
-                ((self.run, *map(_storable, row), attempts, *placement) for row, attempts in rows),
+                (
+                    (self.run, *map(_storable, row._replace(uri=escape_name(row.uri))), attempts, *placement)
+                    for row, attempts in rows
+                ),
             )
             self._connection.execute("COMMIT")
         except BaseException as error:
@@ -196,7 +200,7 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
 
 
 def _storable(value: object) -> object:
-    """Text as SQLite takes it: a file name that is not UTF-8 keeps its odd bytes as escapes."""
+    """Text as SQLite takes it: what is not UTF-8 in a message keeps its odd bytes as escapes."""
     if not isinstance(value, str) or value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
 from parimg.record import Record
+from parimg.sources.names import escape_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,7 +127,7 @@ def _layout(records: Records, declared: dict[str, str]) -> _Layout:
     taken = list(_RECORD_FIELDS)
     columns = [pa.field(name, pa.type_for_alias(alias)) for name, alias in _RECORD_FIELDS.items()]
     for name, seen in found.items():
-        shown = escaped = _escape(name)
+        shown = escaped = escape_name(name)
         while shown in taken or (shown != escaped and shown in found):
             shown = f"task.{shown}"
         taken.append(shown)
@@ -143,7 +144,7 @@ def _batches(records: Iterable[Record], layout: _Layout) -> Iterator[pa.RecordBa
     while batch := list(itertools.islice(iterator, _BATCH)):
         columns = []
         for name, kind in zip(_RECORD_FIELDS, types[:n], strict=True):
-            values = [getattr(record, name) for record in batch]
+            values = [escape_name(record.uri) if name == "uri" else getattr(record, name) for record in batch]
             columns.append(pa.array(_escape(values) if pa.types.is_string(kind) else values, kind))
         for name, kind in zip(layout.task_names, types[n:], strict=True):
             columns.append(pa.array([_fit(record.columns.get(name), kind) for record in batch], kind))
@@ -319,5 +320,5 @@ def _escape(value: Any) -> Any:
     if isinstance(value, list):
         return [_escape(item) for item in value]
     if isinstance(value, dict):
-        return {_escape(name): _escape(item) for name, item in value.items()}
+        return {escape_name(name): _escape(item) for name, item in value.items()}
     return value
