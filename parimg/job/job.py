@@ -54,7 +54,7 @@ class Job:
 
     def __init__(self, journal: Journal, run: RunState | None = None) -> None:
         self._journal = journal
-        self._run = run or StoredRun(journal)
+        self._run: RunState = run or StoredRun(journal)
 
     # -- what it is -------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ A stored run is looked at again a few times a second. Users see either through `
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from parimg.console import print_line
@@ -23,79 +22,29 @@ _POLL_SECONDS = 0.25  # between looks at a job that another process runs
 WAKE_SECONDS = 0.5  # a wait in a thread returns this often, so that Ctrl-C is heard on every platform
 
 
-class RunState(ABC):
-    """State of a job's newest run, and what can be asked of it."""
-
-    @property
-    @abstractmethod
-    def state(self) -> str:
-        """``running``, ``finished``, ``interrupted``, ``aborted`` or ``failed``."""
-
-    @property
-    @abstractmethod
-    def counts(self) -> dict[str, int]:
-        """Records by status."""
-
-    @property
-    @abstractmethod
-    def total(self) -> int | None:
-        """Images of the source, None if that is not known."""
-
-    @property
-    @abstractmethod
-    def duplicates(self) -> int:
-        """Images that the source named once more."""
-
-    @property
-    @abstractmethod
-    def engines(self) -> int | None:
-        """Engines of the cluster that runs the job, None if this process does not run it."""
-
-    @property
-    @abstractmethod
-    def error(self) -> BaseException | None:
-        """Why the run ended early, None if it did not."""
-
-    @property
-    @abstractmethod
-    def written(self) -> int:
-        """A number that grows with the records, for `wait_for_more`."""
-
-    @abstractmethod
-    def wait_for_more(self, written: int) -> None:
-        """Return when there may be more records than when `written` was read, or the run ended."""
-
-    @abstractmethod
-    def wait(self, seconds: float) -> bool:
-        """Wait up to `seconds` for the end; True if it came."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """Gather what runs, and say how to go on."""
-
-    @abstractmethod
-    def abort(self) -> None:
-        """End now."""
-
-    @abstractmethod
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` with each further event."""
-
-    @abstractmethod
-    def unlisten(self, listener: Listener) -> None:
-        """Call `listener` no more."""
-
-    def ready(self) -> bool:
-        """Whether it has ended."""
-        return self.state != "running"
-
-
-class LiveRun(RunState):
+class LiveRun:
     """A run that this process does.
 
     Parameters
     ----------
     dispatcher : Dispatcher
+
+    Attributes
+    ----------
+    state : str
+        ``running``, ``finished``, ``interrupted``, ``aborted`` or ``failed``.
+    counts : dict
+        Records by status.
+    total : int or None
+        Images of the source, None if that is not known.
+    duplicates : int
+        Images that the source named once more.
+    engines : int or None
+        Engines at work, None if the run has ended.
+    error : BaseException or None
+        Why it ended early.
+    written : int
+        A number that grows with the records, for `wait_for_more`.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -133,12 +82,18 @@ class LiveRun(RunState):
     def written(self) -> int:
         return sum(self._dispatcher.counts.values())
 
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.state != "running"
+
     def wait_for_more(self, written: int) -> None:
+        """Return when there may be more records than when `written` was read, or the run ended."""
         with self._dispatcher.changed:
             while not self.ready() and self.written <= written:
                 self._dispatcher.changed.wait(WAKE_SECONDS)
 
     def wait(self, seconds: float) -> bool:
+        """Wait up to `seconds` for the end; True if it came."""
         return self._dispatcher.join(seconds)
 
     def stop(self) -> None:
@@ -159,13 +114,16 @@ class LiveRun(RunState):
             print_line(f"{self.written} of {of} images are recorded; to go on: {command}")
 
     def abort(self) -> None:
+        """End now."""
         self._dispatcher.abort()
         self._dispatcher.join()
 
     def listen(self, listener: Listener) -> None:
+        """Call `listener` with each further event."""
         self._dispatcher.listeners.append(listener)
 
     def unlisten(self, listener: Listener) -> None:
+        """Call `listener` no more."""
         if listener in self._dispatcher.listeners:
             self._dispatcher.listeners.remove(listener)
 
@@ -182,8 +140,8 @@ class LiveRun(RunState):
             self._dispatcher.fail(reason)
 
 
-class StoredRun(RunState):
-    """What the journal says of the newest run, which another process may be doing.
+class StoredRun:
+    """What the journal says of the newest run, which another process may be doing; it has the face of a `LiveRun`.
 
     Parameters
     ----------
@@ -230,6 +188,10 @@ class StoredRun(RunState):
     def written(self) -> int:
         return 0
 
+    def ready(self) -> bool:
+        """Whether it has ended."""
+        return self.state != "running"
+
     def wait_for_more(self, written: int) -> None:  # noqa: ARG002
         time.sleep(_POLL_SECONDS)
 
@@ -251,3 +213,7 @@ class StoredRun(RunState):
 
     def unlisten(self, listener: Listener) -> None:
         """Do nothing."""
+
+
+RunState = LiveRun | StoredRun
+"""The newest run of a job, as `Job` asks it."""
