@@ -24,7 +24,8 @@ from parimg.cluster.embedded import EmbeddedCluster, RunningCluster, time_round_
 from parimg.cluster.security import Security
 from parimg.cluster.supervisor import Caretaker, Cluster
 from parimg.console import print_line
-from parimg.dispatch.dispatcher import Dispatcher, Plan
+from parimg.dispatch.dispatcher import Dispatcher
+from parimg.dispatch.plan import Plan
 from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners

@@ -120,12 +120,11 @@ class LiveRun:
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each further event."""
-        self._dispatcher.listeners.append(listener)
+        self._dispatcher.listeners.add(listener)
 
     def unlisten(self, listener: Listener) -> None:
         """Call `listener` no more."""
-        if listener in self._dispatcher.listeners:
-            self._dispatcher.listeners.remove(listener)
+        self._dispatcher.listeners.remove(listener)
 
     @property
     def restarts(self) -> int:
