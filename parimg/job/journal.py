@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 _MOST_COMPLETIONS = 10_000
-COMMONEST_AMONG = 1_000  # failures that a bar may look at a few times a second
+_COMMONEST_AMONG = 1_000  # failures that a bar may look at a few times a second
 # SQLite's types of the fields that `Row`, the number of attempts and `Placement` give to a record, by name.
 _FIELDS = {**get_type_hints(Row), "attempts": int, **get_type_hints(Placement)}
 _SQL_TYPES: dict[object, str] = {int: "INTEGER", float: "REAL", bytes: "BLOB"}  # all others are text
@@ -253,7 +253,7 @@ class Journal:
 
     def commonest_failure(self) -> FailureGroup | None:
         """The commonest error among the last 1 000 failures, which is found fast while a job runs."""
-        return next(iter(self.failures_by_error(COMMONEST_AMONG)), None)
+        return next(iter(self.failures_by_error(_COMMONEST_AMONG)), None)
 
     @contextlib.contextmanager
     def snapshot(self, *, arrays: bool = False) -> Iterator[Callable[[], Iterator[Record]]]:

@@ -15,11 +15,9 @@ from typing import Any, Protocol
 
 from parimg.console import print_line
 from parimg.job.failures import Failures
-from parimg.job.journal import COMMONEST_AMONG
 
 _REFRESH_SECONDS = 0.2
 _LOG_SECONDS = 30.0  # between lines in a file or pipe
-_ALARMING = 100  # failures that are alike, and nothing else, which is told at once
 
 
 class Watched(Protocol):
@@ -60,7 +58,7 @@ def _on_one_line(text: str, most: int) -> str:
 
 @contextlib.contextmanager
 def show_progress(job: Watched) -> Iterator[None]:
-    """Show how far a job is while the body runs; when the first hundred images all fail, say so.
+    """Show how far a job is while the body runs.
 
     In a terminal or a notebook that is a bar, elsewhere a line each half minute and one at the end.
 
@@ -79,9 +77,7 @@ def show_progress(job: Watched) -> Iterator[None]:
     ended = threading.Event()
 
     def follow() -> None:
-        is_alarmed = False
         while not ended.wait(_REFRESH_SECONDS):
-            is_alarmed = is_alarmed or _alarm(job)
             show()
 
     thread = threading.Thread(target=follow, name="parimg-progress", daemon=True)
@@ -150,18 +146,3 @@ def _log(job: Watched) -> tuple[Callable[[], None], Callable[[], None]]:
             write()
 
     return show, write
-
-
-def _alarm(job: Watched) -> bool:
-    """Say it if all images so far failed alike, once there are many; True if there is nothing more to find out."""
-    counts = job.counts
-    if (counts["done"] or 0) < _ALARMING:
-        return False
-    if counts["failed"] == counts["done"]:
-        group = job.failures.commonest
-        if group is not None and group.count == min(counts["failed"] or 0, COMMONEST_AMONG):
-            print_line(
-                f"ALL of the first {counts['done']} images failed with {group.error}: "
-                f"{_on_one_line(group.message, 200)}; Ctrl-C stops the job"
-            )
-    return True

@@ -75,7 +75,6 @@ def test_a_bar_tells_images_engines_and_the_commonest_failure(
     assert "Mean:  25%" in last
     assert "100/400" in last
     assert "failed=3 (most ValueError), engines=2" in last
-    assert "ALL" not in terminal.getvalue()
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
@@ -95,29 +94,3 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     lines = capsys.readouterr().err.splitlines()
     assert set(lines) == {"Mean: 41/400 images, failed=1 (most ValueError), waiting for an engine"}
     assert 2 <= len(lines) <= 5
-
-
-def test_when_the_first_hundred_images_fail_alike_it_is_said_once(
-    job: Following, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "_REFRESH_SECONDS", 0.02)
-    with show_progress(job):
-        job.fail(*["ValueError"] * 99)
-        time.sleep(0.3)
-        assert capsys.readouterr().err == ""
-        job.fail("ValueError")
-        time.sleep(0.5)
-    told = capsys.readouterr().err
-    assert told.count("ALL of the first 100 images failed with ValueError: no light; Ctrl-C stops the job") == 1
-
-
-@pytest.mark.parametrize("n_good", [0, 1])
-def test_no_alarm_when_images_fail_differently_or_some_do_not(
-    job: Following, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], n_good: int
-) -> None:
-    monkeypatch.setattr(progress, "_REFRESH_SECONDS", 0.02)
-    job.n_good = n_good
-    with show_progress(job):
-        job.fail(*["ValueError"] * 120, *["OSError"] * (1 - n_good))
-        time.sleep(0.2)
-    assert "ALL" not in capsys.readouterr().err
