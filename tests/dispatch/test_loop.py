@@ -45,8 +45,9 @@ from parimg.errors import (
     TaskError,
     TooManyFailures,
 )
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import Journal, JournalWriter
+from parimg.job.directory import JobDirectory
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
 from parimg.options import Options
 from parimg.protocol import shared_objects
 from parimg.protocol.crash_report import IDLE, PREPARING
@@ -127,8 +128,10 @@ class Jobs:
     def journal(self, directory: str) -> JournalWriter:
         if os.path.exists(directory):
             journal = JournalWriter.resume(directory)
+            journal.begin_run()
         else:
-            journal = JournalWriter.create(directory, reserve_job_dir(directory), {"options": {}})
+            place = JobDirectory(directory)
+            journal = JournalWriter.create(place, place.reserve(), {"options": {}})
         journal._connection.execute("PRAGMA synchronous = OFF")  # half of a scenario's time
         return journal
 
