@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from parimg import events
 from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import Journal, JournalWriter
+from parimg.job.directory import JobDirectory
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
 from parimg.options import Options
 from parimg.protocol import shared_objects
 from parimg.protocol.shared_objects import SharedRef
@@ -85,8 +86,10 @@ class Jobs:
     def journal(self, directory: str) -> JournalWriter:
         if os.path.exists(directory):
             journal = JournalWriter.resume(directory)
+            journal.begin_run()
         else:
-            journal = JournalWriter.create(directory, reserve_job_dir(directory), {"options": {}})
+            place = JobDirectory(directory)
+            journal = JournalWriter.create(place, place.reserve(), {"options": {}})
         journal._connection.execute("PRAGMA synchronous = OFF")  # half of a scenario's time
         return journal
 

@@ -42,10 +42,10 @@ from parimg.errors import (
     TaskError,
 )
 from parimg.job.directory import resume_command
-from parimg.job.journal import JournalWriter, Placement
-from parimg.protocol import crash_report, shared_objects
+from parimg.job.journal_writer import JournalWriter
+from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, Reply
-from parimg.record import Row, failed_row
+from parimg.record import Placement, Row, failed_row
 
 _log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Dispatcher:
             engines,
             self._in_flight,
             plan.options,
-            os.path.join(journal.directory, crash_report.FOLDER),
+            journal.place.recorders,
             self._inbox.put,
             self.listeners.emit,
             self._settle,
@@ -311,11 +311,11 @@ class Dispatcher:
         message = Chunk(
             version=VERSION,
             refs=self.plan.refs,
-            folder=f"{self.journal.directory}/shared",
+            folder=self.journal.place.shared,
             max_pixels=options.max_pixels,
             images=[(pending.position, *pending.image) for pending in images],
             number=number,
-            recorder=self._lost_engines.recorder(engine_id),
+            recorder=os.path.join(self.journal.place.recorders, self._lost_engines.recorder(engine_id)),
             timeout=options.timeout,
             memory_limit=options.memory_bytes,
         )
@@ -384,7 +384,7 @@ class Dispatcher:
             for digest in digests:
                 earlier = self._sending.get((sent.engine, digest))
                 if earlier is None:
-                    data = shared_objects.read_shared(f"{self.journal.directory}/shared", digest)
+                    data = shared_objects.read_shared(self.journal.place.shared, digest)
                     self._sending[sent.engine, digest] = self.engines.send_shared(digest, data, sent.engine)
                     self.listeners.emit(events.SharedObjectSent(digest, len(data), sent.engine))
                 elif earlier.done() and isinstance(error := earlier.exception(), EngineRefused):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from parimg.dispatch.in_flight import Pending
-from parimg.job.journal import JournalWriter
+from parimg.job.journal_writer import JournalWriter
 from parimg.sources.as_source import Image
 
 _BEHIND_ALL = 2**40  # positions of images that a changed source brought between the others

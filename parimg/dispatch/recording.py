@@ -13,8 +13,8 @@ from parimg.dispatch.common_failure import ALIKE, MISSING, CommonFailure
 from parimg.dispatch.plan import Plan
 from parimg.errors import TooManyFailures
 from parimg.job.directory import resume_command
-from parimg.job.journal import JournalWriter, Placement
-from parimg.record import Row
+from parimg.job.journal_writer import JournalWriter
+from parimg.record import Placement, Row
 
 _MOST_TRACES = 10_000  # failures of a run that are kept with traceback and whole message: at most 60 MB
 _SHORT_MESSAGE = 200  # characters

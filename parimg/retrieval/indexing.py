@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
-from parimg.job.directory import JOURNAL_FILE
+from parimg.job.directory import JobDirectory
 from parimg.job.journal import Journal
 from parimg.retrieval.descriptor_table import DESCRIPTORS_FILE
 from parimg.sources.as_source import as_source
@@ -152,7 +152,7 @@ def index_images(
         raise TypeError(f"index_images() got an unexpected keyword argument {name!r}")
     task = check_index(directory, model=model, layer=layer, size=size, mean=mean, scale=scale, pooling=pooling)
     job_dir = _job_dir(os.path.realpath(directory))
-    grows = os.path.exists(os.path.join(job_dir, JOURNAL_FILE))
+    grows = JobDirectory(job_dir).holds_job
     for name in options.keys() - _options_of(controller.resume) if grows else ():
         raise JobError(
             f"{name} must be left out for the index {os.fspath(directory)!r}: it exists, and keeps the one it was "
@@ -192,7 +192,7 @@ def check_index(
     task = FeatureMap(
         model, layer, size, mean, scale, output=os.path.join(folder, REGIONS), index=pooling, rmac=True
     )
-    if os.path.exists(os.path.join(_job_dir(folder), JOURNAL_FILE)):
+    if JobDirectory(_job_dir(folder)).holds_job:
         open_journal(folder)
         found, wanted = IndexDescription.read(folder), IndexDescription.of(task)
         if os.path.realpath(found.regions) != wanted.regions:
@@ -225,7 +225,7 @@ def open_journal(directory: str) -> Journal:
         If the directory holds none, or one of another format.
     """
     job_dir = _job_dir(directory)
-    if not os.path.exists(os.path.join(job_dir, JOURNAL_FILE)):
+    if not JobDirectory(job_dir).holds_job:
         raise JobError(f"{directory!r} is no index; {_MAKE_ONE}")
     IndexDescription.read(directory)
     return Journal(job_dir)
