@@ -91,6 +91,28 @@ def discard_job_dir(directory: str, lock: FileLock) -> None:
         os.rmdir(directory)
 
 
+def remove_job_dir(directory: str) -> None:
+    """Remove a job; files that are no part of it stay.
+
+    Raises
+    ------
+    JobError
+        If there is no job, or a live process writes it.
+    """
+    journal = os.path.join(directory, JOURNAL_FILE)
+    if not os.path.exists(journal):  # perhaps left by a client that was killed before its job began
+        if not os.path.isdir(directory):
+            raise JobError(f"there is no job {directory!r}; `parimg jobs` lists the jobs")
+        discard_job_dir(directory, reserve_job_dir(directory))
+        return
+    lock = acquire_lock(directory)
+    for name in (journal, f"{journal}-wal", f"{journal}-shm", f"{journal}-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(name)
+    shutil.rmtree(os.path.join(directory, "engines"), ignore_errors=True)
+    discard_job_dir(directory, lock)
+
+
 def acquire_lock(directory: str) -> FileLock:
     """Take the lock of a job's directory, which the operating system frees when this process dies.
 

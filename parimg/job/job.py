@@ -60,6 +60,8 @@ class Job:
     def __init__(self, journal: Journal, dispatcher: Dispatcher | None = None) -> None:
         self._journal = journal
         self._dispatcher = dispatcher
+        self.resume_options = ""
+        """What the command line was given and `resume_command` repeats: engines and tables."""
 
     # -- what it is -------------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Job:
     @property
     def resume_command(self) -> str:
         """The shell command that runs what is missing."""
-        return resume_command(self.directory)
+        return f"{resume_command(self.directory)}{self.resume_options}"
 
     def __len__(self) -> int:
         """Images of the job: all of them where their number is known, else those with a record."""

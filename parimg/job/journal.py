@@ -212,6 +212,12 @@ class Journal:
         rows = self._rows(f"SELECT {_RECORD_COLUMNS} FROM records WHERE key = ?", (key,))
         return self._record(rows[0]) if rows else None
 
+    def lacks_any(self, keys: Iterable[str]) -> bool:
+        """Whether one of `keys` has no record yet."""
+        with self._look() as connection:
+            query = "SELECT 1 FROM records WHERE key = ?"
+            return any(connection.execute(query, (key,)).fetchone() is None for key in keys)
+
     def nth(self, n: int) -> Record | None:
         """The n-th record by place in the source, from 0, None if there are not so many."""
         query = f"SELECT {_RECORD_COLUMNS} FROM records ORDER BY position LIMIT 1 OFFSET ?"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import chain
 from numbers import Integral
@@ -79,6 +80,10 @@ class Source(ABC):
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """Describe the images in JSON's types, for `source_from_spec`."""
+
+    def left_out(self) -> Counter[str]:
+        """Files that the last listing met and did not take, as far as it came: their number by the reason."""
+        return Counter()
 
 
 def as_source(images: Images, *, column: str | None = None, absolute_keys: bool = False) -> Source:
@@ -346,13 +351,20 @@ class _Tree(_NamedSource):
         absolute = place.absolute(path)
         self._root, self._patterns = (absolute, ["**"]) if kind == "folder" else _split_glob(absolute)
         self._only_images = self._patterns[-1].endswith("*")
+        self._left_out = Counter[str]()
         wanted = "file with an image extension" if self._only_images else "file"
         self._require_one(f"has no {wanted}" if kind == "folder" else f"matches no {wanted}")
 
     def __iter__(self) -> Iterator[Image]:
+        self._left_out = left_out = Counter[str]()
         for path in listing.walk(self._root, self._patterns):
             if not self._only_images or listing.extension(path) in IMAGE_EXTENSIONS:
                 yield self._place.image(path)
+            else:
+                left_out["no image extension"] += 1
+
+    def left_out(self) -> Counter[str]:
+        return self._left_out.copy()
 
 
 def _split_glob(pattern: str) -> tuple[str, list[str]]:

@@ -107,9 +107,13 @@ def load_function(name: str) -> Callable[..., object]:
 
 
 def _import(name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    _search_first(os.getcwd())
     return importlib.import_module(name)
+
+
+def _search_first(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def _load_file(path: str) -> ModuleType:
@@ -120,6 +124,7 @@ def _load_file(path: str) -> ModuleType:
         raise FileNotFoundError(f"no file {path!r}")
     if name in sys.modules:
         raise ImportError(f"there is another module {name!r}; rename the file")
+    _search_first(os.path.dirname(os.path.abspath(path)))  # as Python does for a script
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:
