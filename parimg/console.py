@@ -10,8 +10,8 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 
-# Control characters (an escape begins commands of a terminal), line separators, what turns the direction of writing,
-# and lone surrogates, which no terminal takes.
+# Control characters (an escape begins commands of a terminal), line separators, what turns the direction of
+# writing, and lone surrogates, which no terminal takes.
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -9,12 +9,12 @@ import typer
 from parimg import __version__
 
 # Blank lines part the lines of an epilog.
-_EPILOG = """Exit codes: 0, all went well; 1, the job or the cluster failed; 2, something was typed wrong;
-3, the job is done, but some images failed; 130, Ctrl-C.
-
-First steps: parimg demo; then parimg match REFERENCE IMAGES -o matches.csv
-
-Completion in the shell: parimg --install-completion"""
+_EPILOG = (
+    "Exit codes: 0, all went well; 1, the job or the cluster failed; 2, something was typed wrong; 3, the job is "
+    "done, but some images failed; 130, Ctrl-C.\n\n"
+    "First steps: parimg demo, then parimg match REFERENCE IMAGES -o matches.csv\n\n"
+    "Completion in the shell: parimg --install-completion"
+)
 
 app = typer.Typer(
     no_args_is_help=True,

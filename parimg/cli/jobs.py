@@ -186,7 +186,7 @@ def export_table(
 def jobs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]...", help="Only these.", autocompletion=_complete_job, show_default=False),
+        typer.Argument(metavar="[JOB]", help="Only these.", autocompletion=_complete_job, show_default=False),
     ] = None,
     older: Annotated[
         str | None, typer.Option(help="Only those that were last worked on so long ago: 12h, 30d, 8w.")
@@ -282,10 +282,12 @@ def find_job(name: str) -> str:
         return os.path.abspath(name)
     if os.path.isdir(named):
         return named
-    found = [one for one in _names(folder) if one.startswith(name)]
+    found = [one for one in _names(folder) if name and one.startswith(name)]
     if len(found) > 1:
         raise JobError(f"{name!r} may be any of {', '.join(found[:5])}; name more of it")
-    return os.path.join(folder, found[0]) if found else os.path.abspath(name)  # no job; opening it says so
+    if not found and not os.path.isdir(name):
+        raise JobError(f"there is no job {name!r}, here or in {folder!r}; `parimg jobs` lists the jobs")
+    return os.path.join(folder, found[0]) if found else os.path.abspath(name)  # opening that says it is no job
 
 
 def _names(folder: str) -> list[str]:

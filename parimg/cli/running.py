@@ -150,7 +150,7 @@ def _print_plan(planned: Planned, source: Source) -> None:
     first = [shown_key(image.key) for image in itertools.islice(source, 5)]
     n_images = source.count()
     more = ", ..." if n_images is None or n_images > len(first) else ""
-    say(f"{n_images} images: {', '.join(first)}{more}")
+    say(f"{n_images} {'image' if n_images == 1 else 'images'}: {', '.join(first)}{more}")
     print_left_out(source)
     for path in (planned.output, *(planned.inner or {}).values()):
         if path is not None:
