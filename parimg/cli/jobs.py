@@ -91,6 +91,10 @@ def resume(
     if not _lacks_images(journal, retry_failed=retry_failed):
         ended = Job(journal)
         export(ended, output)
+        if quiet:
+            say(ended.directory)
+            exit_by_failures(ended)
+            return
         say(f"nothing to do: {ended.counts['done']} of {ended.counts['total']} images are recorded")
         print_summary(ended, verbose=verbose)
         if output is not None:

@@ -19,7 +19,7 @@ SHOWN = 20  # rows of a table on the screen
 _NAMED = 5  # images that are named where many failed alike
 _LOOKED_AT = 10_000  # failed images whose messages are compared
 _LONGEST = 400  # characters of a message
-_FUNCTION = re.compile(r"<(?:built-in )?function ([^ >]+)(?: at 0x\w+)?>")  # is called by its name
+_FUNCTION = re.compile(r"<(?:built-in )?function (?:\S*\.)?(\w+|<lambda>)(?: at 0x\w+)?>")  # is called by its name
 
 
 def print_records(job: Job, sort_by: str | None = None) -> None:
