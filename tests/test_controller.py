@@ -23,6 +23,8 @@ from parimg.errors import ClusterError, EmptySourceError, JobError, SourceError,
 
 ONE = {"one": np.ones(1)}
 
+pytestmark = pytest.mark.cluster
+
 
 def test_start_listens_on_the_loopback_interface_only(controller: parimg.Controller) -> None:
     family = psutil.Process().children(recursive=True)

@@ -5,8 +5,10 @@ Pickled by whoever sends them; both sides compare `VERSION` before anything else
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parimg import __version__
@@ -18,7 +20,20 @@ if TYPE_CHECKING:
 
 TELL_SECONDS = 1.0  # between an engine's signs of progress; one takes it 0.13 ms
 
-VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor} and parimg {__version__}"
+
+def _digest_of_sources() -> str:
+    """Of what travels: an install in place (`pip install -e`) changes without having another version."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*room.glob("*.py"), room.parent / "record.py"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+VERSION = (
+    f"Python {sys.version_info.major}.{sys.version_info.minor} and parimg {__version__} "
+    f"(messages {_digest_of_sources()})"
+)
 """What client and engines must have in common."""
 
 ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -337,7 +338,7 @@ def test_a_task_that_cannot_be_prepared_is_an_error_with_its_reason(
 def test_another_version_of_the_client_is_refused_with_both_versions(
     run: Callable[..., Reply], images: list[str]
 ) -> None:
-    with pytest.raises(EngineVersionError, match=rf"client has 0\.0\.9, .* {VERSION}$"):
+    with pytest.raises(EngineVersionError, match=rf"client has 0\.0\.9, .* {re.escape(VERSION)}$"):
         run(Function(np.mean), images, version="0.0.9")
 
 

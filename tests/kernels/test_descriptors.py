@@ -76,6 +76,7 @@ def temple():
 # ---- Real images
 
 
+@pytest.mark.slow
 def test_all_pairs_of_temple_views_match_as_in_opencv(temple):
     matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
     as_bytes = [view.astype(np.uint8) for view in temple]
@@ -427,6 +428,7 @@ def test_threads_do_not_disturb_each_other():
         assert_same(one, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "features"),
     [

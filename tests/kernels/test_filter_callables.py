@@ -146,6 +146,7 @@ print(ndimage.generic_filter(np.arange(9.0).reshape(3, 3), made, 3)[0, 0], made.
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_takes_the_callable_from_the_disk(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT]

@@ -423,6 +423,7 @@ print(sum(filters.filter_lines.stats.cache_misses.values()), sum(filters.filter_
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_compiles_nothing_even_for_a_function_that_lies_in_no_file(tmp_path):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
 

@@ -309,6 +309,7 @@ def test_the_command_line_has_the_defaults_of_index_images() -> None:
     ] == [of_function[name].default for name in names]
 
 
+@pytest.mark.cluster
 def test_index_and_search_from_the_command_line(model: str, tmp_path: Path) -> None:
     images = write_pictures(tmp_path / "pictures", range(4))
     options = ("--layer", "act", "--size", "128", "--mean", "0", "--scale", "1,1,1")

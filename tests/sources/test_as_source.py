@@ -405,6 +405,7 @@ def test_a_column_of_what_is_no_table_is_refused(views):
         as_source("left", column="path")
 
 
+@pytest.mark.slow
 def test_a_long_table_takes_no_memory(tmp_path):
     path = tmp_path / "long.parquet"
     pq.write_table(pa.table({"path": [f"{number:08}.png" for number in range(200_000)]}), path)
@@ -503,7 +504,7 @@ def test_a_table_behind_a_url_is_refused():
         ([], EmptySourceError, r"the list of images is empty"),
         ((), EmptySourceError, r"the list of images is empty"),
         ({}, EmptySourceError, r"the list of images is empty"),
-        (iter([]), EmptySourceError, r"that gives nothing"),
+        pytest.param(iter([]), EmptySourceError, r"that gives nothing", id="an iterator"),
         (["a.png", "*.tif"], EmptySourceError, r"element 1 of images: '\*.tif' matches no file"),
         (["a.png", "missing"], SourceError, r"element 1 of images: 'missing' does not exist"),
         (["a.png", ""], SourceError, r"element 1 of images: a path must be a str that is not empty"),

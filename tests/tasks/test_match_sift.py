@@ -32,6 +32,7 @@ def camera() -> np.ndarray:
     return data.camera()
 
 
+@pytest.mark.slow
 def test_mutual_matches_are_exactly_those_of_opencv_on_all_views(
     temple_ring: list[str], views: list[np.ndarray]
 ) -> None:

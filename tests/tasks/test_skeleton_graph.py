@@ -229,6 +229,7 @@ def test_a_folder_becomes_a_table_of_images_and_one_of_branches(
         job.table("branches")
 
 
+@pytest.mark.cluster
 def test_the_command_line_writes_both_tables_and_the_pictures(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "parimg.cli"]
     arguments = [
