@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import noise_pictures
 import pytest
+from odd_names import ODD_NAMES
 
 import parimg
 
@@ -29,10 +30,8 @@ def on_cluster(controller: parimg.Controller, monkeypatch: pytest.MonkeyPatch) -
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that would start a cluster fails."""
 
-    @contextlib.contextmanager
-    def refuse(*_: object) -> Iterator[None]:
+    def refuse(*_: object) -> None:
         raise AssertionError("a cluster was to be started")
-        yield
 
     _open_instead(monkeypatch, refuse)
 
@@ -50,12 +49,6 @@ def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     for name in set(sys.modules) - loaded:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]  # files of functions, which have the same name in every test
-
-
-ODD_NAMES = ("view[copy].png", "shot :cat: 1.png", "[bold]loud.png", "a\x1b[31mred\x1b[2J.png", "two\nlines.png")
-"""Markup, an emoji code, commands of a terminal, a line feed."""
-SHOWN_NAMES = (*ODD_NAMES[:3], r"a\x1b[31mred\x1b[2J.png", r"two\nlines.png")
-"""The same as they are to be seen."""
 
 
 @pytest.fixture

@@ -103,7 +103,8 @@ def test_resume_runs_what_was_added_to_the_folder_and_what_failed_if_that_is_wan
     assert parimg("resume", job, "--retry-failed").out.startswith("nothing to do")
 
 
-def test_a_finished_job_of_arrays_has_nothing_to_do(controller: library.Controller, no_cluster: None) -> None:
+@pytest.mark.usefixtures("no_cluster")
+def test_a_finished_job_of_arrays_has_nothing_to_do(controller: library.Controller) -> None:
     job = controller.map(len, {"a": noise_pictures.picture(0)}, job_dir="arrays")
     assert job.wait(60)
     assert parimg("resume", "arrays").out.startswith("nothing to do: 1 of 1 images")

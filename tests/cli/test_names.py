@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import parimg
 from noise_pictures import write_model
-
-from .conftest import ODD_NAMES, SHOWN_NAMES
+from odd_names import ODD_NAMES, SHOWN_NAMES
 
 
 def assert_all_shown(printed: str) -> None:
