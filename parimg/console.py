@@ -45,9 +45,23 @@ def print_line(text: str) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, caption: str | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str | None = None,
+    caption: str | None = None,
+    whole_names: bool = False,
 ) -> None:
-    """Print a table; into a file or pipe it is as wide as it needs to be."""
+    """Print a table; into a file or pipe it is as wide as it needs to be.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    rows : iterable of sequence of str
+    title, caption : str, optional
+    whole_names : bool
+        Break the first column's texts into lines last of all, so that they can be copied.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -58,8 +72,8 @@ def print_table(
     table = Table(
         title=cell(title) if title else None, caption=cell(caption) if caption else None, title_justify="left"
     )
-    for column in columns:
-        table.add_column(cell(column), overflow="fold")
+    for place, column in enumerate(columns):
+        table.add_column(cell(column), overflow="fold", no_wrap=whole_names and place == 0)
     for row in rows:
         table.add_row(*map(cell, row))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -42,6 +42,17 @@ def test_a_table_in_a_file_is_as_wide_as_it_needs_to_be(capsys: pytest.CaptureFi
     assert "x" * 900 in capsys.readouterr().out
 
 
+def test_names_stay_in_one_piece_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table(["job", "task"], [("20261125-204106-MatchSIFT", "word " * 30)], whole_names=True)
+    printed = capsys.readouterr().out
+    assert "20261125-204106-MatchSIFT" in printed
+    assert max(len(line) for line in printed.splitlines() if "\x1b" not in line) <= 60  # styles take no room
+
+
 def test_lines_for_errors_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     say("good\x1b")
     say("bad\x1b", error=True)

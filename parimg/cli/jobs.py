@@ -236,7 +236,7 @@ def _print_jobs(directories: list[str], folder: str) -> None:
             (name, task, row["source"], row["state"], done, str(row["failed"]), f"{row['seconds']:.1f}", size)
         )
     columns = ("job", "task", "source", "state", "images", "failed", "seconds", "size")
-    print_table(columns, rows, title=folder)
+    print_table(columns, rows, title=folder, whole_names=True)
 
 
 def _row(directory: str) -> dict[str, Any]:

@@ -138,12 +138,16 @@ def _check_job_dir(directory: str) -> None:
     """Refuse a directory that cannot take a job; what is made for the trial is removed."""
     from parimg.job.directory import discard_job_dir, reserve_job_dir
 
-    existed = os.path.isdir(directory)
+    path = Path(directory)
+    made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
     lock = reserve_job_dir(directory)
-    if existed:
-        lock.release()
-    else:
+    if made:
         discard_job_dir(directory, lock)
+    else:
+        lock.release()
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # another process may use it by now
+            folder.rmdir()
 
 
 def _print_plan(planned: Planned, source: Source) -> None:

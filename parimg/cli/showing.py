@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import parimg
 from parimg.console import print_table, say, visible
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _shortened(text: str) -> str:
 
 def describe_task(name: str, parameters: Mapping[str, str], longest: int = 120) -> str:
     """A task as it would be typed, with those parameters that are not as they are by default."""
-    usual = _defaults(name)
+    usual = _defaults("Function" if "function" in parameters and name not in parimg.__all__ else name)
     values = {one: _FUNCTION.sub(r"\1", value) for one, value in parameters.items() if value != usual.get(one)}
     text = f"{name}({', '.join(f'{one}={value}' for one, value in values.items() if value != name)})"
     return text if len(text) <= longest else f"{text[: longest - 4]}...)"
@@ -131,8 +132,6 @@ def describe_task(name: str, parameters: Mapping[str, str], longest: int = 120) 
 def _defaults(name: str) -> dict[str, str]:
     """How a task's parameters are described where they were not given."""
     import dataclasses
-
-    import parimg
 
     task: Any = getattr(parimg, name, None) if name in parimg.__all__ else None
     fields = dataclasses.fields(task) if dataclasses.is_dataclass(task) else ()

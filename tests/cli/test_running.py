@@ -64,10 +64,11 @@ def test_a_directory_that_holds_a_job_is_refused_and_a_new_one_is_not_left_behin
     assert again.code == 2
     assert "'job' holds a job already" in again.message.replace(f"{os.getcwd()}/", "")
     os.mkdir("empty")
-    for name in ("new", "empty"):
+    for name in ("new", "a/b/c", "empty", "empty/d/e"):
         assert parimg(*RUN, "--job", name, "--dry-run").code == 0
     assert not Path("new").exists()
-    assert Path("empty").exists()
+    assert not Path("a").exists()
+    assert set(os.listdir("empty")) <= {"lock", "lock.owner"}
 
 
 @pytest.mark.usefixtures("no_cluster", "photos")
@@ -99,7 +100,7 @@ def test_quiet_prints_the_job_s_directory_alone_and_verbose_the_parameters(jobs_
     assert quiet.code == 3
     [name] = os.listdir(jobs_folder)
     assert (quiet.out, quiet.err) == (f"{jobs_folder / name}\n", "")
-    assert "mean(color='unchanged')\n" in parimg(*RUN, "-v").out
+    assert "mean()\n" in parimg(*RUN, "-v").out
 
 
 @pytest.mark.usefixtures("on_cluster", "photos")
@@ -160,3 +161,16 @@ def test_a_profile_that_does_not_exist_is_refused(photos: Path) -> None:
     ended = parimg(*RUN, "--profile", "slrum")
     assert ended.code == 2
     assert "no IPython profile 'slrum'" in ended.err
+
+
+@pytest.mark.usefixtures("on_cluster", "photos")
+def test_a_file_of_functions_may_import_what_lies_beside_it() -> None:
+    Path("code").mkdir()
+    Path("code", "measures_of_mine.py").write_text(
+        "import scale_of_mine\nfrom scale_of_mine import twice\n"
+        "def height(image):\n    return twice(image.shape[0]) + scale_of_mine.OFFSET\n"
+    )
+    Path("code", "scale_of_mine.py").write_text("OFFSET = 5\ndef twice(number):\n    return 2 * number\n")
+    ended = parimg("run", "code/measures_of_mine.py:height", "photos", "-o", "t.csv")
+    assert ended.code == 3, ended.err
+    assert pd.read_csv("t.csv")["value"].dropna().tolist() == [197, 197, 197]  # 2 * 96 + 5
