@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,17 @@ Extensions = Annotated[
 Sample = Annotated[int | None, typer.Option(min=1, help="Take only so many of the images, chosen at random.")]
 Seed = Annotated[int, typer.Option(help="Of the choice: the same number, the same images.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what would be run, and end.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only where the job lies, and errors.")]
+
+
+def _silence(quiet: bool) -> bool:
+    if quiet:
+        os.environ["IPP_NONINTERACTIVE"] = "1"  # ipyparallel's own bars ask for it
+    return quiet
+
+
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", callback=_silence, help="Print only where the job lies, and errors.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print parameters, and every failed image.")]
 Column = Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")]
 Retries = Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")]

@@ -68,10 +68,10 @@ def test_index_and_search_show_names_as_they_are_and_save_before_they_print(odd:
     made = parimg("index", odd, *options)
     assert made.code == 0, made.err
     assert_all_shown(made.out)
-    found = parimg("search", odd / ODD_NAMES[1], "index[/b]", "-o", "[b]hits.csv")
+    found = parimg("search", odd / ODD_NAMES[1], "index[/b]", "-o", "[b]hits.CSV")
     assert found.code == 0, found.err
     assert_all_shown(found.out)
-    assert Path("[b]hits.csv").exists()
+    assert Path("[b]hits.CSV").read_text(encoding="utf-8").startswith("rank,")
 
 
 @pytest.mark.usefixtures("no_cluster")
