@@ -19,7 +19,6 @@ import typer
 from parimg.cli.app import app
 from parimg.cli.exporting import export
 from parimg.cli.options import (
-    DEFAULT_MAX_PIXELS,
     EXIT_FAILED,
     EXIT_SOME_IMAGES_FAILED,
     ClusterId,
@@ -43,6 +42,7 @@ from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
 from parimg.console import say
 from parimg.errors import ParimgError
+from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
     from parimg.controller import Controller
@@ -104,8 +104,6 @@ def _run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    from parimg.options import Options
-
     options: dict[str, Any] = {
         "retries": retries,
         "max_pixels": max_pixels,
