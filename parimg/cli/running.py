@@ -47,7 +47,7 @@ from parimg.options import DEFAULT_MAX_PIXELS, Options
 if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job.job import Job
-    from parimg.sources.as_source import Source
+    from parimg.sources.source import Source
     from parimg.tasks.task import Task
 
 

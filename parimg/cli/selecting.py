@@ -12,7 +12,7 @@ import typer
 from parimg.errors import EmptySourceError
 
 if TYPE_CHECKING:
-    from parimg.sources.as_source import Source
+    from parimg.sources.source import Source
 
 
 def select(

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from parimg.controller import Controller
     from parimg.job.job import Job
-    from parimg.sources.as_source import Images, Source
+    from parimg.sources.as_source import Images
+    from parimg.sources.source import Source
 
 REGIONS = "regions"
 """Folder of the files of an index, in its directory."""

@@ -38,11 +38,11 @@ def test_extensions_choose_in_a_folder_and_below_it_in_either_case(folder: str) 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(folder: str) -> None:
     everything = keys(folder)
-    assert len(everything) == 5
+    assert len(everything) == 6
     samples = {tuple(keys(folder, sample=3, seed=seed)) for seed in range(20)}
     assert all(len(set(sample)) == 3 and list(sample) == [key for key in everything if key in sample]
                for sample in samples)  # fmt: skip
-    assert len(samples) > 4  # of ten
+    assert len(samples) > 4  # of twenty
     assert keys(folder, sample=3, seed=7) == keys(folder, sample=3, seed=7)
     assert keys(folder, sample=99) == everything
     assert len(keys(folder, extensions="png", sample=2)) == 2
