@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,14 +30,13 @@ from parimg.cli.running import (
     parse_limit,
     resume_options,
 )
-from parimg.cli.showing import describe_source, describe_task, print_summary, shown_size
+from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
 from parimg.console import print_table, say
-from parimg.errors import JobError, ParimgError
+from parimg.errors import JobError
 
 if TYPE_CHECKING:
     from parimg.job.journal import Journal
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+    from parimg.job.listing import JobSummary
 
 
 def _complete_job(beginning: str) -> list[str]:
@@ -76,7 +74,7 @@ def resume(
     """Run what a job did not record before it was interrupted."""
     check_output(output)
     check_engines(engines, profile, cluster_id)
-    from parimg.job.directory import acquire_lock
+    from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
     from parimg.options import Options
@@ -87,7 +85,7 @@ def resume(
     journal = Journal(find_job(job))
     journal.check_trust()
     Options.changed(journal.meta("options"), changed)
-    acquire_lock(journal.directory).release()
+    JobDirectory(journal.directory).acquire().release()
     if not _lacks_images(journal, retry_failed=retry_failed):
         ended = Job(journal)
         export(ended, output)
@@ -137,20 +135,26 @@ def status(
 ) -> None:
     """Tell how a job stands, also while another process runs it; with -o, export its table."""
     check_output(output)
+    from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
+    from parimg.job.listing import summarize
 
     journal = Journal(find_job(job))
     found = Job(journal)
     export(found, output, table)
     if as_json:
-        say(to_json(_about(journal)))
+        errors = {error: group.count for error, group in found.failures.by_error.items()}
+        about = _about(summarize(JobDirectory(found.directory)))
+        say(to_json({**about, "duplicates": found.duplicates, "errors": errors}))
         exit_by_failures(found)
         return
     print_summary(found, verbose=verbose)
-    about = journal.meta("task")
-    say(f"task: {describe_task(about['name'], about['parameters'], longest=2000)}")
-    say(f"images: {describe_source(journal.meta('source'))}")
+    summary = summarize(JobDirectory(found.directory))
+    say(f"task: {describe_task(summary.task, summary.parameters, longest=2000)}")
+    say(f"images: {shown_key(summary.source)}")
+    if summary.writer:
+        say(f"run by: {summary.writer}")
     if found.state in {"interrupted", "aborted", "failed"}:
         say(f"to go on: {found.resume_command}")
     if output is not None:
@@ -201,72 +205,53 @@ def jobs(
     as_json: Json = False,
 ) -> None:
     """List the jobs that were given no directory of their own, or remove some."""
-    from parimg.job.directory import jobs_folder
+    from parimg.job.directory import JobDirectory, jobs_folder
+    from parimg.job.listing import list_jobs, parse_age, summarize
 
     if remove and not names and older is None:
         raise typer.BadParameter("--remove wants the names of jobs, or --older")
     folder = jobs_folder()
-    found = (
-        [find_job(name) for name in names] if names else [os.path.join(folder, name) for name in _names(folder)]
-    )
+    found = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
     if older is not None:
-        before = time.time() - _seconds(older)
-        found = [directory for directory in found if _last_change(directory) < before]
+        before = time.time() - parse_age(older)
+        found = [job for job in found if job.last_used < before and job.state != "running"]
     if remove:
-        _remove(found)
+        for job in found:
+            _remove(job)
     elif as_json:
-        say(to_json([_row(directory) for directory in found]))
+        say(to_json([_about(job) for job in found]))
     elif not found:
         say(f"no jobs in {folder}" + (f" are older than {older}" if older else ""))
     else:
-        _print_jobs(found, folder)
+        rows = []
+        for job in found:
+            done = f"{job.done}/{'?' if job.total is None else job.total}"
+            task = describe_task(job.task, job.parameters, longest=60) if job.task else ""
+            state = f"{job.state}, {job.writer}" if job.writer else job.state
+            rows.append(
+                (job.name, task, shown_key(job.source), state, done, str(job.failed), f"{job.seconds:.1f}",
+                 shown_size(job.nbytes))
+            )  # fmt: skip
+        columns = ("job", "task", "source", "state", "images", "failed", "seconds", "size")
+        print_table(columns, rows, title=folder, whole_names=True)
 
 
-def _print_jobs(directories: list[str], folder: str) -> None:
-    rows = []
-    for directory in directories:
-        row = _row(directory)
-        name, size = os.path.basename(directory), shown_size(row["bytes"])
-        if "task" not in row:
-            rows.append((name, "", "", row["state"], "", "", "", size))
-            continue
-        done = f"{row['done']}/{'?' if row['total'] is None else row['total']}"
-        task = describe_task(row["task"], row["parameters"], longest=60)
-        rows.append(
-            (name, task, row["source"], row["state"], done, str(row["failed"]), f"{row['seconds']:.1f}", size)
-        )
-    columns = ("job", "task", "source", "state", "images", "failed", "seconds", "size")
-    print_table(columns, rows, title=folder, whole_names=True)
-
-
-def _row(directory: str) -> dict[str, Any]:
-    from parimg.job.journal import Journal
-
-    try:
-        return _about(Journal(directory))
-    except ParimgError:  # left by a client that was killed while it made the job, or of another version
-        return {"job": os.path.basename(directory), "state": "cannot be read", "bytes": _size(directory)}
-
-
-def _about(journal: Journal) -> dict[str, Any]:
+def _about(job: JobSummary) -> dict[str, Any]:
     """What scripts want to know of a job."""
-    from parimg.job.job import Job
-
-    job = Job(journal)
-    about = journal.meta("task")
     return {
-        "job": os.path.basename(job.directory),
-        "directory": job.directory,
-        "task": about["name"],
-        "parameters": about["parameters"],
-        "source": describe_source(journal.meta("source")),
+        "job": job.name,
+        "directory": job.place.path,
+        "task": job.task,
+        "parameters": job.parameters,
+        "source": job.source,
         "state": job.state,
-        **job.counts,
-        "duplicates": job.duplicates,
-        "errors": {error: group.count for error, group in job.failures.by_error.items()},
-        "seconds": job.wall_time,
-        "started": journal.seconds_by_run()[0][0],
-        "bytes": _size(job.directory),
+        "ok": job.done - job.failed,
+        "failed": job.failed,
+        "done": job.done,
+        "total": job.total,
+        "seconds": job.seconds,
+        "last_used": job.last_used,
+        "bytes": job.nbytes,
     }
 
 
@@ -278,11 +263,11 @@ def find_job(name: str) -> str:
     JobError
         If there is none, or more than one.
     """
-    from parimg.job.directory import JOURNAL_FILE, jobs_folder
+    from parimg.job.directory import JobDirectory, jobs_folder
 
     folder = jobs_folder()
     named = os.path.join(folder, name)
-    if os.path.exists(os.path.join(name, JOURNAL_FILE)) or os.sep in name.rstrip(os.sep):
+    if JobDirectory(name).holds_job or os.sep in name.rstrip(os.sep):
         return os.path.abspath(name)
     if os.path.isdir(named):
         return named
@@ -301,31 +286,8 @@ def _names(folder: str) -> list[str]:
     return sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), reverse=True)
 
 
-def _size(directory: str) -> int:
-    """Bytes that a job's files occupy."""
-    return sum(
-        os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(directory) for name in names
-    )
-
-
-def _last_change(directory: str) -> float:
-    """When something was last written into a job's directory, seconds since the epoch."""
-    return max(os.lstat(path).st_mtime for path in (directory, *(entry.path for entry in os.scandir(directory))))
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
-    if found is None:
-        raise typer.BadParameter(f"--older must be like 12h, 30d or 8w (got {text!r})")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-def _remove(directories: list[str]) -> None:
-    """Remove jobs that no process is writing."""
-    from parimg.job.directory import remove_job_dir
-
-    for directory in directories:
-        size = _size(directory)
-        remove_job_dir(directory)
-        left = f"; {', '.join(sorted(os.listdir(directory))[:3])} stays" if os.path.isdir(directory) else ""
-        say(f"removed {directory} ({shown_size(size)}){left}")
+def _remove(job: JobSummary) -> None:
+    job.place.remove()
+    path = job.place.path
+    left = f"; {', '.join(sorted(os.listdir(path))[:3])} stays" if os.path.isdir(path) else ""
+    say(f"removed {path} ({shown_size(job.nbytes)}){left}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -115,7 +114,7 @@ def _run(
     Options(**options)
     check_engines(engines, profile, cluster_id)
     if job is not None:
-        _check_job_dir(os.path.abspath(job))
+        _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
     planned.task.resolve()
     if verbose or dry_run:
@@ -134,15 +133,16 @@ def _run(
 
 def _check_job_dir(directory: str) -> None:
     """Refuse a directory that cannot take a job; what is made for the trial is removed."""
-    from parimg.job.directory import discard_job_dir, reserve_job_dir
+    from parimg.job.directory import JobDirectory
 
-    path = Path(directory)
+    place = JobDirectory(directory)
+    path = Path(place.path)
     made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
-    lock = reserve_job_dir(directory)
+    owned = place.reserve()
     if made:
-        discard_job_dir(directory, lock)
+        place.discard(owned)
     else:
-        lock.release()
+        owned.release()
     for folder in made[1:]:
         with contextlib.suppress(OSError):  # another process may use it by now
             folder.rmdir()

@@ -138,21 +138,6 @@ def _defaults(name: str) -> dict[str, str]:
     return {one.name: repr(one.default) for one in fields if one.default is not dataclasses.MISSING}
 
 
-def describe_source(spec: Mapping[str, Any]) -> str:
-    """Where a job's images come from, in a few words."""
-    if spec["kind"] == "several":
-        return " and ".join(describe_source(each) for each in spec["sources"])
-    images = spec.get("images", spec["kind"])
-    if isinstance(images, str):
-        return images if "images" not in spec or "://" in images else _below(spec["cwd"], images)
-    first = _below(spec["cwd"], images[0]) if images else ""
-    return first if len(images) == 1 else f"{first} and {len(images) - 1} more"
-
-
-def _below(cwd: str, path: str) -> str:
-    return path if "://" in path else shown_key(os.path.normpath(os.path.join(cwd, path)))
-
-
 def shown_size(nbytes: int) -> str:
     """A number of bytes, rounded."""
     size = float(nbytes)

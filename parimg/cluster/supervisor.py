@@ -16,7 +16,7 @@ from parimg.cluster.heartbeat import Heartbeat
 from parimg.cluster.security import Security
 from parimg.console import print_line
 from parimg.errors import ClusterError, ControllerLost
-from parimg.job.job import Job
+from parimg.job.run_state import LiveRun
 
 if TYPE_CHECKING:
     import ipyparallel as ipp
@@ -73,19 +73,19 @@ class Caretaker:
         self.engines = ClientEngines(self.client, cluster.tell_end)
         self.lost = ""
         self._cluster = cluster
-        self._jobs: list[Job] = []
+        self._jobs: list[LiveRun] = []
         self._lock = threading.Lock()
         self._is_closing = False
         self._take_over()
 
-    def watch(self, job: Job) -> None:
+    def watch(self, job: LiveRun) -> None:
         """Look after a job that is about to start."""
         with self._lock:
             self._jobs = [*self.running_jobs(), job]
         if self.lost:
             job.lose_controller(self.lost)
 
-    def running_jobs(self) -> list[Job]:
+    def running_jobs(self) -> list[LiveRun]:
         """Jobs that have not ended."""
         return [job for job in self._jobs if not job.ready()]
 
@@ -104,7 +104,7 @@ class Caretaker:
         self._is_closing = True
         try:
             for job in self.running_jobs():
-                job.stop_gracefully()
+                job.stop()
         finally:
             self._end_heartbeat()
             self.client.close(

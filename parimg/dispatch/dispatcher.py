@@ -41,12 +41,12 @@ from parimg.errors import (
     TooManyFailures,
 )
 from parimg.job.directory import resume_command
-from parimg.job.journal import JournalWriter, Placement
+from parimg.job.journal_writer import JournalWriter
 from parimg.options import Options
 from parimg.protocol import crash_report, shared_objects
 from parimg.protocol.crash_report import CrashReport
 from parimg.protocol.messages import TELL_SECONDS, VERSION, Chunk, Reply
-from parimg.record import Row, failed_row
+from parimg.record import Placement, Row, failed_row
 from parimg.sources.as_source import Image, Source
 
 _log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class Dispatcher:
         self._looked_at = 0.0
         self._missing: set[int] = set()
         self._killed: dict[int, str] = {}
-        self._recorders = os.path.join(journal.directory, crash_report.FOLDER)
+        self._recorders = journal.place.recorders
         self._token = secrets.token_hex(8)
         self._total_is_noted = False
         self._pages_are_told = False
@@ -345,11 +345,11 @@ class Dispatcher:
         message = Chunk(
             version=VERSION,
             refs=self.plan.refs,
-            folder=f"{self.journal.directory}/shared",
+            folder=self.journal.place.shared,
             max_pixels=options.max_pixels,
             images=[(pending.position, *pending.image) for pending in chunk],
             number=sent.number,
-            recorder=self._recorder(engine_id),
+            recorder=os.path.join(self._recorders, self._recorder(engine_id)),
             timeout=options.timeout,
             memory_limit=options.memory_bytes,
         )
@@ -482,7 +482,7 @@ class Dispatcher:
             for digest in digests:
                 earlier = self._sending.get((sent.engine, digest))
                 if earlier is None:
-                    data = shared_objects.read_shared(f"{self.journal.directory}/shared", digest)
+                    data = shared_objects.read_shared(self.journal.place.shared, digest)
                     self._sending[sent.engine, digest] = self.engines.send_shared(digest, data, sent.engine)
                     self._emit(events.SharedObjectSent(digest, len(data), sent.engine))
                 elif earlier.done() and (error := earlier.exception()) is not None and not _tells_death(error):

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from parimg.errors import JobError
-from parimg.job.directory import JOURNAL_FILE
+from parimg.job.directory import JobDirectory
 from parimg.job.journal import Journal
 from parimg.sources.as_source import as_source
 from parimg.tasks.feature_map import FeatureMap, PerChannel
@@ -91,7 +91,7 @@ def index_images(
         raise TypeError(f"index_images() got an unexpected keyword argument {name!r}")
     task = check_index(directory, model=model, layer=layer, size=size, mean=mean, scale=scale, pooling=pooling)
     job_dir = _job_dir(os.path.realpath(directory))
-    grows = os.path.exists(os.path.join(job_dir, JOURNAL_FILE))
+    grows = JobDirectory(job_dir).holds_job
     for name in options.keys() - _options_of(controller.resume) if grows else ():
         raise JobError(
             f"{name} must be left out for the index {os.fspath(directory)!r}: it exists, and keeps the one it was "
@@ -130,7 +130,7 @@ def check_index(
     task = FeatureMap(
         model, layer, size, mean, scale, output=os.path.join(folder, REGIONS), index=pooling, rmac=True
     )
-    if os.path.exists(os.path.join(_job_dir(folder), JOURNAL_FILE)):
+    if JobDirectory(_job_dir(folder)).holds_job:
         found, wanted = open_journal(folder).meta("task")["parameters"], task.describe()
         if not _is_same_folder(found["output"], wanted["output"]):
             raise JobError(
@@ -152,7 +152,7 @@ def check_index(
 
 def lacks_images(directory: str | os.PathLike[str], source: Source) -> bool:
     """Whether `index_images` would find something to do: an image that is new, or failed, or an unfinished job."""
-    if not os.path.exists(os.path.join(_job_dir(os.fspath(directory)), JOURNAL_FILE)):
+    if not JobDirectory(_job_dir(os.fspath(directory))).holds_job:
         return True
     journal = open_journal(os.fspath(directory))
     if journal.last_run().state != "finished" or journal.count_by_status()["failed"]:
@@ -169,7 +169,7 @@ def open_journal(directory: str) -> Journal:
         If the directory holds none, or another job.
     """
     job_dir = _job_dir(directory)
-    if not os.path.exists(os.path.join(job_dir, JOURNAL_FILE)):
+    if not JobDirectory(job_dir).holds_job:
         raise JobError(f"{directory!r} is no index; `parimg index IMAGES --model M -o DIR` makes one")
     journal = Journal(job_dir)
     about = journal.meta("task")

@@ -68,7 +68,7 @@ def test_a_directory_that_holds_a_job_is_refused_and_a_new_one_is_not_left_behin
         assert parimg(*RUN, "--job", name, "--dry-run").code == 0
     assert not Path("new").exists()
     assert not Path("a").exists()
-    assert set(os.listdir("empty")) <= {"lock", "lock.owner"}
+    assert set(os.listdir("empty")) <= {"lock", "owner"}
 
 
 @pytest.mark.usefixtures("no_cluster", "photos")

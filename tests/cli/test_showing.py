@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from command_line import parimg
 
-from parimg.cli.showing import causes_of, describe_source, describe_task, shown_size
+from parimg.cli.showing import causes_of, describe_task, shown_size
 from parimg.record import Record
-from parimg.sources.as_source import as_source
 from parimg.tasks.function import Function
 from parimg.tasks.match_sift import MatchSIFT
 
@@ -63,20 +62,6 @@ def test_a_task_is_described_by_what_is_not_as_usual() -> None:
     assert describe_task(mine.name, mine.describe()) == "start(color='gray')"
     assert describe_task("Function", Function(lambda image: 0).describe()) == "Function(function=<lambda>)"
     assert describe_task("sum", Function(sum).describe()) == "sum()"
-
-
-@pytest.mark.usefixtures("photos")
-def test_a_source_is_described_in_a_few_words(tmp_path: Path) -> None:
-    for given, words in (
-        ("photos", "photos"),
-        (str(tmp_path), str(tmp_path)),
-        ("photos/*.png", "photos/*.png"),
-        ("https://example.org/a.png", "https://example.org/a.png"),
-        (["photos/00.png"], "photos/00.png"),
-        (["photos/00.png", "photos/01.png", "photos"], "photos/00.png and 2 more"),
-        (iter(["photos"]), "generator"),
-    ):
-        assert describe_source(as_source(given).spec()) == words
 
 
 def test_sizes_are_rounded() -> None:
