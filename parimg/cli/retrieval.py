@@ -110,7 +110,7 @@ def search(
     with open_controller(engines, profile, cluster_id) if on_cluster else contextlib.nullcontext() as controller:
         hits = opened.search(looked_for, top_k=top_k, rerank=rerank, expand=expand, controller=controller)
     if output is not None:
-        from parimg.retrieval.image_index import write_hits
+        from parimg.retrieval.hits import write_hits
 
         write_hits(hits, output)
     if picture is not None:

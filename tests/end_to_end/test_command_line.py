@@ -87,7 +87,7 @@ def test_convolve_writes_images_and_a_table(photos: Path, tmp_path: Path) -> Non
     assert re.search(r"04\.png: ImageTruncatedError: ", result.stdout)
     assert (tmp_path / "blurred.csv").read_text().count("\n") == 6
     written = [name for _, _, names in os.walk(tmp_path / "blurred") for name in names]
-    assert sorted(written) == [f"0{number}.png.png" for number in range(4)]
+    assert sorted(written) == [f"0{number}.png" for number in range(4)]
 
 
 def test_filter_writes_images_and_a_table_and_names_failures(photos: Path, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_filter_writes_images_and_a_table_and_names_failures(photos: Path, tmp_p
     assert result.returncode == 3, result.stderr
     assert "NeighbourhoodFilter, finished: 5 of 5 images, 1 failed" in result.stdout
     assert (tmp_path / "t.csv").read_text().count("\n") == 6
-    written = sorted((tmp_path / "out").rglob("*.png.png"))
-    assert [path.name for path in written] == [f"0{number}.png.png" for number in range(4)]
+    written = sorted((tmp_path / "out").rglob("*.png"))
+    assert [path.name for path in written] == [f"0{number}.png" for number in range(4)]
     image = cv2.imread(str(photos / "00.png"), cv2.IMREAD_GRAYSCALE)
     expected = cv2.erode(image, np.ones((3, 1), np.uint8), borderType=cv2.BORDER_REFLECT) + 2
     np.testing.assert_array_equal(cv2.imread(str(written[0]), cv2.IMREAD_UNCHANGED), expected)
