@@ -106,7 +106,16 @@ class Job:
     @property
     def resume_command(self) -> str:
         """The shell command that runs what is missing."""
-        return resume_command(self.directory)
+        return f"{resume_command(self.directory)}{self.resume_options}"
+
+    @property
+    def resume_options(self) -> str:
+        """What `resume_command` repeats of what was typed; set by the command line."""
+        return self._run.resume_options
+
+    @resume_options.setter
+    def resume_options(self, options: str) -> None:
+        self._run.resume_options = options
 
     def __len__(self) -> int:
         """Images of the job: all of them where their number is known, else those with a record."""

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 from urllib.parse import quote
@@ -202,6 +202,12 @@ class Journal:
     def find(self, key: str) -> Record | None:
         """The record of one image, None if it has none yet."""
         return next((record for _, record in self._scan("key = ?", "seq", key)), None)
+
+    def lacks_any(self, keys: Iterable[str]) -> bool:
+        """Whether one of `keys` has no record yet."""
+        with self._look() as connection:
+            query = "SELECT 1 FROM records WHERE key = ?"
+            return any(connection.execute(query, (key,)).fetchone() is None for key in keys)
 
     def keys(self) -> list[str]:
         """Keys of the first 10 000 records by place in the source, for completion in shells."""

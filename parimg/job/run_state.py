@@ -45,7 +45,11 @@ class LiveRun:
         Why it ended early.
     written : int
         A number that grows with the records, for `wait_for_more`.
+    resume_options : str
+        What the printed command that goes on repeats of what was typed: engines and tables.
     """
+
+    resume_options: str = ""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -110,7 +114,7 @@ class LiveRun:
             self.abort()
         if self.state != "finished":
             of = "the" if self.total is None else self.total
-            command = resume_command(self._dispatcher.journal.directory)
+            command = f"{resume_command(self._dispatcher.journal.directory)}{self.resume_options}"
             print_line(f"{self.written} of {of} images are recorded; to go on: {command}")
 
     def abort(self) -> None:
@@ -146,6 +150,8 @@ class StoredRun:
     ----------
     journal : Journal
     """
+
+    resume_options: str = ""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job.job import Job
     from parimg.sources.as_source import Images
+    from parimg.sources.source import Source
 
 REGIONS = "regions"
 """Folder of the files of an index, in its directory."""
@@ -214,6 +215,16 @@ def check_index(
     ):
         raise JobError(f"{folder!r} is no index: it holds {others[0]!r}; choose a new folder")
     return task
+
+
+def lacks_images(directory: str | os.PathLike[str], source: Source) -> bool:
+    """Whether `index_images` would find something to do: an image that is new, or failed, or an unfinished job."""
+    if not JobDirectory(_job_dir(os.fspath(directory))).holds_job:
+        return True
+    journal = open_journal(os.fspath(directory))
+    if journal.last_run().state != "finished" or journal.count_by_status()["failed"]:
+        return True
+    return journal.lacks_any(image.key for image in source)
 
 
 def open_journal(directory: str) -> Journal:
