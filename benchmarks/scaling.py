@@ -23,8 +23,8 @@ from paired import print_setting
 
 from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import JournalWriter
+from parimg.job.directory import JobDirectory
+from parimg.job.journal_writer import JournalWriter
 from parimg.options import Options
 from parimg.protocol.messages import Reply
 from parimg.record import Row
@@ -123,8 +123,8 @@ def measure(n_engines, seconds_per_image, images_per_engine):
     n = n_engines * images_per_engine
     engines = WaitingEngines(n_engines, seconds_per_image)
     with tempfile.TemporaryDirectory() as folder:
-        directory = os.path.join(folder, "job")
-        journal = JournalWriter.create(directory, reserve_job_dir(directory), {"options": {}})
+        place = JobDirectory(os.path.join(folder, "job"))
+        journal = JournalWriter.create(place, place.reserve(), {"options": {}})
         dispatcher = Dispatcher(Plan((), Names(n), Options(), retry_failed=False), journal, engines, [])
         cpu, begin = time.process_time(), time.perf_counter()
         dispatcher.start()

@@ -9,7 +9,7 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from random import Random
@@ -81,6 +81,12 @@ Script = Callable[[int, Chunk], Deed]
 
 def always_answer(engine: int, chunk: Chunk) -> Deed:
     return Answer()
+
+
+def at_chunks(numbers: Iterable[int], deed: Deed) -> Script:
+    """Does `deed` at the chunks of these numbers."""
+    chosen = set(numbers)
+    return lambda engine, chunk: deed if chunk.number in chosen else Answer()
 
 
 class FakeAnswer(Future[Any]):
