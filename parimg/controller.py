@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import ipyparallel as ipp
 
 from parimg import __version__
-from parimg.cluster.embedded import EmbeddedCluster, RunningCluster, time_round_trip
+from parimg.cluster.cluster import Cluster
+from parimg.cluster.embedded import EmbeddedCluster
+from parimg.cluster.foreign import ForeignCluster
+from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
-from parimg.cluster.supervisor import Caretaker, Cluster
+from parimg.cluster.supervisor import Supervisor
 from parimg.console import print_line
 from parimg.dispatch.dispatcher import Dispatcher, Plan
 from parimg.engine.inspect import inspect_engine
@@ -112,7 +115,7 @@ def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float 
     EngineVersionError
         If an engine has another Python minor version or another parimg; both are named.
     """
-    cluster = RunningCluster(profile, cluster_id, timeout)
+    cluster = ForeignCluster(profile, cluster_id, timeout)
     if cluster.security.warning:
         print_line(f"warning: {cluster.security.warning}")
     return Controller(cluster)
@@ -126,7 +129,7 @@ class Controller:
 
     def __init__(self, cluster: Cluster, *, memory_limit: int | None = None) -> None:
         self._cluster = cluster
-        self._caretaker = Caretaker(cluster)
+        self._supervisor = Supervisor(cluster)
         self._memory_limit = memory_limit
         self._closing = threading.Event()
         controller = weakref.ref(self)
@@ -146,7 +149,7 @@ class Controller:
     @property
     def client(self) -> ipp.Client:
         """The client of the cluster; another one after an embedded cluster was started anew."""
-        return self._caretaker.client
+        return self._cluster.client
 
     def __enter__(self) -> Self:
         return self
@@ -158,9 +161,9 @@ class Controller:
 
     def __repr__(self) -> str:
         kind = "an embedded cluster" if self._cluster.is_own else "a cluster"
-        running = len(self._caretaker.running_jobs())
+        running = len(self._supervisor.running_jobs())
         state = f"{len(self)} engines, {running} jobs running"
-        if self._closing.is_set() or self._caretaker.lost:
+        if self._closing.is_set() or self._supervisor.lost:
             state = "closed" if self._closing.is_set() else "lost"
         return f"<Controller of {kind}: {state}>"
 
@@ -173,7 +176,7 @@ class Controller:
     @property
     def engines(self) -> list[int]:
         """Ids of the engines there are now."""
-        return self._caretaker.engines.ids()
+        return self._supervisor.engines.ids()
 
     def close(self) -> None:
         """Stop running jobs in order, disconnect, and end the cluster if it is ours.
@@ -184,7 +187,7 @@ class Controller:
             return
         self._closing.set()
         atexit.unregister(self._close_at_exit)
-        self._caretaker.close()
+        self._supervisor.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
@@ -362,16 +365,16 @@ class Controller:
         return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, self._caretaker.engines, listeners)
+        dispatcher = Dispatcher(plan, journal, self._supervisor.engines, listeners)
         job = Job(Journal(journal.directory), dispatcher)
-        self._caretaker.watch(job)
+        self._supervisor.watch(job)
         dispatcher.start()
         return job
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
-        self._caretaker.check()
+        self._supervisor.check()
 
     # -- engines ----------------------------------------------------------------------------------------------
 
