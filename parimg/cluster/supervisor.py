@@ -48,7 +48,11 @@ class Supervisor:
         self._jobs: list[Job] = []
         self._lock = threading.Lock()
         self._is_closing = False
-        self._take_over()
+        try:
+            self._take_over()
+        except BaseException:  # Ctrl-C, too
+            cluster.stop()
+            raise
 
     def watch(self, job: Job) -> None:
         """Look after a job that is about to start."""
@@ -92,7 +96,6 @@ class Supervisor:
         starts = 1
         while not self._settles():
             if starts == _MOST_STARTS:
-                self._cluster.stop()
                 raise ClusterError(f"the cluster was started {starts} times, and no engine answered")
             starts += 1
             self._restart()
@@ -174,6 +177,7 @@ class Supervisor:
                 self._restart()
                 self._take_over()
             except ClusterError as error:
+                self._cluster.stop()
                 report = f"{report}, and another could not be started: {error}"
             else:
                 return

@@ -6,7 +6,6 @@ that a change of code or of numba, or a move of a module, asks for another.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -49,8 +48,9 @@ def is_being_prepared(task: Task) -> bool:
 
 def _marker(kind: type[Task]) -> str:
     about = [_stamps_of_package(), kind.__module__, kind.__qualname__, host()]
-    with contextlib.suppress(OSError, TypeError, AttributeError, KeyError):  # it has no file, as in a notebook
-        about.append(_stamp(str(sys.modules[kind.__module__].__file__)))
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    if file and not shared_objects.is_loose(kind.__module__):  # whose file an engine does not see
+        about.append(_stamp(file))
     digest = hashlib.sha256("\n".join(about).encode()).hexdigest()
     return os.path.join(shared_objects.host_folder(), f"compiled-{kind.__name__}-{digest[:16]}")
 

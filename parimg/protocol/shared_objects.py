@@ -33,7 +33,6 @@ from parimg.files.permissions import check_private
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
-    from types import ModuleType
 
     import numpy as np
     import numpy.typing as npt
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
 _PICKLING = threading.Lock()  # cloudpickle's registry of modules belongs to the process
 _INSTALLED = {"site-packages", "dist-packages"}  # folders of what is installed, of whichever interpreter
+_MAIN = {"__main__", "__mp_main__"}  # cloudpickle sends their code anyway
 _LARGE = 16_384  # bytes; an array below travels inside the task's pickle
 
 
@@ -89,8 +89,8 @@ def write_task(folder: str, task: Task) -> list[SharedRef]:
 def _write_task(folder: str, task: Task) -> list[SharedRef]:
     buffer = io.BytesIO()
     pickler = _TaskPickler(buffer, folder)
-    unregistered = set(sys.modules) - cloudpickle.list_registry_pickle_by_value()
-    by_value = [module for name in sorted(unregistered) if (module := _module_engines_lack(name))]
+    unregistered = set(sys.modules) - cloudpickle.list_registry_pickle_by_value() - _MAIN
+    by_value = [sys.modules[name] for name in sorted(unregistered) if sys.modules[name] and is_loose(name)]
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -144,15 +144,16 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         return ref.digest, ref.kind
 
 
-def _module_engines_lack(name: str) -> ModuleType | None:
-    """The module, if it is a user's loose file, as a script or a test, which engines could not import."""
-    module = sys.modules.get(name)
+def is_loose(name: str) -> bool:
+    """Whether a module is a user's loose file, as a script or a test: engines are sent its code."""
+    module, top = sys.modules.get(name), name.partition(".")[0]
+    if module is None or top in _MAIN:
+        return True
     file = getattr(module, "__file__", None)
-    top = name.partition(".")[0]
-    if module is None or not isinstance(file, str) or top in {"__main__", "__mp_main__", "parimg"}:
-        return None
+    if not isinstance(file, str) or top == "parimg":
+        return False
     folders = tuple(os.path.dirname(path) for path in getattr(sys.modules.get(top), "__path__", [file]))
-    return None if _is_installed(file) or _has_distribution(top, folders) else module
+    return not (_is_installed(file) or _has_distribution(top, folders))
 
 
 @cache  # 1 400 modules, each looked up on disk: 0.1 s a job

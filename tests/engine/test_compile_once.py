@@ -71,7 +71,8 @@ def test_a_changed_source_of_the_task_or_of_any_module_of_parimg_asks_for_anothe
     package = tmp_path / "parimg" / "kernels"
     package.mkdir(parents=True)
     (package / "kernel.py").write_text("VERSION = 1")
-    source = tmp_path / "module.py"
+    source = tmp_path / "site-packages" / "module.py"
+    source.parent.mkdir()
     source.write_text("VERSION = 1")
     monkeypatch.setattr(sys.modules["parimg"], "__path__", [str(package.parent)])
     monkeypatch.setattr(sys.modules[__name__], "__file__", str(source))
