@@ -4,9 +4,15 @@ Imports nothing of parimg; every other module may import it. A message names the
 what came, and says what to do next.
 """
 
+_LONGEST = 4_000  # characters of a message, whatever it quotes
+
 
 class ParimgError(Exception):
-    """Base of every exception of parimg."""
+    """Base of every exception of parimg; of a message that quotes very much, the middle is left out."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 # -- one image ------------------------------------------------------------------------------------------------

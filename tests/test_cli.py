@@ -44,6 +44,7 @@ def test_match_exports_a_table_names_failures_and_exits_with_3(photos: Path, tmp
     assert result.returncode == 3, result.stderr
     assert "MatchSIFT, finished: 5 of 5 images, 1 failed" in result.stdout
     assert re.search(r"templeR0005\.png: ImageTruncatedError: ", result.stdout)
+    assert "left out: 1 (no image extension)" in result.stdout
     assert (tmp_path / "matches.csv").read_text().count("\n") == 6
 
     status = parimg("status", str(tmp_path / "job"))
@@ -84,6 +85,7 @@ def test_convolve_writes_images_and_a_table(photos: Path, tmp_path: Path) -> Non
     assert result.returncode == 3, result.stderr
     assert "Convolve, finished: 5 of 5 images, 1 failed" in result.stdout
     assert re.search(r"templeR0005\.png: ImageTruncatedError: ", result.stdout)
+    assert "left out: 1 (no image extension)" in result.stdout
     assert (tmp_path / "blurred.csv").read_text().count("\n") == 6
     written = [name for _, _, names in os.walk(tmp_path / "blurred") for name in names]
     assert sorted(written) == [f"templeR000{number}.png.png" for number in (1, 2, 3, 4)]

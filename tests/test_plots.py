@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from skimage import data
 
 import parimg
 from parimg.errors import TaskError
+from parimg.retrieval.image_index import Hit
 
 
 def green_pixels(picture: np.ndarray) -> int:
@@ -58,3 +62,13 @@ def test_what_cannot_be_drawn_is_told(controller: parimg.Controller, temple_ring
     [record] = controller.submit(parimg.MatchSIFT(descriptors), temple_ring[:1]).get(60)
     with pytest.raises(TaskError, match="there is no picture of it"):
         parimg.draw_matches(record)
+
+
+def test_hits_whose_names_are_no_text_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(cv2.imencode(".png", np.full((40, 40), 200, np.uint8))[1].tobytes())
+    hit = Hit(1, r"caf\udce9.png", 1.0, 1.0, None, None, None, str(path))
+    picture = parimg.draw_hits([hit], query=path, tile=40)
+    assert picture.shape == (60, 80, 3)
+    assert (picture[10:30, 10:30] == 200).all()
+    assert (picture[10:30, 50:70] == 200).all()

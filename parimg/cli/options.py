@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
-DEFAULT_MAX_PIXELS = 2**28  # that of `parimg.images.decode`, which takes long to load
 
 Images = Annotated[list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")]
 Engines = Annotated[

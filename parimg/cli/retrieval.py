@@ -50,10 +50,9 @@ def index(
         "scale": _per_channel("--scale", scale),
         "pooling": pooling,
     }
-    source = one_or_all(images)
-    check_source(check_index(output, **options), source, column)
+    source = check_source(check_index(output, **options), one_or_all(images), column, absolute_keys=True)
     with open_controller(engines, profile, cluster_id) as controller:
-        running = index_images(controller, source, output, column=column, **options)
+        running = index_images(controller, source, output, **options)
         follow(running, None)
 
 

@@ -17,7 +17,6 @@ import typer
 
 from parimg.cli.app import app
 from parimg.cli.options import (
-    DEFAULT_MAX_PIXELS,
     EXIT_FAILED,
     EXIT_SOME_IMAGES_FAILED,
     ClusterId,
@@ -32,11 +31,13 @@ from parimg.cli.options import (
     Timeout,
 )
 from parimg.errors import ParimgError
+from parimg.options import DEFAULT_MAX_PIXELS
 
 if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job.job import Job
     from parimg.record import Record
+    from parimg.sources.source import Source
     from parimg.tasks.task import Task
 
 SHOWN = 20  # rows of a table on the screen
@@ -90,21 +91,23 @@ def _run(
     memory_limit: MemoryLimit = None,
 ) -> None:
     most_failures = parse_limit(max_failures)
-    source = one_or_all(planned.images)
-    check_source(planned.task, source, column)
+    source = check_source(planned.task, one_or_all(planned.images), column)
     with open_controller(engines, profile, cluster_id) as controller:
         running = controller.submit(
             planned.task,
             source,
             job_dir=job,
-            column=column,
             retries=retries,
             max_pixels=max_pixels,
             timeout=timeout,
             max_failures=most_failures,
             memory_limit=memory_limit,
         )
-        follow(running, planned.output, planned.sort_by, planned.inner)
+        try:
+            follow(running, planned.output, planned.sort_by, planned.inner)
+        finally:
+            if left_out := source.left_out():
+                print("  left out: " + ", ".join(f"{n} ({reason})" for reason, n in left_out.items()))
 
 
 def one_or_all(images: list[str]) -> str | list[str]:
@@ -156,12 +159,13 @@ def number(text: str, option: str) -> float:
         raise typer.BadParameter(f"{option} wants a number (got {text!r})") from None
 
 
-def check_source(task: Any, source: str | list[str], column: str | None) -> None:
-    """Tell mistakes before the seconds that a cluster takes to start; `submit` checks them again."""
+def check_source(task: Any, images: str | list[str], column: str | None, *, absolute_keys: bool = False) -> Source:
+    """Report mistakes before the seconds that a cluster takes to start; the source is for `submit`."""
     from parimg.sources.as_source import as_source
 
-    as_source(source, column=column)
+    source = as_source(images, column=column, absolute_keys=absolute_keys)
     task.resolve()
+    return source
 
 
 def progress(job: Job) -> contextlib.AbstractContextManager[None]:

@@ -170,6 +170,7 @@ class Dispatcher:
         self._recorders = os.path.join(journal.directory, crash_report.FOLDER)
         self._token = secrets.token_hex(8)
         self._total_is_noted = False
+        self._pages_are_told = False
         self._last_position = journal.last_position()
         self._is_resumed = self._last_position >= 0
         self._in_flight: set[str] = set()
@@ -418,6 +419,13 @@ class Dispatcher:
                 self._adapt_chunk_size(reply.seconds / n, len(message) / n)
 
     def _write(self, sent: Sent, reply: Reply) -> None:
+        if reply.most_pages > 1 and not self._pages_are_told:
+            self._pages_are_told = True
+            _log.warning(
+                "an image has %d pages or frames, of which only the first was taken, and there may be others: see "
+                "the column 'pages'; color='stack' gives all pages of a TIFF file",
+                reply.most_pages,
+            )
         rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=False)]
         self._journal(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 

@@ -13,6 +13,7 @@ import os
 import pickle
 import time
 import traceback
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,13 @@ from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
 from parimg.engine.setup import host, prepare_engine
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.images.frames import note_frames, watch_frames
 from parimg.protocol import shared_objects
 from parimg.protocol.crash_report import FOLDER
 from parimg.protocol.messages import VERSION, Chunk, Reply
 from parimg.record import Row, Stage, Status, encode_values
 
 if TYPE_CHECKING:
-
     from parimg.tasks.task import Task
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
@@ -63,7 +64,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     if chunk.version != VERSION:
         raise EngineVersionError(f"the client has {chunk.version}, an engine on {host()} {VERSION}")
     recorder = _recorder(chunk)
-    with working(), recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
+    recording = recorder.chunk(chunk.number) if recorder else contextlib.nullcontext()
+    with working(), recording, watch_frames() as pages:
         prepare_engine()
         missing = shared_objects.missing(chunk.refs, chunk.folder)
         rows = []
@@ -73,7 +75,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
                 # Loads OpenCV, which shall not count as time of the first image.
                 import parimg.images.decode  # noqa: F401
             rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
-    reply = Reply(host(), os.getpid(), rows, missing, time.perf_counter() - begin)
+    reply = Reply(host(), os.getpid(), rows, missing, time.perf_counter() - begin, max(pages, default=1))
     return pickle.dumps(reply, protocol=5)
 
 
@@ -153,10 +155,14 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     error_type = message = trace = None
     try:
         with guard.image(index):
-            image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
+            with watch_frames() as pages:
+                image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)
+            if pages:
+                note_frames(pages[0])
+                values = {"pages": pages[0], **(values if isinstance(values, Mapping) else {"value": values})}
             stage = "result"
             columns, arrays = encode_values(values)
     except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk

@@ -29,6 +29,7 @@ from parimg.files.permissions import check_private
 from parimg.job.directory import JOURNAL_FILE, acquire_lock, resume_command
 from parimg.protocol import shared_objects
 from parimg.record import Record, Row, decode_values
+from parimg.sources.names import escape_name, unescape_name
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
@@ -293,7 +294,7 @@ class Journal:
             started=started,
             decode_seconds=decode_seconds,
             task_seconds=task_seconds,
-            uri=uri,
+            uri=unescape_name(uri),
             position=position,
             job=self.directory,
         )
@@ -387,7 +388,10 @@ class JournalWriter(Journal):
                 "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
                 "traceback, started, decode_seconds, task_seconds, columns, arrays, peak_memory, attempts, "
                 "engine, host, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((self.run, *map(_storable, row), attempts, *where) for row, attempts in rows),
+                (
+                    (self.run, *map(_storable, row._replace(uri=escape_name(row.uri))), attempts, *where)
+                    for row, attempts in rows
+                ),
             )
             self._connection.execute("COMMIT")
         except BaseException as error:
@@ -466,7 +470,7 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
 
 
 def _storable(value: object) -> object:
-    """Text as SQLite takes it: a file name that is not UTF-8 keeps its odd bytes as escapes."""
+    """Text as SQLite takes it: what is not UTF-8 in a message keeps its odd bytes as escapes."""
     if not isinstance(value, str) or value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
 from parimg.record import Record
+from parimg.sources.names import escape_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,13 +149,17 @@ def _batches(records: Iterable[Record], layout: _Layout) -> Iterator[pa.RecordBa
     iterator = iter(records)
     while batch := list(itertools.islice(iterator, _BATCH)):
         columns = [
-            pa.array([getattr(record, name) for record in batch], field.type)
+            pa.array([_field(record, name) for record in batch], field.type)
             for (name, _), field in zip(_RECORD_FIELDS, fields, strict=False)
         ]
         for name, field in zip(layout.task_names, fields[len(_RECORD_FIELDS) :], strict=True):
             values = [_fit(record.columns.get(name), field.type) for record in batch]
             columns.append(pa.array(values, field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=layout.schema)
+
+
+def _field(record: Record, name: str) -> object:
+    return escape_name(record.uri) if name == "uri" else getattr(record, name)
 
 
 def _inner_layout(records: Records, inner: str) -> tuple[pa.Schema, list[str]]:

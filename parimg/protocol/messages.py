@@ -70,3 +70,5 @@ class Reply:
     rows: list[Row]
     missing: list[str]
     seconds: float
+    most_pages: int = 1
+    """Of the images of which only the first page or frame was taken."""

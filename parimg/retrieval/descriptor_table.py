@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from parimg.sources.names import escape_name, unescape_name
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -94,7 +96,7 @@ def _open(folder: str) -> Gathered:
         raise ValueError(
             f"{folder!r} holds {table.num_rows} names for {descriptors.dtype} of shape {descriptors.shape}"
         )
-    return Gathered(table["key"].to_pylist(), table["uri"].to_pylist(), descriptors)
+    return Gathered(table["key"].to_pylist(), list(map(unescape_name, table["uri"].to_pylist())), descriptors)
 
 
 def _make(journal: Journal, folder: str) -> Gathered:
@@ -110,7 +112,7 @@ def _make(journal: Journal, folder: str) -> Gathered:
             if record.ok:
                 descriptor = np.asarray(record["rmac"], np.float32)
                 keys.append(record.key)
-                uris.append(record.uri)
+                uris.append(escape_name(record.uri))
                 width = descriptor.size
                 file.write(descriptor.tobytes())
         # How many there are is known now; NumPy leaves room for that.

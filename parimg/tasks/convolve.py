@@ -216,7 +216,7 @@ def _read_kernel(name: str) -> npt.NDArray[Any]:
 
     import numpy as np
 
-    from parimg.images.decode import read_bytes
+    from parimg.images.read import read_bytes
 
     try:
         data = read_bytes(name if "://" in name else os.path.abspath(name))

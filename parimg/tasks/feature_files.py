@@ -18,7 +18,7 @@ import numpy as np
 
 from parimg.errors import ImageFormatError, TaskError
 from parimg.files.atomic import write_whole
-from parimg.images.decode import read_bytes
+from parimg.images.read import read_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -273,7 +273,7 @@ class FeatureMap(WritingTask):
         """What travels with the task: the model, cut behind the layer."""
         import numpy as np
 
-        from parimg.images.decode import read_bytes
+        from parimg.images.read import read_bytes
         from parimg.tasks._onnx_graph import cut_model
 
         name = os.fspath(self.model)
