@@ -6,9 +6,14 @@ emoji codes) may act on them. The command line prints all it has to say by way o
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+_SLOW_SECONDS = 0.5
 
 # Control characters (an escape begins commands of a terminal), line separators, what turns the direction of
 # writing, and lone surrogates, which no terminal takes.
@@ -77,3 +82,21 @@ def print_table(
     for row in rows:
         table.add_row(*map(cell, row))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
+def report(text: str) -> None:
+    """Report what is going on, unless ``IPP_NONINTERACTIVE`` is set, as for ipyparallel's own progress bars."""
+    if os.environ.get("IPP_NONINTERACTIVE", "") in {"", "0"}:
+        print_line(text)
+
+
+@contextlib.contextmanager
+def report_if_slow(text: str) -> Iterator[None]:
+    """Report what the body does if that takes more than half a second."""
+    timer = threading.Timer(_SLOW_SECONDS, report, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -11,18 +11,15 @@ import contextlib
 import gc
 import os
 import pickle
-import re
-import sys
 import time
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from parimg import __version__
 from parimg.engine import memory
+from parimg.engine.compile_once import prepare_once_a_host
+from parimg.engine.departure import is_leaving, working
 from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
 from parimg.engine.setup import host, prepare_engine
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
-_MAX_REPLY_BYTES = 2**26  # of values; what is left of a chunk then goes out again
+_MAX_REPLY_BYTES = 2**26  # of values
 _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
 
 
@@ -66,7 +63,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     if chunk.version != VERSION:
         raise EngineVersionError(f"the client has {chunk.version}, an engine on {host()} {VERSION}")
     recorder = _recorder(chunk)
-    with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext(), watch_frames() as pages:
+    recording = recorder.chunk(chunk.number) if recorder else contextlib.nullcontext()
+    with working(), recording, watch_frames() as pages:
         prepare_engine()
         missing = shared_objects.missing(chunk.refs, chunk.folder)
         rows = []
@@ -109,7 +107,7 @@ def _recorder(chunk: Chunk) -> FlightRecorder | None:
 def _prepared(ref: shared_objects.SharedRef, folder: str) -> Task:
     try:
         task = shared_objects.load_task(ref, folder)
-        _prepare_once_a_host(task)
+        prepare_once_a_host(task)
     except shared_objects.SharedObjectMissing:
         raise
     except Exception as error:
@@ -134,20 +132,6 @@ def _address_limit(memory_limit: int | None) -> int | None:
         ) from None
 
 
-def _prepare_once_a_host(task: Task) -> None:
-    """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
-    kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{host()}"
-    marker = os.path.join(shared_objects.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
-    if not os.path.exists(marker):
-        os.makedirs(shared_objects.host_folder(), mode=0o700, exist_ok=True)
-        with FileLock(f"{marker}.lock"):
-            if not os.path.exists(marker):
-                task.prepare()
-                with open(marker, "w", encoding="utf-8"):
-                    return
-    task.prepare()
-
-
 def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
     guard = guard or Guard()
     rows: list[Row] = []
@@ -155,7 +139,7 @@ def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
     for index in range(len(chunk.images)):
         rows.append(row := _run_image(task, chunk, guard, index))
         nbytes += len(row.columns) + len(row.arrays or b"")
-        if nbytes > _MAX_REPLY_BYTES:
+        if nbytes > _MAX_REPLY_BYTES or is_leaving():  # the rest of the chunk goes out again
             break
     return rows
 
@@ -218,7 +202,7 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as second:
-        return f"(its message cannot be told: {type(second).__name__})"
+        return f"(its message cannot be shown: {type(second).__name__})"
 
 
 def _trace(error: BaseException) -> str:
