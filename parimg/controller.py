@@ -36,7 +36,6 @@ from parimg.events import Listener, check_listeners
 from parimg.files.naming import OutputNames
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
-from parimg.job.journal import Journal
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.run_state import LiveRun
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
@@ -395,7 +394,7 @@ class Controller:
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:
             run = LiveRun(Dispatcher(plan, journal, self._supervisor.engines, listeners))
-            job = Job(Journal(journal.directory), run)
+            job = Job(journal.reader(), run)
             self._supervisor.watch(run)
             run.start()
         except BaseException as error:
