@@ -20,11 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import ipyparallel as ipp
 
 from parimg import __version__
-from parimg.cluster.embedded import EmbeddedCluster, RunningCluster, time_round_trip
+from parimg.cluster.cluster import Cluster
+from parimg.cluster.embedded import EmbeddedCluster
+from parimg.cluster.foreign import ForeignCluster
+from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
-from parimg.cluster.supervisor import Caretaker, Cluster
-from parimg.console import print_line
+from parimg.cluster.supervisor import Supervisor
+from parimg.console import print_line, report, report_if_slow
 from parimg.dispatch.dispatcher import Dispatcher, Plan
+from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
@@ -49,7 +53,8 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None, curve:
     """Start an embedded cluster on this machine.
 
     It listens on the loopback interface only, uses no IPython profile, holds each engine to one thread, and
-    ends with the controller, or with this process.
+    ends with the controller, or with this process. What takes more than half a second is reported on standard
+    error, unless the environment variable ``IPP_NONINTERACTIVE`` is set.
 
     Parameters
     ----------
@@ -84,7 +89,8 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None, curve:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
     most = None if memory_limit is None else parse_size(memory_limit)
-    return Controller(EmbeddedCluster(n, curve=curve), memory_limit=most)
+    with report_if_slow(f"starting {n} engine{'s' if n > 1 else ''} ..."):
+        return Controller(EmbeddedCluster(n, curve=curve), memory_limit=most)
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:
@@ -112,10 +118,22 @@ def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float 
     EngineVersionError
         If an engine has another Python minor version or another parimg; both are named.
     """
-    cluster = RunningCluster(profile, cluster_id, timeout)
-    if cluster.security.warning:
-        print_line(f"warning: {cluster.security.warning}")
-    return Controller(cluster)
+    with report_if_slow(f"connecting to the cluster of profile {profile or 'default'!r} ..."):
+        cluster = ForeignCluster(profile, cluster_id, timeout)
+        if cluster.security.warning:
+            print_line(f"warning: {cluster.security.warning}")
+        return Controller(cluster)
+
+
+def _report_compiling(job: Job, task: Task) -> None:
+    """Report that the first chunk waits for kernels that this host compiles for the first time."""
+    for _ in range(120):  # a minute: the first chunk has come, or the engines are on other hosts
+        time.sleep(0.5)
+        if is_prepared(task) or job.ready():
+            return
+        if is_being_prepared(task):
+            report("compiling for the first time on this host, about 20 s ...")
+            return
 
 
 class Controller:
@@ -126,7 +144,7 @@ class Controller:
 
     def __init__(self, cluster: Cluster, *, memory_limit: int | None = None) -> None:
         self._cluster = cluster
-        self._caretaker = Caretaker(cluster)
+        self._supervisor = Supervisor(cluster)
         self._memory_limit = memory_limit
         self._closing = threading.Event()
         controller = weakref.ref(self)
@@ -146,7 +164,7 @@ class Controller:
     @property
     def client(self) -> ipp.Client:
         """The client of the cluster; another one after an embedded cluster was started anew."""
-        return self._caretaker.client
+        return self._cluster.client
 
     def __enter__(self) -> Self:
         return self
@@ -158,9 +176,9 @@ class Controller:
 
     def __repr__(self) -> str:
         kind = "an embedded cluster" if self._cluster.is_own else "a cluster"
-        running = len(self._caretaker.running_jobs())
+        running = len(self._supervisor.running_jobs())
         state = f"{len(self)} engines, {running} jobs running"
-        if self._closing.is_set() or self._caretaker.lost:
+        if self._closing.is_set() or self._supervisor.lost:
             state = "closed" if self._closing.is_set() else "lost"
         return f"<Controller of {kind}: {state}>"
 
@@ -173,18 +191,18 @@ class Controller:
     @property
     def engines(self) -> list[int]:
         """Ids of the engines there are now."""
-        return self._caretaker.engines.ids()
+        return self._supervisor.engines.ids()
 
     def close(self) -> None:
         """Stop running jobs in order, disconnect, and end the cluster if it is ours.
 
-        A job that is cut short is told, with the command that goes on with it.
+        A job that is cut short is reported, with the command that goes on with it.
         """
         if self._closing.is_set():
             return
         self._closing.set()
         atexit.unregister(self._close_at_exit)
-        self._caretaker.close()
+        self._supervisor.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
@@ -277,7 +295,9 @@ class Controller:
             if isinstance(error, OSError):
                 raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
             raise
-        return self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
+        job = self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
+        threading.Thread(target=_report_compiling, args=(job, task), name="parimg-report", daemon=True).start()
+        return job
 
     def map(
         self,
@@ -362,16 +382,16 @@ class Controller:
         return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, self._caretaker.engines, listeners)
+        dispatcher = Dispatcher(plan, journal, self._supervisor.engines, listeners)
         job = Job(Journal(journal.directory), dispatcher)
-        self._caretaker.watch(job)
+        self._supervisor.watch(job)
         dispatcher.start()
         return job
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
-        self._caretaker.check()
+        self._supervisor.check()
 
     # -- engines ----------------------------------------------------------------------------------------------
 

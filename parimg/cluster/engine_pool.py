@@ -9,10 +9,11 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import cast
 
 import ipyparallel as ipp
 
+from parimg.cluster.ipyparallel_internals import drop_late_answers, is_closed, kill_unregistered
 from parimg.engine.flight_recorder import fetch_crash_report
 from parimg.engine.runner import receive_shared, run_chunk
 from parimg.engine.setup import handshake
@@ -26,12 +27,12 @@ class ClientEngines:
     Parameters
     ----------
     client : ipyparallel.Client
-    tell_end : callable, optional
+    exit_reason : callable, optional
         Given the process id of an engine of our own that died, says how it ended.
     """
 
-    def __init__(self, client: ipp.Client, tell_end: Callable[[int], str] | None = None) -> None:
-        self._tell_end = tell_end
+    def __init__(self, client: ipp.Client, exit_reason: Callable[[int], str] | None = None) -> None:
+        self._exit_reason = exit_reason
         self.use(client)
 
     def use(self, client: ipp.Client | None) -> None:
@@ -42,12 +43,12 @@ class ClientEngines:
         self._answering: set[int] = set()
         self._ask_at: dict[int, tuple[float, float]] = {}
         if client is not None:
-            _drop_late_answers(client)
+            drop_late_answers(client)
 
     def ids(self) -> list[int]:
         """Engines there are now."""
         client = self._client
-        return [] if client is None or client._closed else cast("list[int]", client.ids)  # noqa: SLF001
+        return [] if client is None or is_closed(client) else cast("list[int]", client.ids)
 
     def ready(self) -> list[int]:
         """Those that have answered, and so can be given chunks.
@@ -112,7 +113,7 @@ class ClientEngines:
         if found is None:
             return f"engine {engine_id}"
         host, pid = found
-        end = self._tell_end(pid) if self._tell_end is not None else ""
+        end = self._exit_reason(pid) if self._exit_reason is not None else ""
         return f"engine {engine_id}, process {pid} on {host}" + (f", {end}" if end else "")
 
     def kill(self, engine_id: int) -> None:
@@ -123,31 +124,14 @@ class ClientEngines:
     def end_lost(self, uuid: str) -> None:
         """End an engine that was given up, when it can be reached again: it never registers anew."""
         client = self._client
-        if client is None or client._closed:  # noqa: SLF001
-            return
-        session, control, identity = client.session, client._control_stream, uuid.encode()  # noqa: SLF001
-        # Not client.send_signal(), which takes engines that are registered, and waits for their answer.
-        client._io_loop.add_callback(  # noqa: SLF001
-            lambda: session.send(control, "signal_request", {"sig": "SIGKILL"}, ident=identity)
-        )
+        if client is not None and not is_closed(client):
+            kill_unregistered(client, uuid)
 
     def _view(self, engine_id: int) -> ipp.DirectView:
         client, views = self._client, self._views
-        if client is None or client._closed:  # noqa: SLF001 - the controller is lost, or was shut down
+        if client is None or is_closed(client):  # the controller is lost, or was shut down
             raise ipp.error.NoEnginesRegistered
         view = views.get(engine_id)
         if view is None:
             view = views[engine_id] = client.direct_view(engine_id)
         return view
-
-
-def _drop_late_answers(client: ipp.Client) -> None:
-    """Ignore answers of engines that were given up; ipyparallel prints and keeps them."""
-    handlers: dict[str, Callable[[dict[str, Any]], None]] = client._queue_handlers  # noqa: SLF001
-    handle = handlers["apply_reply"]
-
-    def handle_awaited(message: dict[str, Any]) -> None:
-        if message["parent_header"]["msg_id"] in client.outstanding:
-            handle(message)
-
-    handlers["apply_reply"] = handle_awaited

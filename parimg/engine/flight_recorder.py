@@ -16,7 +16,10 @@ from typing import Self
 
 from parimg.engine import memory
 from parimg.protocol import shared_objects
-from parimg.protocol.crash_report import FOLDER, HEADER, HEADER_LENGTH, IDLE, PREPARING, read_bytes
+from parimg.protocol.crash_report import FOLDER, HEADER, IDLE, PREPARING, read_bytes
+
+# Windows has no O_NOFOLLOW, and other systems no O_BINARY.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class FlightRecorder:
@@ -39,7 +42,7 @@ class FlightRecorder:
                 if place != folder:
                     os.makedirs(place, mode=0o700, exist_ok=True)
                 path = os.path.join(place, name)
-                self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+                self._descriptor = os.open(path, _FLAGS, 0o600)
                 self._path = path
                 faulthandler.enable(file=self._descriptor, all_threads=True)
                 break
@@ -79,8 +82,8 @@ class FlightRecorder:
     def _note(self, index: int) -> None:
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):  # a full disk costs the last words, not the image
-                os.pwrite(self._descriptor, HEADER % (self._number, index, memory.peak()), 0)
-                os.lseek(self._descriptor, HEADER_LENGTH, os.SEEK_SET)  # where faulthandler writes
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                os.write(self._descriptor, HEADER % (self._number, index, memory.peak()))  # faulthandler's follows
 
 
 def fetch_crash_report(name: str) -> bytes | None:

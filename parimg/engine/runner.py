@@ -11,18 +11,14 @@ import contextlib
 import gc
 import os
 import pickle
-import re
-import sys
 import time
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from parimg import __version__
 from parimg.engine import memory
+from parimg.engine.compile_once import prepare_once_a_host
 from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
 from parimg.engine.setup import host, prepare_engine
@@ -110,7 +106,7 @@ def _recorder(chunk: Chunk) -> FlightRecorder | None:
 def _prepared(ref: shared_objects.SharedRef, folder: str) -> Task:
     try:
         task = shared_objects.load_task(ref, folder)
-        _prepare_once_a_host(task)
+        prepare_once_a_host(task)
     except shared_objects.SharedObjectMissing:
         raise
     except Exception as error:
@@ -133,20 +129,6 @@ def _address_limit(memory_limit: int | None) -> int | None:
             f"memory_limit={memory_limit} bytes ({memory_limit / 2**20:.0f} MiB) is too little for an engine on "
             f"{host()}: {error}"
         ) from None
-
-
-def _prepare_once_a_host(task: Task) -> None:
-    """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
-    kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{host()}"
-    marker = os.path.join(shared_objects.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
-    if not os.path.exists(marker):
-        os.makedirs(shared_objects.host_folder(), mode=0o700, exist_ok=True)
-        with FileLock(f"{marker}.lock"):
-            if not os.path.exists(marker):
-                task.prepare()
-                with open(marker, "w", encoding="utf-8"):
-                    return
-    task.prepare()
 
 
 def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
@@ -207,7 +189,7 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as second:
-        return f"(its message cannot be told: {type(second).__name__})"
+        return f"(its message cannot be shown: {type(second).__name__})"
 
 
 def _trace(error: BaseException) -> str:

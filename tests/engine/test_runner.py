@@ -479,24 +479,3 @@ def test_an_engine_tells_what_doctor_asks() -> None:
     assert set(about["threads"].values()) == {1}
     assert about["memory_available"] > 2**20
     assert 2**20 < about["memory_used"] < 2**36
-
-
-def test_the_first_process_of_a_host_prepares_alone_and_the_others_afterwards(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\n"
-        "from dataclasses import dataclass\n"
-        "from parimg import Task\n"
-        "from parimg.engine.runner import _prepare_once_a_host\n"
-        "@dataclass(frozen=True, eq=False)\n"
-        "class Slow(Task):\n"
-        "    def prepare(self):\n"
-        "        begin = time.time(); time.sleep(0.3); print(begin, time.time())\n"
-        "_prepare_once_a_host(Slow())\n"
-    )
-    environment = os.environ | {"PARIMG_SHARED_DIR": str(tmp_path / "one_host")}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(3)
-    ]
-    spans = sorted(tuple(map(float, process.communicate(timeout=30)[0].split())) for process in processes)
-    assert spans[0][1] <= spans[1][0]
