@@ -70,11 +70,51 @@ def list_profiles() -> None:
 @profiles_app.command("install")
 def install_profile(
     name: str,
+    as_name: Annotated[str | None, typer.Option("--as", help="Name of the copy.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as time=4:00:00 or hosts=a:4,b:8; may be repeated.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
 ) -> None:
     """Copy a profile to the IPython directory."""
     from parimg.cluster.profiles import install
 
-    print(f"installed in {install(name, overwrite=overwrite)}")
-    print(f"start it by  ipcluster start --profile={name} -n 4")
-    print(f'use it by    parimg.connect(profile="{name}"), or parimg match ... --profile {name}')
+    values = {}
+    for setting in settings or []:
+        key, equals, values[key] = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set is KEY=VALUE (got {setting!r})")
+    print(f"installed in {install(name, as_name=as_name, settings=values, overwrite=overwrite)}")
+    copied = as_name or name
+    print(f"check it by  parimg profiles check {copied}")
+    print(f"start it by  ipcluster start --profile={copied} -n 4")
+    print(f'use it by    parimg.connect(profile="{copied}"), or parimg match ... --profile {copied}')
+
+
+@profiles_app.command("check")
+def check_profile(
+    name: str, timeout: Annotated[float, typer.Option(help="Seconds to wait for its engine.")] = 600
+) -> None:
+    """Start a cluster of one engine by a profile, run one image on it, and end it."""
+    import time
+
+    import numpy as np
+
+    from parimg.controller import start
+
+    begin = time.perf_counter()
+    with start(1, profile=name, timeout=timeout) as controller:
+        print(f"an engine is there after {time.perf_counter() - begin:.1f} s")
+        for about in controller.inspect().values():
+            print(f"it is process {about['pid']} on {about['host']}: Python {about['python']}, parimg {about['parimg']}")
+            print("threads: " + (", ".join(f"{lib} {n}" for lib, n in about["threads"].items()) or "none loaded yet"))
+        print(controller.security)
+        if controller.security.warning:
+            print(f"warning: {controller.security.warning}")
+        begin = time.perf_counter()
+        record = controller.map(np.mean, {"check": np.full((480, 640), 7, np.uint8)}).get(timeout)[0]
+        if record.status != "ok" or record["value"] != 7.0:
+            print(f"an image failed: {record.error}")
+            raise typer.Exit(EXIT_FAILED)
+        print(f"an image came back right after {time.perf_counter() - begin:.1f} s")
+    print("the cluster is stopped")

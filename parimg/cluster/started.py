@@ -1,0 +1,112 @@
+"""A cluster of a profile that starts and ends with a controller of ours: on other hosts, or in a batch system's queue.
+
+Used by `parimg.controller.start`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+
+import ipyparallel as ipp
+from traitlets.config import Config
+
+from parimg.cluster import profiles
+from parimg.cluster.allocation import Allocation
+from parimg.cluster.foreign import ForeignCluster, find_profile
+from parimg.cluster.ipyparallel_internals import quiet, run
+from parimg.errors import ClusterError
+
+_TOGETHER_SECONDS = 15.0  # in which the other engines follow the first
+
+
+class StartedCluster(ForeignCluster):
+    """What ``ipcluster start --profile=NAME -n N`` starts, until it is stopped.
+
+    Its controller ends with this process, also when that is killed, and engines end half a minute after it.
+
+    Parameters
+    ----------
+    profile_dir : path
+    n : int
+        Number of engines.
+    timeout : float
+        Seconds to wait for the first; others may come later.
+    folder : path, optional
+        Removed at the end.
+
+    Raises
+    ------
+    ClusterError, EngineVersionError
+        As `ForeignCluster`; nothing is left running or queued then.
+    """
+
+    def __init__(self, profile_dir: str, n: int, timeout: float, folder: str | None = None) -> None:
+        self._folder = folder
+        cluster_id = f"own-{uuid.uuid4().hex[:8]}"
+        self._started = ipp.Cluster(
+            profile_dir=profile_dir,
+            cluster_id=cluster_id,
+            n=n,
+            shutdown_atexit=False,
+            config=_ends_with_us(),
+            log_level=40,
+        )
+        try:
+            with quiet():
+                run(self._started.start_cluster())
+            self._connect(profile_dir, cluster_id, f"parimg.start({n}, ...)", timeout)
+            deadline = time.monotonic() + _TOGETHER_SECONDS
+            while len(self.client.ids) < n and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self._had = n
+        except BaseException as error:
+            self._end()
+            if isinstance(error, Exception) and not isinstance(error, ClusterError):
+                raise ClusterError(f"the cluster of {profile_dir!r} did not start: {error}") from error
+            raise
+
+    @classmethod
+    def of_profile(cls, profile: str, n: int, timeout: float) -> StartedCluster:
+        """By the settings of an installed profile."""
+        return cls(find_profile(profile), n, timeout)
+
+    @classmethod
+    def of_allocation(cls, allocation: Allocation, n: int, timeout: float) -> StartedCluster:
+        """On all hosts that a batch system allotted to this process, by a profile that comes with parimg."""
+        folder = tempfile.mkdtemp(prefix="parimg-cluster-")
+        try:
+            profile_dir = profiles.install(allocation.profile, settings=allocation.settings, ipython_dir=folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return cls(profile_dir, n, timeout, folder)
+
+    def _open(self) -> ipp.Cluster:
+        return self._started
+
+    def stop(self) -> None:
+        """Disconnect, and end the cluster."""
+        super().stop()
+        self._end()
+
+    def _end(self) -> None:
+        controller = self._started.controller
+        with quiet(), contextlib.suppress(Exception):
+            run(self._started.stop_cluster())
+        if controller is not None:
+            for path in controller.connection_files.values():
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _ends_with_us() -> Config:
+    poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
+    return Config({"LocalControllerLauncher": {"controller_cmd": [*poller, "ipyparallel.controller"]}})
