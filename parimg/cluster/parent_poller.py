@@ -77,6 +77,6 @@ def _await_starter() -> None:
 
 if __name__ == "__main__":
     # By its name, under which other processes unpickle what is defined here.
-    from parimg.cluster import parent_poller  # noqa: PLW0406 - which is not this module, `__main__`
+    from parimg.cluster import parent_poller  # noqa: PLW0406 - this one is `__main__`
 
     parent_poller.main()

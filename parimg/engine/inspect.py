@@ -10,7 +10,7 @@ from parimg.engine.setup import host
 
 
 def inspect_engine() -> dict[str, object]:
-    """What `parimg doctor` tells of an engine."""
+    """What `parimg doctor` reports of an engine."""
     import platform
 
     threads: dict[str, int] = {}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from parimg.engine import memory
 from parimg.engine.compile_once import prepare_once_a_host
+from parimg.engine.departure import is_leaving, working
 from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
 from parimg.engine.setup import host, prepare_engine
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
-_MAX_REPLY_BYTES = 2**26  # of values; what is left of a chunk then goes out again
+_MAX_REPLY_BYTES = 2**26  # of values
 _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
 
 
@@ -63,7 +64,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     if chunk.version != VERSION:
         raise EngineVersionError(f"the client has {chunk.version}, an engine on {host()} {VERSION}")
     recorder = _recorder(chunk)
-    with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext(), watch_frames() as pages:
+    recording = recorder.chunk(chunk.number) if recorder else contextlib.nullcontext()
+    with working(), recording, watch_frames() as pages:
         prepare_engine()
         missing = shared_objects.missing(chunk.refs, chunk.folder)
         rows = []
@@ -138,7 +140,7 @@ def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
     for index in range(len(chunk.images)):
         rows.append(row := _run_image(task, chunk, guard, index))
         nbytes += len(row.columns) + len(row.arrays or b"")
-        if nbytes > _MAX_REPLY_BYTES:
+        if nbytes > _MAX_REPLY_BYTES or is_leaving():  # the rest of the chunk goes out again
             break
     return rows
 

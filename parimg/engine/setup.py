@@ -11,6 +11,8 @@ import socket
 import sys
 from functools import cache
 
+from parimg.engine.departure import leave_on_sigterm
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
 _THREAD_VARIABLES = (
@@ -49,6 +51,7 @@ def prepare_engine() -> None:
 
     _keep_freed_memory()
     _allow_open_files()
+    leave_on_sigterm()
     loaded = _heavy_libraries()
     if loaded != _state.limited:
         variables = thread_environment()
@@ -81,7 +84,7 @@ def _keep_freed_memory() -> None:
 
 
 def handshake() -> tuple[str, int]:
-    """Make this engine fit for images, and tell its host and process."""
+    """Make this engine fit for images, and report its host and process."""
     prepare_engine()
     return host(), os.getpid()
 

@@ -169,26 +169,39 @@ def _library_folders() -> tuple[str, ...]:
     return tuple({os.path.realpath(path) + os.sep for path in paths})
 
 
-@cache
 def _has_distribution(top: str, folders: tuple[str, ...]) -> bool:
     """Whether the top-level module in one of these folders or archives was installed, if in place."""
+    if any(top in _names_in(folder) for folder in folders):
+        return True
+    inside = [os.path.join(os.path.realpath(folder), "") for folder in folders]
+    return any(top in names and any(one.startswith(root) for one in inside) for root, names in _in_place())
+
+
+@cache
+def _names_in(folder: str) -> frozenset[str]:
+    """Top-level modules of the distributions that lie in a folder or archive."""
+    from importlib.metadata import distributions
+
+    return frozenset().union(*map(_top_names, distributions(path=[folder])))
+
+
+@cache
+def _in_place() -> list[tuple[str, frozenset[str]]]:
+    """Folder and top-level modules of each distribution that `pip install -e` installed."""
     from importlib.metadata import distributions
     from urllib.parse import urlsplit
     from urllib.request import url2pathname
 
-    if any(top in _top_names(found) for found in distributions(path=list(folders))):
-        return True
-    for found in distributions():  # `pip install -e` leaves these far from their modules
-        origin = json.loads(found.read_text("direct_url.json") or "{}")
+    found = []
+    for distribution in distributions():
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
         if origin.get("dir_info", {}).get("editable"):
-            root = os.path.join(os.path.realpath(url2pathname(urlsplit(origin["url"]).path)), "")
-            is_inside = any(os.path.join(os.path.realpath(folder), "").startswith(root) for folder in folders)
-            if is_inside and top in _top_names(found):
-                return True
-    return False
+            root = os.path.realpath(url2pathname(urlsplit(origin["url"]).path))
+            found.append((os.path.join(root, ""), _top_names(distribution)))
+    return found
 
 
-def _top_names(distribution: Distribution) -> set[str]:
+def _top_names(distribution: Distribution) -> frozenset[str]:
     """Top-level modules of a distribution: as it declares them, of its files, or of its own name."""
     names = {re.sub(r"[-_.]+", "_", distribution.metadata["Name"] or "").lower()}
     for file in distribution.files or ():
@@ -197,7 +210,7 @@ def _top_names(distribution: Distribution) -> set[str]:
             with contextlib.suppress(OSError):
                 for folder in filter(os.path.isdir, file.read_text().splitlines()):
                     names.update(os.path.dirname(init) for init in glob("*/__init__.py", root_dir=folder))
-    return names | set((distribution.read_text("top_level.txt") or "").split())
+    return frozenset(names | set((distribution.read_text("top_level.txt") or "").split()))
 
 
 # -- on an engine ---------------------------------------------------------------------------------------------
