@@ -72,7 +72,7 @@ def slurm(folder: Path) -> Iterator[None]:
                 with open(folder / "daemons.log", "ab") as log:
                     daemons.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
                 if command is munged:
-                    _wait(lambda: (folder / "munge.socket").exists(), "munged")
+                    _wait((folder / "munge.socket").exists, "munged")
             _wait(lambda: _lines("sinfo", "-h", "-N", "-o", "%T") == ["idle", "idle"], "two idle nodes")
             yield
         finally:

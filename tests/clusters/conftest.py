@@ -1,12 +1,14 @@
-"""Real daemons on this machine, each with its own ports and folders, started for these tests and stopped after them."""
+"""Real daemons on this machine, with their own ports and folders, started for these tests and stopped after them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from slurm_daemons import slurm as run_slurm
 from slurm_daemons import wait_for_empty_queue
+from ssh_hosts import ssh_server
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +23,10 @@ def slurm(slurm_daemons: None) -> Iterator[None]:
     wait_for_empty_queue()
     yield
     wait_for_empty_queue()
+
+
+@pytest.fixture(scope="session")
+def ssh_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Configuration of ssh for `host1` and `host2`, two names of this machine's server."""
+    with ssh_server(tmp_path_factory.mktemp("ssh")) as path:
+        yield path

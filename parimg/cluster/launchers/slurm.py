@@ -21,7 +21,7 @@ from parimg.errors import ClusterError
 _ASK_SECONDS = 30.0  # that a command of Slurm may take
 _END_SECONDS = 10.0  # in which a cancelled job leaves the queue; then its processes are killed
 _ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT REVOKED".split()
+    ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT", "REVOKED"]
 )
 
 
