@@ -62,9 +62,10 @@ def start(
 ) -> Controller:
     """Start a cluster that ends with the controller, or with this process.
 
-    On this machine it listens on the loopback interface only, uses no IPython profile, and holds each engine to one
-    thread. Inside an allocation of Slurm, PBS, LSF or Grid Engine it takes all of its hosts. What takes more than
-    half a second is reported on standard error, unless the environment variable ``IPP_NONINTERACTIVE`` is set.
+    On this machine it listens on the loopback interface only, uses no IPython profile, and holds each engine to
+    one thread. Inside an allocation of Slurm, PBS, LSF or Grid Engine it takes all of its hosts. What takes more
+    than half a second is reported on standard error, unless the environment variable ``IPP_NONINTERACTIVE`` is
+    set.
 
     Parameters
     ----------
@@ -105,15 +106,15 @@ def start(
         raise ClusterError(f"nodes must be 'all' or 'local' (got {nodes!r})")
     allocation = find_allocation() if profile is None and nodes == "all" else None
     if n is None and profile is not None:
-        raise ClusterError(f"start(profile={profile!r}) takes the number of engines: start(64, profile={profile!r})")
+        raise ClusterError(f"start takes the number of engines, too: start(64, profile={profile!r})")
     if n is None:
         n = allocation.cpus if allocation is not None else usable_cpus()
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
     if allocation is not None and n > allocation.cpus:
         raise ClusterError(
-            f"{allocation.job} has {allocation.cpus} processors, so not {n} engines: ask the batch system for more, "
-            "or for fewer engines here"
+            f"{allocation.job} has {allocation.cpus} processors, so not {n} engines: ask the batch system "
+            "for more, or for fewer engines here"
         )
     most = None if memory_limit is None else parse_size(memory_limit)
     with report_if_slow(f"starting {n} engine{'s' if n > 1 else ''} ..."):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,16 +53,15 @@ def slurm(folder: Path) -> Iterator[None]:
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     missing = [program for program in programs if shutil.which(program, path=path) is None]
     if missing or os.getuid() != 0:
-        pytest.skip(f"no {', '.join(missing) or 'root'}: a Slurm of two nodes takes it; see tests/setup-machine.sh")
+        pytest.skip(f"no {', '.join(missing) or 'root'}: Slurm takes it; see tests/setup-machine.sh")
     for name in ("state", *NODES):
         (folder / name).mkdir()
     (folder / "munge.key").touch(mode=0o600)
     (folder / "munge.key").write_bytes(os.urandom(1024))
     configuration = CONFIGURATION.format(host=socket.gethostname(), folder=folder, ports=_free_ports(4), cpus=CPUS)
     (folder / "slurm.conf").write_text(configuration)
-    munged = ["munged", "--foreground", "--force"]
-    for option in ("socket", "key", "pid", "log", "seed"):
-        munged.append(f"--{option}{'' if option == 'socket' else '-file'}={folder}/munge.{option}")
+    files = [f"--{kind}-file={folder}/munge.{kind}" for kind in ("key", "pid", "log", "seed")]
+    munged = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files]
     daemons: list[subprocess.Popen[bytes]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", path)
@@ -114,6 +113,5 @@ def _free_ports(n: int) -> list[int]:
         each.bind(("127.0.0.1", 0))
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
-        with closing(each):
-            pass
+        each.close()
     return ports

@@ -71,7 +71,8 @@ def ssh_server(folder: Path) -> Iterator[Path]:
         daemon = subprocess.Popen([str(programs["sshd"]), "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
     try:
         deadline = time.monotonic() + 20
-        while subprocess.run(["ssh", "-F", folder / "ssh_config", "host1", "true"], capture_output=True).returncode:
+        probe_command = ["ssh", "-F", folder / "ssh_config", "host1", "true"]
+        while subprocess.run(probe_command, capture_output=True).returncode:
             assert time.monotonic() < deadline, (folder / "sshd.log").read_text()
             time.sleep(0.1)
         yield folder / "ssh_config"

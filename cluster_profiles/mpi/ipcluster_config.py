@@ -6,7 +6,8 @@ c = get_config()
 
 # What to change, here or by `parimg profiles install mpi --set mpiexec=/opt/mpich/bin/mpiexec`:
 mpiexec = "mpiexec"  # of the MPI that mpi4py was built for
-options = []  # such as ["--hostfile", "/home/me/hosts"]; for Open MPI as root ["--allow-run-as-root", "--oversubscribe"]
+# Such as ["--hostfile", "/home/me/hosts"]; for Open MPI as root ["--allow-run-as-root", "--oversubscribe"]:
+options = []
 
 c.Cluster.controller_launcher_class = "local"
 c.Cluster.engine_launcher_class = "mpi"

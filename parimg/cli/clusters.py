@@ -72,7 +72,7 @@ def install_profile(
     name: str,
     as_name: Annotated[str | None, typer.Option("--as", help="Name of the copy.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, as time=4:00:00 or hosts=a:4,b:8; may be repeated.")
+        list[str] | None, typer.Option("--set", help="A setting: time=4:00:00, hosts=a:4,b:8; may be repeated.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
 ) -> None:
@@ -106,8 +106,8 @@ def check_profile(
     with start(1, profile=name, timeout=timeout) as controller:
         print(f"an engine is there after {time.perf_counter() - begin:.1f} s")
         for about in controller.inspect().values():
-            print(f"it is process {about['pid']} on {about['host']}: Python {about['python']}, parimg {about['parimg']}")
-            print("threads: " + (", ".join(f"{lib} {n}" for lib, n in about["threads"].items()) or "none loaded yet"))
+            versions = f"Python {about['python']}, parimg {about['parimg']}"
+            print(f"it is process {about['pid']} on {about['host']}: {versions}")
         print(controller.security)
         if controller.security.warning:
             print(f"warning: {controller.security.warning}")

@@ -108,8 +108,8 @@ class ForeignCluster:
         return f"its cluster was asked for {'another' if n == 1 else f'{n} others'}"
 
     def _open(self) -> ipp.Cluster:
-        # The file says which launchers, the profile with which settings; from_file alone takes those of the profile
-        # "default".
+        # The file says which launchers, the profile with which settings; from_file alone takes those of
+        # the profile "default".
         settings = ipp.Cluster(profile_dir=self._profile_dir, shutdown_atexit=False).profile_config
         return ipp.Cluster.from_file(self._cluster_file, config=settings, log_level=40)
 

@@ -1,8 +1,8 @@
 """List and install the cluster profiles that come with parimg.
 
 A profile is a folder of ``cluster_profiles/`` with the ``*_config.py`` files of an IPython profile; installing
-copies it to ``profile_NAME`` in the IPython directory, where ``ipcluster start --profile=NAME`` finds it. What users
-change are assignments at the top of these files, such as ``partition = ""``, whose values installing can set.
+copies it to ``profile_NAME`` in the IPython directory, where ``ipcluster start --profile=NAME`` finds it. What
+users change are assignments at the top of these files, such as ``partition = ""``; installing can set them.
 """
 
 from __future__ import annotations

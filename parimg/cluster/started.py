@@ -1,4 +1,4 @@
-"""A cluster of a profile that starts and ends with a controller of ours: on other hosts, or in a batch system's queue.
+"""A cluster of a profile that starts and ends with a controller of ours: on other hosts, or in a queue.
 
 Used by `parimg.controller.start`.
 """

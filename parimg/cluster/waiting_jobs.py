@@ -42,7 +42,8 @@ class WaitingJobs:
         """
         jobs = self._jobs()
         if jobs and all(job.has_ended for job in jobs):
-            raise ClusterError(f"the cluster will have no engine: {'; '.join(map(str, jobs))}{self._log(jobs[-1])}")
+            ended = "; ".join(map(str, jobs))
+            raise ClusterError(f"the cluster will have no engine: {ended}{self._log(jobs[-1])}")
         pending = "; ".join(str(job) for job in jobs if job.is_pending)
         if pending and pending != self._said:
             self._said = pending

@@ -1,4 +1,4 @@
-"""Real daemons on this machine, with their own ports and folders, started for these tests and stopped after them."""
+"""Real daemons on this machine, with their own ports and folders, that start and stop with these tests."""
 
 from __future__ import annotations
 

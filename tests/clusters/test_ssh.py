@@ -57,7 +57,8 @@ def test_engines_start_on_every_host_and_end_with_the_controller(profile: str, t
 
 def test_the_key_of_the_cluster_is_on_no_command_line(profile: str) -> None:
     with parimg.start(1, profile=profile, timeout=60) as controller:
-        key = controller.client.session.key.decode()
+        key = controller.client.curve_serverkey.decode()
+        assert len(key) == 40
         lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
         assert any("parimg.cluster.launchers.ssh_host" in line for line in lines)
         assert not [line for line in lines if key in line]

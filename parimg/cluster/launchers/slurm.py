@@ -1,6 +1,6 @@
 """Engines as jobs of Slurm: submitted, asked about, cancelled.
 
-Used by ipyparallel under the name ``parimg-slurm``, and by `parimg.cluster.foreign`, which reports why a job waits.
+Used by ipyparallel under the name ``parimg-slurm``, and by `parimg.cluster.waiting_jobs`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from parimg.errors import ClusterError
 
 _ASK_SECONDS = 30.0  # that a command of Slurm may take
 _END_SECONDS = 10.0  # in which a cancelled job leaves the queue; then its processes are killed
-_ENDED = frozenset(
-    ["BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT", "REVOKED"]
-)
+_ENDED = {
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "GONE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "REVOKED", "TIMEOUT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class SlurmJob:
     @property
     def has_ended(self) -> bool:
         """Whether none of its engines lives or will."""
-        return self.state == "GONE" or self.state in _ENDED
+        return self.state in _ENDED
 
     def __str__(self) -> str:
         reason = f" ({self.reason})" if self.reason not in {"", "None"} else ""
@@ -86,7 +87,8 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
         per_job = self.engines_per_job or self.n
         jobs = -(-self.n // per_job)
         engine = shlex.join([*self.engine_cmd, *self.cluster_args, *self.engine_args])
-        script = "\n".join([*self.setup, f"exec srun --kill-on-bad-exit=0 --cpus-per-task=1 --unbuffered {engine}"])
+        step = f"exec srun --kill-on-bad-exit=0 --cpus-per-task=1 --unbuffered {engine}"
+        script = "\n".join([*self.setup, step])
         chosen = {
             "partition": self.partition,
             "account": self.account,
@@ -180,7 +182,7 @@ def _is_queued(job_id: str) -> bool:
 
 def _slurm(*command: str, env: dict[str, str] | None = None) -> str:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - a list of arguments, which no shell reads
             command, env=env, capture_output=True, text=True, errors="replace", timeout=_ASK_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:

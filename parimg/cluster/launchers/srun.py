@@ -12,8 +12,9 @@ from traitlets import List, Unicode
 
 # What sbatch or salloc was asked is in the environment, and would be what srun is asked, beside its arguments.
 _INPUTS = (
-    "NTASKS", "NPROCS", "NTASKS_PER_NODE", "NTASKS_PER_CORE", "NTASKS_PER_SOCKET", "TASKS_PER_NODE", "CPUS_PER_TASK",
-    "TRES_PER_TASK", "MEM_PER_CPU", "MEM_PER_NODE", "DISTRIBUTION", "CPU_BIND", "HINT", "EXCLUSIVE", "EXACT",
+    "NTASKS", "NPROCS", "NTASKS_PER_NODE", "NTASKS_PER_CORE", "NTASKS_PER_SOCKET", "TASKS_PER_NODE",
+    "CPUS_PER_TASK", "TRES_PER_TASK", "MEM_PER_CPU", "MEM_PER_NODE", "DISTRIBUTION", "CPU_BIND", "HINT",
+    "EXCLUSIVE", "EXACT",
 )  # fmt: skip
 
 

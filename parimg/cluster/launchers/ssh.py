@@ -1,8 +1,8 @@
 """Engines on hosts that are reached by SSH, all hosts at once, one connection a host.
 
-What engines need travels through the connection's stdin, so neither a file nor a command line holds the cluster's key.
-Stdin is their lifeline, too: when the connection ends, so do they. Used by ipyparallel under the name ``parimg-ssh``, and
-by `parimg.start` inside an allocation of PBS, LSF or Grid Engine. The other side is `parimg.cluster.launchers.ssh_host`.
+What engines need travels through the connection's stdin, so neither a file nor a command line holds the cluster's
+key. Stdin is their lifeline, too: when the connection ends, so do they. The other side is `ssh_host`, beside this.
+Used by ipyparallel under the name ``parimg-ssh``, and by `parimg.start` inside an allocation that is not Slurm's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 import psutil
-from ipyparallel.cluster.launcher import LocalEngineSetLauncher, LocalProcessLauncher, EngineLauncher
+from ipyparallel.cluster.launcher import EngineLauncher, LocalEngineSetLauncher, LocalProcessLauncher
 from traitlets import Dict, Float, Integer, List, Unicode
 
 from parimg.cluster.launchers.ssh_host import ENDED, STARTED
@@ -46,7 +45,7 @@ class SSHHostLauncher(LocalProcessLauncher, EngineLauncher):  # type: ignore[mis
         stdin = _endless_pipe(request.encode() + b"\n")
         try:
             with open(self.output_file, "ab") as log:
-                process = self._popen_process = subprocess.Popen(
+                process = self._popen_process = subprocess.Popen(  # noqa: S603 - the user's own command
                     self.find_args(), stdin=stdin, stdout=log, stderr=log, start_new_session=True
                 )
         finally:
@@ -56,6 +55,9 @@ class SSHHostLauncher(LocalProcessLauncher, EngineLauncher):  # type: ignore[mis
         self.notify_start(process.pid)
         self._start_waiting()
         return process.pid
+
+    def _log_output(self, stop_data: object = None) -> None:
+        """Leave the file, which says how many engines live, and why none came."""
 
     def lines(self) -> list[str]:
         """What the host said."""
@@ -87,7 +89,7 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
     remote_python = Unicode(sys.executable, config=True, help="Python on the hosts")
     host_timeout = Float(20.0, config=True, help="Seconds in which every host must have started its engines")
 
-    async def start(self, n: int) -> list[int]:  # type: ignore[override]
+    async def start(self, n: int) -> list[int]:
         """Start n engines.
 
         Raises
@@ -137,9 +139,9 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
                     living[launcher.host] += launcher.living()
         free = {host: int(most) - living[host] for host, most in self.hosts.items()}
         if n > sum(free.values()):
+            most = sum(map(int, self.hosts.values()))
             raise ClusterError(
-                f"the hosts take {sum(map(int, self.hosts.values()))} engines ({self.hosts}), {sum(living.values())} "
-                f"are there, so not {n} more; set more by `parimg profiles install ssh --set hosts=a:4,b:8`"
+                f"the hosts take {most} engines ({self.hosts}), {sum(living.values())} are there, so not {n} more; set more by `parimg profiles install ssh --set hosts=a:4,b:8`"
             )
         new = dict.fromkeys(self.hosts, 0)
         for _ in range(n):
@@ -168,8 +170,8 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
 def _endless_pipe(data: bytes) -> int:
     """File descriptor from which data are read, and then nothing for as long as anyone has it open.
 
-    A pipe would end with the process that holds its other side, and ``ipcluster start --daemonize`` ends at once. This
-    one's reader is its writer, too.
+    A pipe would end with the process that holds its other side, and ``ipcluster start --daemonize`` ends at once.
+    This one's reader is its writer, too.
     """
     with tempfile.TemporaryDirectory(prefix="parimg-ssh-") as folder:
         path = os.path.join(folder, "stdin")

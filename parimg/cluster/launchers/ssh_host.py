@@ -1,7 +1,7 @@
 """Start engines on this host as stdin says, and end them when it ends.
 
-``python -m parimg.cluster.launchers.ssh_host`` is what `parimg.cluster.launchers.ssh` runs on each host. It imports only
-the standard library, so that engines start at once.
+``python -m parimg.cluster.launchers.ssh_host`` is what `parimg.cluster.launchers.ssh` runs on each host. It
+imports only the standard library, so that engines start at once.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ def main() -> None:
     environment = os.environ | request["environment"]
     engines = [
         # Not our stdin: that is the lifeline.
-        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # noqa: S603
         for _ in range(request["n"])
     ]
-    print(f"{STARTED} {' '.join(str(engine.pid) for engine in engines)}", flush=True)
+    _say(f"{STARTED} {' '.join(str(engine.pid) for engine in engines)}")
     threading.Thread(target=_end_with_stdin, args=(engines,), daemon=True).start()
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, lambda *_: _end(engines))
@@ -42,7 +42,12 @@ def main() -> None:
 
 
 def _report_end(engine: subprocess.Popen[bytes]) -> None:
-    print(f"{ENDED} {engine.pid} with code {engine.wait()}", flush=True)
+    _say(f"{ENDED} {engine.pid} with code {engine.wait()}")
+
+
+def _say(line: str) -> None:
+    """Write a whole line at once: engines write there, too."""
+    os.write(sys.stdout.fileno(), f"\n{line}\n".encode())
 
 
 def _end_with_stdin(engines: list[subprocess.Popen[bytes]]) -> None:
