@@ -34,14 +34,17 @@ from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
+from parimg.files.naming import OutputNames
 from parimg.job.directory import discard_job_dir, new_job_dir, reserve_job_dir
 from parimg.job.job import Job
 from parimg.job.journal import Journal, JournalWriter
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
+from parimg.sources.outside import OutsideFolder, output_folder
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -308,6 +311,7 @@ class Controller:
         self._check_open()
         source = as_source(images, column=column)
         task.resolve()
+        source = _name_files(task, source)
         directory = os.path.abspath(os.fspath(job_dir)) if job_dir is not None else new_job_dir(task.name)
         lock = reserve_job_dir(directory)
         try:
@@ -408,7 +412,9 @@ class Controller:
         found = Journal(directory)
         about, spec = found.meta("task"), found.meta("source")
         options = Options.changed(found.meta("options"), changed)
-        source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
+        source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
+        if images is not None and (folder := output_folder(spec)):
+            source = OutsideFolder(source, folder)
         refs = tuple(shared_objects.SharedRef(*ref) for ref in about["refs"])
         journal = JournalWriter.resume(directory)
         if images is not None and (joined := join_specs(spec, source.spec())) != spec:
@@ -449,3 +455,15 @@ class Controller:
     def time_round_trip(self, repeats: int = 20) -> dict[str, float]:
         """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
         return time_round_trip(self.client, repeats)
+
+
+def _name_files(task: Task, source: Source) -> Source:
+    """Report to a task that writes files what images are called; the source without what lies where it writes."""
+    if not isinstance(task, WritingTask) or task.folder is None:
+        return source
+    outside = OutsideFolder(source, task.folder if task.writes_images else None)
+    seen = outside.look()
+    task.name_files(OutputNames.of(seen.keys, seen.root, are_all=seen.are_all))
+    if seen.n_left_out:
+        print_line(f"{seen.n_left_out} images in the output folder {task.folder!r} are left out of the source")
+    return outside

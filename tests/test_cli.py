@@ -88,7 +88,7 @@ def test_convolve_writes_images_and_a_table(photos: Path, tmp_path: Path) -> Non
     assert "left out: 1 (no image extension)" in result.stdout
     assert (tmp_path / "blurred.csv").read_text().count("\n") == 6
     written = [name for _, _, names in os.walk(tmp_path / "blurred") for name in names]
-    assert sorted(written) == [f"templeR000{number}.png.png" for number in (1, 2, 3, 4)]
+    assert sorted(written) == [f"templeR000{number}.png" for number in (1, 2, 3, 4)]
 
 
 def test_filter_writes_images_and_a_table_and_names_failures(photos: Path, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_filter_writes_images_and_a_table_and_names_failures(photos: Path, tmp_p
     assert result.returncode == 3, result.stderr
     assert "NeighbourhoodFilter, finished: 5 of 5 images, 1 failed" in result.stdout
     assert (tmp_path / "t.csv").read_text().count("\n") == 6
-    written = sorted((tmp_path / "out").rglob("*.png.png"))
-    assert [path.name for path in written] == [f"templeR000{number}.png.png" for number in (1, 2, 3, 4)]
+    written = sorted((tmp_path / "out").rglob("*.png"))
+    assert [path.name for path in written] == [f"templeR000{number}.png" for number in (1, 2, 3, 4)]
     image = cv2.imread(str(photos / "templeR0001.png"), cv2.IMREAD_GRAYSCALE)
     expected = cv2.erode(image, np.ones((3, 1), np.uint8), borderType=cv2.BORDER_REFLECT) + 2
     np.testing.assert_array_equal(cv2.imread(str(written[0]), cv2.IMREAD_UNCHANGED), expected)

@@ -97,7 +97,7 @@ def search(
     table.caption = f"{len(hits)} of {len(opened)} images"
     console().print(table)
     if output is not None:
-        from parimg.retrieval.image_index import write_hits
+        from parimg.retrieval.hits import write_hits
 
         write_hits(hits, output)
         print(f"table: {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def skeleton(
         str, typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5.")
     ] = "1",
     prune: Annotated[float, typer.Option(min=0, help="Spurs shorter than this are left out.")] = 0.0,
+    ridges: Annotated[
+        Literal["sato"] | None, typer.Option(help="Threshold how much a line each pixel is, not gray levels.")
+    ] = None,
+    scales: Annotated[str, typer.Option(help="Half widths of the lines for --ridges, in pixels.")] = "1,2,3",
 ) -> Planned:
     """Measure the skeletons of every image's foreground, branch by branch."""
     check_output(output)
@@ -49,5 +53,7 @@ def skeleton(
         spacing=tuple(steps) if len(steps) > 1 else steps[0],
         prune=prune,
         overlays=overlays,
+        ridges=ridges,
+        scales=tuple(number(scale, "--scales") for scale in scales.split(",")),
     )
     return Planned(task, images, output, sort_by="total_length", inner={"branch_table": branches})

@@ -11,7 +11,7 @@ import os
 import sys
 from functools import cache
 from glob import glob
-from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -59,7 +59,8 @@ def _marker(kind: type[Task]) -> str:
 def _stamps_of_package() -> str:
     """Of Python, numba and every module of this package."""
     paths = sorted(glob(os.path.join(sys.modules["parimg"].__path__[0], "**", "*.py"), recursive=True))
-    return "\n".join([sys.version, version("numba"), *map(_stamp, paths)])
+    numba = find_spec("numba")  # its file, not its version: that takes a parser of e-mail, 0.1 s
+    return "\n".join([sys.version, *map(_stamp, [str(numba and numba.origin), *paths])])
 
 
 def _stamp(path: str) -> str:

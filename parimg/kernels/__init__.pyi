@@ -1,14 +1,10 @@
 from .convolution.convolve import convolve, correlate
 from .descriptors.matching import Matches, match_descriptors, nearest_descriptors
 from .descriptors.verification import Verification, verify_matches
-from .filters.scipy_filters import (
-    generic_filter,
-    generic_filter1d,
-    geometric_transform,
-    jit_filter1d_function,
-    jit_filter_function,
-    jit_geometric_function,
-)
+from .filters.generic_filter import generic_filter
+from .filters.generic_filter1d import generic_filter1d
+from .filters.geometric_transform import geometric_transform
+from .filters.low_level_callables import jit_filter1d_function, jit_filter_function, jit_geometric_function
 from .pooling.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
 from .pooling.whitening import Whitening, learn_whitening
 from .regions.region_index import (

@@ -116,6 +116,10 @@ def source_from_spec(spec: Mapping[str, Any]) -> Source:
     >>> list(source_from_spec(source.spec())) == list(source)
     True
     """
+    if spec.get("outside"):
+        from parimg.sources.outside import outside_again  # not at the top: it builds on this
+
+        return outside_again(spec)
     if spec["kind"] == "several":
         return Several([source_from_spec(each) for each in spec["sources"]])
     if spec["kind"] in _NOT_RESTARTABLE:

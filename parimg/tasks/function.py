@@ -120,6 +120,9 @@ def _load_file(path: str) -> ModuleType:
         raise FileNotFoundError(f"no file {path!r}")
     if name in sys.modules:
         raise ImportError(f"there is another module {name!r}; rename the file")
+    folder = os.path.dirname(os.path.abspath(path))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as Python does: the file may import others that lie beside it
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:

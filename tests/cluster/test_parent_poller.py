@@ -146,6 +146,7 @@ def test_children_and_grandchildren_end_with_it_however_they_were_started(
         assert alive == []
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_no_process_of_an_embedded_cluster_outlives_a_client_and_a_controller_that_were_killed_together(
     tmp_path: Path, method: str

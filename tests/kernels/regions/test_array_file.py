@@ -78,6 +78,8 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path, pooling):
     ("image_size", np.array([np.nan, 5.0])), ("image_size", np.int64(3)), ("image_size", np.arange(3)),
     ("side", np.full(64, np.nan, np.float32)), ("side", np.full(64, -1, np.float32)),
     ("side", np.full(64, np.inf, np.float32)), ("total", np.float64(np.nan)), ("total", np.float64(-1)),
+    ("pooling", np.asarray("", "S3")), ("pooling", np.asarray("avg", "S3")), ("pooling", np.float64(1)),
+    ("pooling", np.asarray(["max", "sum"], "S3")),
     ("main", np.zeros((6, 7, 64))), ("main", np.zeros((0, 7, 64), np.int64)), ("exact", np.ones(2, bool)),
     ("version", np.int32(2)), ("version", np.array([1, 2], np.int32)), ("version", np.asarray("a")),
 ])  # fmt: skip

@@ -1,6 +1,6 @@
 """The lines of a convolution: filled from the input, stored to the output; and sums that leave out zero weights.
 
-Compiled by dtype, as `tile.py` tells; `lines.py` calls them by address.
+Compiled by dtype, as `tile.py` tells; `direct.py` calls them by address.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def _as_line(_typing_context: Any, address: Any, like: Any) -> tuple[Any, Callab
 
 
 def _wrap(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable[..., ir.Value]]:
-    """A float as the integer that C's conversion gives: without its fraction, modulo the width."""
+    """A float as the integer that C's conversion gives: without its fraction, modulo the width.
+
+    What 64 bits do not hold, and NaN, becomes 0: LLVM leaves open what its conversion makes of that, and
+    processors differ. Its saturating conversion takes three times as long.
+    """
     kind = out.dtype
     is_integer = isinstance(kind, types.Integer)
 
@@ -40,11 +44,17 @@ def _wrap(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable[...
         number = args[1]
         if not is_integer:
             return context.cast(b, number, value, kind)
-        signed = b.fptosi(number, _intp)
+
+        def within(low: float, high: float) -> ir.Value:
+            """The number if it is from `low` up to `high`, else 0."""
+            fits = (b.fcmp_ordered(">=", number, number.type(low)), b.fcmp_ordered("<", number, number.type(high)))
+            return b.select(b.and_(*fits), number, number.type(0.0))
+
+        whole = b.fptosi(within(-(2.0**63), 2.0**63), _intp)
         if kind == types.uint64:
-            zero = ir.Constant(number.type, 0.0)
-            return b.select(b.fcmp_ordered(">", number, zero), b.fptoui(number, _intp), signed)
-        return b.trunc(signed, ir.IntType(kind.bitwidth)) if kind.bitwidth < 64 else signed
+            is_large = b.fcmp_ordered(">=", number, number.type(2.0**63))
+            whole = b.select(is_large, b.fptoui(within(0.0, 2.0**64), _intp), whole)
+        return b.trunc(whole, ir.IntType(kind.bitwidth)) if kind.bitwidth < 64 else whole
 
     return kind(out, value), generate
 

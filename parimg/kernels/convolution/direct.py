@@ -15,8 +15,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from parimg.kernels.borders import OUTSIDE
-from parimg.kernels.convolution import loops
-from parimg.kernels.convolution.plan import NO_PLANE, Plan, plan_lines
+from parimg.kernels.convolution import line_loops
+from parimg.kernels.convolution.line_plan import NO_PLANE, Plan, plan_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ def correlate_lines(
     before: tuple[int, ...],
     outside: float,
     *,
-    casting: int = loops.TRUNCATE,
+    casting: int = line_loops.TRUNCATE,
     fused: bool = True,
     skip_zeros: bool = False,
     line_weights: NDArray[Any] | None = None,

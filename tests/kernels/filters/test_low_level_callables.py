@@ -15,7 +15,7 @@ from scipy import LowLevelCallable, ndimage
 
 from parimg.kernels import jit_filter1d_function, jit_filter_function, jit_geometric_function
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IMAGE = np.random.default_rng(4).normal(size=(15, 18))
 
 
@@ -127,7 +127,7 @@ def test_functions_that_cannot_be_compiled_are_type_errors(arguments, message):
         jit_filter_function(*arguments)
 
 
-@pytest.mark.parametrize("argument", ["a", 1j, None, np.zeros(2, complex), np.zeros(2, ">f8")])
+@pytest.mark.parametrize("argument", ["a", 1j, None, np.zeros(2, complex), np.zeros(2, np.longdouble)])
 def test_other_extra_arguments_are_type_errors(argument):
     with pytest.raises(TypeError, match="must be numbers, or arrays of them"):
         jit_filter_function(lambda values, other: values[0], extra_arguments=(argument,))

@@ -40,19 +40,28 @@ def output_dtype(output: npt.NDArray[Any] | npt.DTypeLike | None, default: np.dt
 
 
 def compiled_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that a loop writes: the wanted one, or float64, which is converted afterwards."""
-    return dtype if dtype.char in COMPILED_DTYPES and dtype.isnative else np.dtype(np.float64)
+    """The dtype that a loop writes, in native byte order: the wanted one, or float64, which is converted then.
+
+    Integers are never converted afterwards: what becomes of NaN then depends on the processor.
+    """
+    return dtype.newbyteorder("=") if dtype.char in COMPILED_DTYPES else np.dtype(np.float64)
 
 
 def can_be_written(array: npt.NDArray[Any], dtype: np.dtype[Any], inputs: Iterable[Any]) -> bool:
     """Whether the loop can write into an array at once: it reads none of it, and elements lie side by side."""
     flags = array.flags
+
+    def is_read(value: Any) -> bool:
+        if isinstance(value, tuple):
+            return any(map(is_read, value))
+        return isinstance(value, np.ndarray) and np.may_share_memory(array, value)
+
     return (
         array.dtype == dtype
         and array.dtype.isnative
         and flags.c_contiguous
         and flags.writeable
-        and not any(isinstance(one, np.ndarray) and np.may_share_memory(array, one) for one in inputs)
+        and not any(map(is_read, inputs))
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from parimg.kernels.descriptors.matching import Matches, match_descriptors, nearest_descriptors
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("PARIMG_DATA", ROOT.parent / "shared" / "data"))
 SIZES = (1, 2, 3, 63, 64, 65)
 
@@ -439,7 +439,7 @@ def test_threads_do_not_disturb_each_other():
 def test_processors_without_byte_products_give_the_same_answers(name, features):
     """The same checks in a process whose numba is told to use less of the processor."""
     code = """
-import test_descriptors as t
+import test_matching as t
 from parimg.kernels.descriptors import layout as _descriptor_layout
 assert not _descriptor_layout.HAS_VNNI
 for n, m in ((3, 65), (300, 2500)):

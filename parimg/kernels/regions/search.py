@@ -5,8 +5,7 @@ Called by `region_index.py`; `search_loop.py` holds the loop over indexes and qu
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,24 +17,21 @@ from parimg.kernels.regions.search_loop import (
     SUM_OF_DOUBLES,
     SUM_OF_SINGLES,
     WIDTH,
-    prove_maxima,
-    search_cells,
-    search_maxima,
+    search_all,
 )
 from parimg.kernels.regions.windows import KEY_BITS, LARGEST_SIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
-_SEARCHES: dict[int, Callable[..., None]] = {
-    SUM_OF_SINGLES: partial(search_cells, np.empty(0, np.float32)),
-    SUM_OF_DOUBLES: partial(search_cells, np.empty(0, np.float64)),
-    MAX: search_maxima,
+_LIKE: dict[int, NDArray[Any] | None] = {
+    SUM_OF_SINGLES: np.empty(0, np.float32),
+    SUM_OF_DOUBLES: np.empty(0, np.float64),
+    MAX: None,
 }
-# Sums need no bounds: comparing all windows is quicker.
-_PROOFS: dict[int, Callable[..., None]] = {**_SEARCHES, MAX: prove_maxima}
+_STEP_BEFORE_BOUNDS = 3  # the paper's grid, refined: what branch and bound starts from
 
 
 class RegionMatch(NamedTuple):
@@ -85,10 +81,10 @@ def find(
     shape = (len(table), len(queries), top_k)
     distance, keys, looked_at = np.empty(shape), np.empty(shape, np.int64), np.empty(shape[:2], np.int64)
     for kind, rows in _by_kind(table):
-        search = _PROOFS[kind] if exact else _SEARCHES[kind]
-        step_of_kind = 1 if exact else step
+        bounded = True if exact and kind == MAX else None  # of sums, comparing all windows is quicker
+        walk = (_STEP_BEFORE_BOUNDS if bounded else 1 if exact else step), min_size, refine or bool(bounded)
         out = distance[rows], keys[rows], looked_at[rows]
-        search(table[rows], totals[rows], queries, ratios, low, high, step_of_kind, min_size, refine, *out)
+        search_all(_LIKE[kind], bounded, table[rows], totals[rows], queries, ratios, low, high, *walk, *out)
         if not isinstance(rows, slice):
             distance[rows], keys[rows], looked_at[rows] = out
 

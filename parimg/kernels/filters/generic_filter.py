@@ -1,8 +1,7 @@
-"""Filters whose function the user writes, with SciPy's answers and at the speed of compiled loops.
+"""`generic_filter`: SciPy's, argument for argument, with the user's function of a window compiled into the loop.
 
-`generic_filter`, `generic_filter1d` and `geometric_transform` are SciPy's, argument for argument; the Python
-function is compiled into the loop. Arrays in, arrays out: no I/O, no cluster, one thread, without the GIL. Tasks
-and users call this; the loops lie in `loops.py`.
+Arrays in, arrays out: no I/O, no cluster, one thread, without the GIL. Tasks and users call this; the loops lie in
+`loops.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels.filters.arrays import (
+from parimg.kernels.borders import checked_axes, checked_modes
+from parimg.kernels.filters.dtypes import (
     COMPILED_DTYPES,
     address_of,
     can_be_written,
@@ -23,37 +23,15 @@ from parimg.kernels.filters.arrays import (
     output_dtype,
     readable,
 )
-from parimg.kernels.filters.geometric_transform import geometric_transform
-from parimg.kernels.filters.line_filters import generic_filter1d
 from parimg.kernels.filters.loops import Plan, filter_lines
-from parimg.kernels.filters.low_level_callables import (
-    jit_filter1d_function,
-    jit_filter_function,
-    jit_geometric_function,
-)
-from parimg.kernels.filters.plans import (
-    Geometry,
-    Mode,
-    make_scratch,
-    normalise_axes,
-    normalise_modes,
-    normalise_sequence,
-    plan_filter,
-)
 from parimg.kernels.filters.user_functions import UserFunction, as_user_function, run_loop
+from parimg.kernels.filters.window_plan import Geometry, make_scratch, normalise_sequence, plan_filter
 from parimg.kernels.filters.windows import LARGEST_ON_STACK, Specification, check_result
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = [
-    "generic_filter",
-    "generic_filter1d",
-    "geometric_transform",
-    "jit_filter1d_function",
-    "jit_filter_function",
-    "jit_geometric_function",
-]
+    from parimg.kernels.borders import Mode
 
 _WORTH_THREE_CALLS = 2**16  # elements
 
@@ -161,13 +139,13 @@ def generic_filter(
         raise TypeError(f"input must hold real numbers (got dtype {image.dtype})")
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=2)
-    axes_used = normalise_axes(axes, image.ndim)
+    axes_used = checked_axes(axes, image.ndim)
     shape = _footprint(size, footprint, len(axes_used))
     origins = normalise_sequence(origin, len(axes_used), "origin")
     for one, length in zip(origins, shape.shape, strict=True):
         if not 0 <= length // 2 + one < length:
             raise ValueError(f"origin must keep the window over its element (got {one} for size {length})")
-    modes = normalise_modes(mode, len(axes_used))
+    modes = checked_modes(mode, len(axes_used))
     # All axes, in the image's order.
     order = np.argsort(axes_used)
     shape = shape.transpose(order)

@@ -1,65 +1,24 @@
 """What a filter is to do, as the arrays that its loop takes: where rows lie, where windows reach, what is outside.
 
-Used by `scipy_filters.py`; nothing here depends on the user's function.
+Used by `generic_filter.py`; nothing here depends on the user's function.
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from parimg.kernels.borders import OUTSIDE, source_index
 from parimg.kernels.filters.loops import NOWHERE, Indices, Plan, Scratch
 
-Mode = Literal["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-constant", "grid-wrap"]
-_SAME_AS = {"grid-mirror": "reflect", "grid-constant": "constant", "grid-wrap": "wrap"}
-_MODES = ("reflect", "mirror", "nearest", "wrap", "constant")
 _TILE = 2048  # elements of a row; ten rows of a tile fill the second-level cache by a sixth
 _TILE_IN_PLACE = 512  # five rows stay in the first-level cache; 10 % faster than 2048
 _LARGEST_GROUP = 64
 _BLOCK, _BLOCK_IN_PLACE = 8, 64  # lines; so many rows of a tile are still in that cache
-
-
-def normalise_modes(mode: str | Sequence[str], n_axes: int) -> list[str]:
-    """One of the five modes for each axis.
-
-    Raises
-    ------
-    RuntimeError
-        If a mode is unknown, or their number is another than that of the axes; as SciPy does.
-    """
-    modes = [mode] * n_axes if isinstance(mode, str) else list(mode)
-    if len(modes) != n_axes:
-        raise RuntimeError(
-            f"mode must be one of {', '.join(_MODES)}, or one for each of {n_axes} axes (got {mode!r})"
-        )
-    named = [_SAME_AS.get(one, one) for one in modes]
-    for one in named:
-        if one not in _MODES:
-            raise RuntimeError(f"mode must be one of {', '.join([*_MODES, *_SAME_AS])} (got {one!r})")
-    return named
-
-
-def normalise_axes(axes: int | Iterable[int] | None, ndim: int) -> tuple[int, ...]:
-    """Axes counted from the first.
-
-    Raises
-    ------
-    ValueError
-        If there is no such axis, or one is named twice.
-    """
-    if axes is None:
-        return tuple(range(ndim))
-    given = tuple(operator.index(axis) for axis in (axes if isinstance(axes, Iterable) else (axes,)))
-    if any(not -ndim <= axis < ndim for axis in given):
-        raise ValueError(f"axes must lie from {-ndim} to {ndim - 1}, those of the input (got {axes!r})")
-    found = tuple(axis % ndim for axis in given)
-    if len(set(found)) != len(found):
-        raise ValueError(f"axes must be unique (got {axes!r})")
-    return found
 
 
 def normalise_sequence(value: Any, n_axes: int, name: str) -> list[int]:
@@ -74,29 +33,6 @@ def normalise_sequence(value: Any, n_axes: int, name: str) -> list[int]:
     if len(values) != n_axes:
         raise RuntimeError(f"{name} must be a number, or one for each of {n_axes} axes (got {value!r})")
     return [operator.index(one) for one in values]
-
-
-def extended_indices(size: int, before: int, after: int, mode: str) -> Indices:
-    """Indices that stand for those from ``-before`` to ``size + after - 1``; -1 for cval.
-
-    However far out: the extension is periodic.
-    """
-    index = np.arange(-before, size + after, dtype=np.int64)
-    for part in (slice(0, before), slice(before + size, None)):
-        index[part] = _standing_for(index[part], size, mode)
-    return index
-
-
-def _standing_for(index: Indices, size: int, mode: str) -> Indices:
-    if mode == "nearest":
-        return np.clip(index, 0, size - 1)
-    if mode == "constant":
-        return np.full_like(index, -1)
-    if mode == "wrap":
-        return index % size
-    # Periods of both mirrors: the border between two pixels, or a pixel.
-    period, last = (2 * size, 2 * size - 1) if mode == "reflect" else (max(1, 2 * size - 2), 2 * size - 2)
-    return np.minimum(index % period, last - index % period)
 
 
 class Geometry(NamedTuple):
@@ -159,7 +95,7 @@ def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = sli
     group = math.prod(shape[x_axis + 1 :])
     reach = [geometry.reach(axis) for axis in range(len(shape))]
     tables = [
-        extended_indices(size, *outside, mode) for size, outside, mode in zip(shape, reach, modes, strict=True)
+        source_index(mode, size, *outside) for size, outside, mode in zip(shape, reach, modes, strict=True)
     ]
     n_outer = max(0, x_axis - 1)
     longest = max((len(table) for table in tables[:n_outer]), default=0)
@@ -213,7 +149,7 @@ def make_scratch(plan: Plan, dtype: np.dtype[Any], cval: Any, *, on_stack: bool)
 
 
 def _distances(indices: Indices, stride: int) -> Indices:
-    return np.where(indices >= 0, indices * stride, NOWHERE)
+    return np.where(indices == OUTSIDE, NOWHERE, indices * stride)
 
 
 def _distinct(offsets: Sequence[Indices], n_elements: int) -> tuple[Indices, Indices]:

@@ -20,7 +20,7 @@ from parimg.kernels.regions.region_index import (
     search_indexes,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @numba.njit
@@ -452,3 +452,16 @@ def test_boxes_are_told_in_pixels_where_the_index_knows_the_image(tmp_path):
 def test_an_image_size_that_is_none_is_refused(size):
     with pytest.raises(ValueError, match="image_size must be"):
         RegionIndex(relu_map((3, 2, 2)), image_size=size)
+
+
+@pytest.mark.parametrize("image_size", [(1, 1), (3, 2), (4, 4), (7, 900)])
+def test_no_box_is_empty_in_pixels_also_of_images_with_fewer_pixels_than_cells(
+    image_size: tuple[int, int],
+) -> None:
+    index = RegionIndex(np.ones((1, 4, 4), np.float32), image_size=image_size)
+    edges = [(first, end) for first in range(4) for end in range(first + 1, 5)]
+    for top, bottom in edges:
+        for left, right in edges:
+            y1, x1, y2, x2 = index.in_pixels((top, left, bottom, right))
+            assert 0 <= y1 < y2 <= image_size[0]
+            assert 0 <= x1 < x2 <= image_size[1]

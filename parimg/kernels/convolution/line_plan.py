@@ -1,6 +1,6 @@
 """How arrays of one shape are walked with a kernel: planes, lines, strips and runs, as numbers.
 
-`lines.py` makes a plan once and walks by it.
+`direct.py` makes a plan once and walks by it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.borders import OUTSIDE, axis_runs, source_index
-from parimg.kernels.convolution import loops, tile
+from parimg.kernels.convolution import line_loops, tile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def plan_lines(
     chosen = tile.choose(lines.length, lines.taps, width if is_square else 0)
     add_tile = tile.tile_address(dtype.name, *chosen, fused=fused)
     if skip_zeros:
-        chosen, add_tile = tile.Tile(1, 1, 0), loops.taps_address(dtype.name)
+        chosen, add_tile = tile.Tile(1, 1, 0), line_loops.taps_address(dtype.name)
     tile_columns = max(chosen.vectors, tile.ONE_LINE.vectors) * tile.lanes(dtype.name)
     beside = (columns.taps - 1) * step
     per_column = n_planes * (lines.taps + chosen.rows - 1) * dtype.itemsize
@@ -103,11 +103,11 @@ def plan_lines(
         window = extended_lines
     is_direct = out_dtype == dtype and (inner or columns).out_stride == 1
     numbers = (
-        loops.fill_address(source_dtype.name, dtype.name),
+        line_loops.fill_address(source_dtype.name, dtype.name),
         add_tile,
         tile.tile_address(dtype.name, *tile.ONE_LINE, fused=fused) if terms else 0,
-        0 if is_direct else loops.store_address(dtype.name, out_dtype.name),
-        casting if out_dtype.kind in "iu" else loops.TRUNCATE,  # which leaves floats as they are
+        0 if is_direct else line_loops.store_address(dtype.name, out_dtype.name),
+        casting if out_dtype.kind in "iu" else line_loops.TRUNCATE,  # which leaves floats as they are
         chosen.rows,
         *(n_planes, lines.taps, width, step, line_size, window),
         *(source_bytes, lines.stride, (inner or columns).stride),

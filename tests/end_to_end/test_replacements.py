@@ -1,4 +1,4 @@
-"""Clusters that others started: where their replacements come from."""
+"""Where the engines come from that replace lost ones of a cluster that others started."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`generic_filter1d`: a user's function of whole lines, compiled into the loop.
-
-Public through `scipy_filters.py`.
-"""
+"""`generic_filter1d`: SciPy's, with the user's function of whole lines compiled into the loop."""""
 
 from __future__ import annotations
 
@@ -13,14 +10,16 @@ import numpy as np
 from numba import types
 from scipy import LowLevelCallable, ndimage
 
-from parimg.kernels.filters.arrays import address_of, can_be_written, compiled_dtype, output_dtype, readable
+from parimg.kernels.borders import checked_axes, checked_modes, source_index
+from parimg.kernels.filters.dtypes import address_of, can_be_written, compiled_dtype, output_dtype, readable
 from parimg.kernels.filters.loops import filter_each_line
-from parimg.kernels.filters.plans import Mode, extended_indices, normalise_axes, normalise_modes
 from parimg.kernels.filters.user_functions import as_user_function, run_loop
 from parimg.kernels.filters.windows import Specification
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from parimg.kernels.borders import Mode
 
 
 def generic_filter1d(
@@ -100,11 +99,11 @@ def generic_filter1d(
     size = operator.index(filter_size)
     if size < 1:
         raise RuntimeError(f"filter_size must be at least 1 (got {size})")
-    axis = normalise_axes(axis, image.ndim)[0]
+    axis = checked_axes(axis, image.ndim)[0]
     left = size // 2 + operator.index(origin)
     if not 0 <= left < size:
         raise ValueError(f"origin must keep the filter over its element (got {origin} for size {size})")
-    modes = normalise_modes(mode, 1)
+    modes = checked_modes(mode, 1)
     user = as_user_function(function, 2, extra_arguments, extra_keywords)
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != image.shape:
@@ -119,7 +118,7 @@ def generic_filter1d(
     double = np.dtype(np.float64)
     n = source.shape[-1]
     if source.size:
-        table = extended_indices(n, left, size - 1 - left, modes[0])
+        table = source_index(modes[0], n, left, size - 1 - left)
         given_to_loop = (
             Specification(double, double, compiled),
             Specification(source.dtype, double, double),
