@@ -141,7 +141,8 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
         if n > sum(free.values()):
             most = sum(map(int, self.hosts.values()))
             raise ClusterError(
-                f"the hosts take {most} engines ({self.hosts}), {sum(living.values())} are there, so not {n} more; set more by `parimg profiles install ssh --set hosts=a:4,b:8`"
+                f"the hosts take {most} engines ({self.hosts}), {sum(living.values())} are there, so "
+                f"not {n} more; set more by `parimg profiles install ssh --set hosts=a:4,b:8`"
             )
         new = dict.fromkeys(self.hosts, 0)
         for _ in range(n):
