@@ -4,7 +4,7 @@ from parimg.cluster.address import own_address
 
 c = get_config()
 
-# The address of this machine that compute nodes reach; empty: the one of the default route.
+# What to change: the address of this machine that other hosts reach; empty: that of the default route.
 address = ""
 
 # Whoever can reach this address could otherwise read images and results, and forge results.

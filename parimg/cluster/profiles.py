@@ -92,8 +92,8 @@ def _with_settings(name: str, texts: dict[str, str], settings: Mapping[str, str]
     found = {
         key: (file, line, value)
         for file, text in texts.items()
-        for line, key, value in re.findall(r"^((\w+) = ([^#\n]*[^#\s]).*)$", text, re.MULTILINE)
-        if key != "c" and not key.startswith("launcher")
+        for block in re.findall(r"^# What to change.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL)
+        for line, key, value in re.findall(r"^((\w+) = ([^#\n]*[^#\s]).*)$", block, re.MULTILINE)
     }
     for key, typed in settings.items():
         if key not in found:
