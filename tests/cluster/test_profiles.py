@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -150,8 +151,6 @@ def test_a_copys_name_stays_in_ipythons_folder(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(profiles.available()) - {"local"}))
 def test_beyond_this_machine_messages_are_encrypted_and_engines_find_an_address(name: str) -> None:
-    from traitlets.config import PyFileConfigLoader
-
     folder = profiles.install(name)
     controller = PyFileConfigLoader("ipcontroller_config.py", folder).load_config()
     assert controller.IPController.enable_curve is True

@@ -12,16 +12,8 @@ from slurm_daemons import wait_for_empty_queue
 
 pytestmark = pytest.mark.usefixtures("slurm")
 
-# The script of docs/clusters.md.
-SBATCH = """\
-#!/bin/sh
-#SBATCH --nodes=2
-#SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task=2
-#SBATCH --time=5
-#SBATCH --output=log.txt
-{python} program.py
-"""
+DOCS = Path(__file__).parent.parent.parent / "docs" / "clusters.md"
+SBATCH = DOCS.read_text(encoding="utf-8").partition("```sh\n")[2].partition("```")[0]  # what users copy
 
 PROGRAM = """\
 import json, os
@@ -44,7 +36,7 @@ with open("found.json", "w") as file:
 def submit(folder: Path, script: str, program: str) -> str:
     """Run a batch script to its end; its output."""
     (folder / "program.py").write_text(program)
-    (folder / "script").write_text(script.format(python=sys.executable))
+    (folder / "script").write_text(script.replace("python program.py", f"{sys.executable} program.py"))
     subprocess.run(["sbatch", "script"], cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=30)
     wait_for_empty_queue(90)  # sbatch --wait asks only every half minute
     return (folder / "log.txt").read_text()
