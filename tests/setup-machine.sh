@@ -1,6 +1,6 @@
 #!/bin/sh
 # What some tests take from the system, beside Python: network namespaces (iproute2) for tests/end_to_end/test_partition.py;
-# Slurm, munge, an SSH server and sshfs for tests/clusters, which start and stop servers of their own.
+# Slurm, munge, Grid Engine, an SSH server and sshfs for tests/clusters, which start and stop servers of their own.
 # Without root, or without a package source, nothing is done, and those tests skip and say so.
 set -u
 missing=
@@ -11,6 +11,7 @@ need munged munge
 need sshd openssh-server
 need ssh openssh-client
 need sshfs sshfs
+[ -x /usr/lib/gridengine/sge_qmaster ] || missing="$missing gridengine-master gridengine-exec gridengine-client"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
     echo "missing, and no right to install:$missing; the tests of a cut network link and of real clusters will skip"
