@@ -1,4 +1,4 @@
-"""``parimg doctor`` and ``parimg profiles``."""
+"""``parimg doctor``, ``parimg cluster`` and ``parimg profiles``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from parimg import __version__
 from parimg.cli.app import app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
 from parimg.cli.running import console, open_controller
+
+cluster_app = typer.Typer(no_args_is_help=True, help="Clusters that outlive the program, as ipcluster's.")
+app.add_typer(cluster_app, name="cluster")
+ProfileName = Annotated[str, typer.Option("--profile", help="IPython profile that says where engines run.")]
 
 
 @app.command()
@@ -56,6 +60,36 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
             print(f"engines {too_many} use more than one thread each")
         if busy or too_many:
             raise typer.Exit(EXIT_FAILED)
+
+
+@cluster_app.command("start")
+def start_cluster(
+    engines: Annotated[int, typer.Option("-n", "--engines", min=1, help="How many engines.")],
+    profile: ProfileName = "default",
+    cluster_id: ClusterId = "",
+) -> None:
+    """Start a controller here, and engines as the profile says."""
+    from parimg.cluster.daemonized import describe_daemonized, start_daemonized
+
+    start_daemonized(profile, engines, cluster_id)
+    print(describe_daemonized(profile, cluster_id))
+
+
+@cluster_app.command("status")
+def show_cluster(profile: ProfileName = "default", cluster_id: ClusterId = "") -> None:
+    """Show its engines, and its jobs in a queue."""
+    from parimg.cluster.daemonized import describe_daemonized
+
+    print(describe_daemonized(profile, cluster_id))
+
+
+@cluster_app.command("stop")
+def stop_cluster(profile: ProfileName = "default", cluster_id: ClusterId = "") -> None:
+    """Stop it, and take its engines out of the queue."""
+    from parimg.cluster.daemonized import stop_daemonized
+
+    stop_daemonized(profile, cluster_id)
+    print("the cluster is stopped")
 
 
 @profiles_app.command("list")

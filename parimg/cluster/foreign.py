@@ -108,13 +108,13 @@ class ForeignCluster:
         return f"its cluster was asked for {'another' if n == 1 else f'{n} others'}"
 
     def _open(self) -> ipp.Cluster:
-        # The file says which launchers, the profile with which settings; from_file alone takes those of
-        # the profile "default".
-        settings = ipp.Cluster(profile_dir=self._profile_dir, shutdown_atexit=False).profile_config
-        return ipp.Cluster.from_file(self._cluster_file, config=settings, log_level=40)
+        return open_cluster(self._profile_dir, self._cluster_file)
 
     def top_up(self) -> None:
         """Nothing: how many engines there should be is for its owner to know."""
+
+    def wake(self) -> None:
+        """Nothing: its owner may have stopped the engines on purpose."""
 
     def exit_reason(self, pid: int) -> str:
         """Nothing is known."""
@@ -132,6 +132,13 @@ class ForeignCluster:
     def stop(self) -> None:
         """Disconnect; the cluster goes on."""
         self.client.close(linger=_LINGER_MS)
+
+
+def open_cluster(profile_dir: str, cluster_file: str) -> ipp.Cluster:
+    """A cluster as ipcluster wrote it down: the file says which launchers, its profile with which settings."""
+    # from_file alone takes the settings of the profile "default".
+    settings = ipp.Cluster(profile_dir=profile_dir, shutdown_atexit=False).profile_config
+    return ipp.Cluster.from_file(cluster_file, config=settings, log_level=40)
 
 
 def _start_command(profile: str | None, cluster_id: str) -> str:

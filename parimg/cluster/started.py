@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
+from typing import Any
 
 import ipyparallel as ipp
 from traitlets.config import Config
@@ -23,6 +24,8 @@ from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.errors import ClusterError
 
 _TOGETHER_SECONDS = 15.0  # in which the other engines follow the first
+_GONE_SECONDS = 5.0  # without an engine, until others are started; replacements were asked for within two
+_MOST_WAKES = 3  # starts of which no engine came
 
 
 class StartedCluster(ForeignCluster):
@@ -65,6 +68,7 @@ class StartedCluster(ForeignCluster):
             while len(self.client.ids) < n and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._had = n
+            self._seen_at, self._wakes = time.monotonic(), 0
         except BaseException as error:
             self._end()
             if isinstance(error, Exception) and not isinstance(error, ClusterError):
@@ -90,6 +94,20 @@ class StartedCluster(ForeignCluster):
     def _open(self) -> ipp.Cluster:
         return self._started
 
+    def wake(self) -> None:
+        """Start engines again if all have ended, as by the wall time of theirs, and none is on its way."""
+        now = time.monotonic()
+        if self.client.ids:
+            self._seen_at, self._wakes = now, 0
+        elif now - self._seen_at > _GONE_SECONDS and self._wakes < _MOST_WAKES:
+            with self._asking:
+                self._seen_at = now
+                if any(_may_come(engine_set) for engine_set in self._started.engines.values()):
+                    return
+                self._wakes += 1
+                with quiet():
+                    run(self._started.start_engines(self._had))
+
     def stop(self) -> None:
         """Disconnect, and end the cluster."""
         super().stop()
@@ -105,6 +123,13 @@ class StartedCluster(ForeignCluster):
                     os.unlink(path)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _may_come(engine_set: Any) -> bool:
+    """Whether a set that has no engine registered is on its way."""
+    with contextlib.suppress(Exception):
+        return engine_set.state != "after" and engine_set.poll() is None
+    return False
 
 
 def _ends_with_us() -> Config:

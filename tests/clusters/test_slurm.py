@@ -158,6 +158,16 @@ def test_a_pending_cluster_is_told_with_its_reason_and_is_waited_for(
         ipcluster("stop", "--profile=slurm", "--cluster-id=late")
 
 
+def test_engines_whose_job_ended_while_nothing_ran_come_again_for_the_next_job() -> None:
+    with parimg.start(1, profile="slurm", timeout=60) as controller:
+        subprocess.run(["scancel", "--user=root"], check=True)
+        wait_until(lambda: len(controller) == 0, 5)
+        job = controller.map(node_and_pid, {"one": np.zeros(1)})
+        assert job.wait(60)
+        assert job.counts["ok"] == 1
+    assert queue() == []
+
+
 def test_what_sbatch_refuses_is_told_and_nothing_is_left() -> None:
     profiles.install("slurm", as_name="nowhere", settings={"partition": "no-such"})
     with pytest.raises(ClusterError, match=r"sbatch refused: .*invalid partition specified: no-such"):

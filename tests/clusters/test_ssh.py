@@ -76,7 +76,7 @@ def test_a_killed_engine_is_replaced_on_the_host_that_lacks_it(profile: str) -> 
         assert job.counts["ok"] == 300
 
 
-def test_engines_end_with_their_connection(profile: str) -> None:
+def test_engines_end_with_their_connection_and_others_come_for_the_next_job(profile: str) -> None:
     with parimg.start(1, profile=profile, timeout=60) as controller:
         (pid,) = controller.client[:].apply_sync(os.getpid)
         connections = [
@@ -87,6 +87,10 @@ def test_engines_end_with_their_connection(profile: str) -> None:
         assert len(connections) == 1
         connections[0].kill()
         wait_until(lambda: not psutil.pid_exists(pid), 20)
+        wait_until(lambda: len(controller) == 0, 20)
+        job = controller.map(where, {"one": np.zeros(1)})
+        assert job.wait(60)
+        assert job.counts["ok"] == 1
 
 
 def test_a_daemonized_cluster_outlives_ipcluster_and_stop_ends_it(profile: str) -> None:
@@ -102,6 +106,36 @@ def test_a_daemonized_cluster_outlives_ipcluster_and_stop_ends_it(profile: str) 
     finally:
         ipcluster("stop")
     wait_until(lambda: not any(map(psutil.pid_exists, pids)), 10)
+
+
+def test_the_command_line_starts_shows_and_stops_a_cluster(profile: str) -> None:
+    def cluster(*arguments: str) -> str:
+        command = [sys.executable, "-m", "parimg.cli", "cluster", *arguments, "--profile=ssh", "--cluster-id=line"]
+        done = subprocess.run(command, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return f"{done.returncode} {done.stdout}"
+
+    assert cluster("status").startswith("0 no cluster runs")
+    assert cluster("stop").startswith("1 parimg: no cluster was started here")
+    assert cluster("start", "-n", "2").startswith("0 the controller answers")
+    try:
+        with parimg.connect(profile=profile, cluster_id="line") as controller:
+            wait_until(lambda: len(controller) == 2, 20)
+        assert cluster("status") == "0 the controller answers, 2 engines are registered\n"
+        assert cluster("start", "-n", "2").startswith("1 parimg: a cluster runs already")
+    finally:
+        assert cluster("stop") == "0 the cluster is stopped\n"
+    assert cluster("status").startswith("0 no cluster runs")
+
+
+def test_the_command_line_tells_a_wrong_remote_python_and_leaves_nothing(ssh_config: Path) -> None:
+    settings = {"hosts": "host1:1", "ssh_options": f"-F,{ssh_config}", "python": "/no/such/python"}
+    profiles.install("ssh", as_name="wrong-too", settings=settings)
+    command = [sys.executable, "-m", "parimg.cli", "cluster", "start", "-n", "1", "--profile=wrong-too"]
+    done = subprocess.run(command, timeout=60, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "host 'host1' has no engine" in done.stderr
+    assert "/no/such/python" in done.stderr
+    assert not list(Path(os.environ["IPYTHONDIR"], "profile_wrong-too", "security").glob("cluster-*"))
 
 
 def test_a_wrong_remote_python_is_told_with_its_cause(ssh_config: Path) -> None:

@@ -71,9 +71,13 @@ class SSHHostLauncher(LocalProcessLauncher, EngineLauncher):  # type: ignore[mis
         """Whether the host has started its engines."""
         return any(line.startswith(STARTED) for line in self.lines())
 
+    def has_ended(self) -> bool:
+        """Whether the connection is gone, and with it the engines."""
+        return self._wait_thread is None or not self._wait_thread.is_alive()
+
     def living(self) -> int:
         """Engines that are starting or run there."""
-        if self.state != "running":
+        if self.has_ended():
             return 0
         return self.n - sum(line.startswith(ENDED) for line in self.lines())
 
@@ -153,13 +157,17 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
             new[host] += 1
         return {host: count for host, count in new.items() if count}
 
+    def poll(self) -> int | None:
+        """None while there are engines, or some are coming."""
+        return None if any(launcher.living() for launcher in self.launchers.values()) else 0
+
     async def _await_hosts(self, launchers: dict[str, SSHHostLauncher]) -> None:
         deadline = time.monotonic() + self.host_timeout
         waiting = dict(launchers)
         while waiting:
             waiting = {host: launcher for host, launcher in waiting.items() if not launcher.has_begun()}
             for host, launcher in waiting.items():
-                ended = launcher.process is None or not launcher._wait_thread.is_alive()  # noqa: SLF001
+                ended = launcher.has_ended()
                 if ended or time.monotonic() > deadline:
                     said = " | ".join(launcher.lines()[-_LINES:]) or "it said nothing"
                     what = "ended" if ended else f"started no engine in {self.host_timeout:g} s"
