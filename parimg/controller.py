@@ -29,15 +29,18 @@ from parimg.cluster.security import Security
 from parimg.cluster.started import StartedCluster
 from parimg.cluster.supervisor import Supervisor
 from parimg.console import print_line, report, report_if_slow
-from parimg.dispatch.dispatcher import Dispatcher, Plan
+from parimg.dispatch.dispatcher import Dispatcher
+from parimg.dispatch.plan import Plan
 from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
 from parimg.files.naming import OutputNames
-from parimg.job.directory import discard_job_dir, new_job_dir, reserve_job_dir
+from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
-from parimg.job.journal import Journal, JournalWriter
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
+from parimg.job.run_state import LiveRun
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
@@ -312,10 +315,10 @@ class Controller:
         source = as_source(images, column=column)
         task.resolve()
         source = _name_files(task, source)
-        directory = os.path.abspath(os.fspath(job_dir)) if job_dir is not None else new_job_dir(task.name)
-        lock = reserve_job_dir(directory)
+        place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
+        owned = place.reserve()
         try:
-            refs = shared_objects.write_task(os.path.join(directory, "shared"), task)
+            refs = shared_objects.write_task(place.shared, task)
             meta = {
                 "task": {
                     "name": task.name,
@@ -328,11 +331,11 @@ class Controller:
                 "versions": {"parimg": __version__, "python": platform.python_version()},
                 "total": None,
             }
-            journal = JournalWriter.create(directory, lock, meta)
+            journal = JournalWriter.create(place, owned, meta)
         except BaseException as error:
-            discard_job_dir(directory, lock)
+            place.discard(owned)
             if isinstance(error, OSError):
-                raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
+                raise JobError(f"the job directory {place.path!r} cannot be written: {error}") from error
             raise
         job = self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
         threading.Thread(target=_report_compiling, args=(job, task), name="parimg-report", daemon=True).start()
@@ -378,7 +381,7 @@ class Controller:
         Parameters
         ----------
         path : path
-            The job's directory.
+            The job's directory, or its name as ``parimg jobs`` prints it.
         retry : {"failed"}, optional
             Also run the images that failed again; their records are replaced.
         images : optional
@@ -408,25 +411,32 @@ class Controller:
             raise JobError(f"retry must be 'failed' or None (got {retry!r})")
         heard = check_listeners(listeners)
         self._check_open()
-        directory = os.path.abspath(os.fspath(path))
-        found = Journal(directory)
-        about, spec = found.meta("task"), found.meta("source")
-        options = Options.changed(found.meta("options"), changed)
-        source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
-        if images is not None and (folder := output_folder(spec)):
-            source = OutsideFolder(source, folder)
-        refs = tuple(shared_objects.SharedRef(*ref) for ref in about["refs"])
-        journal = JournalWriter.resume(directory)
-        if images is not None and (joined := join_specs(spec, source.spec())) != spec:
-            journal.set_meta("source", joined)
-        plan = Plan(refs, source, options, retry_failed=retry == "failed")
-        return self._start(journal, plan, heard)
+        journal = JournalWriter.resume(JobDirectory.find(path).path)
+        try:
+            spec = journal.meta("source")
+            options = Options.changed(journal.meta("options"), changed)
+            source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
+            if images is not None and (folder := output_folder(spec)):
+                source = OutsideFolder(source, folder)
+            refs = tuple(shared_objects.SharedRef(*ref) for ref in journal.meta("task")["refs"])
+            if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+                journal.set_meta("source", joined)
+            journal.begin_run()
+        except BaseException:
+            journal.close()
+            raise
+        return self._start(journal, Plan(refs, source, options, retry_failed=retry == "failed"), heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, self._supervisor.engines, listeners)
-        job = Job(Journal(journal.directory), dispatcher)
-        self._supervisor.watch(job)
-        dispatcher.start()
+        try:
+            run = LiveRun(Dispatcher(plan, journal, self._supervisor.engines, listeners))
+            job = Job(Journal(journal.directory), run)
+            self._supervisor.watch(run)
+            run.start()
+        except BaseException as error:
+            journal.end_run("failed", f"{type(error).__name__}: {error}", 0)
+            journal.close()
+            raise
         return job
 
     def _check_open(self) -> None:

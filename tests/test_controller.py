@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -269,6 +270,43 @@ def test_images_added_by_a_resume_that_was_cut_short_are_run_by_the_next_one(
     assert resumed.state == "finished"
     assert sorted(record["value"] for record in resumed) == sorted([*range(3), *range(40)])
     assert controller.resume(tmp_path / "job", images=second).get(60) == resumed.get()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"retries": -1}, JobError),
+        ({"no_option": 1}, JobError),
+        ({"images": "no_such_folder"}, SourceError),
+        ({}, SourceError),  # it was made of arrays
+    ],
+)
+def test_a_resume_that_is_refused_leaves_the_job_as_it_was(
+    controller: parimg.Controller, tmp_path: Path, wrong: dict[str, Any], error: type[Exception]
+) -> None:
+    images = {str(number): np.full(1, number) for number in range(3)}
+    job = controller.map(np.max, images, job_dir=tmp_path / "job")
+    assert job.wait(60)
+    with pytest.raises(error):
+        controller.resume(tmp_path / "job", **wrong)
+    opened = parimg.open_job(tmp_path / "job")
+    assert (opened.state, opened.writer, len(opened._journal.seconds_by_run())) == ("finished", "", 1)
+    assert controller.resume(tmp_path / "job", images=images).wait(60)
+
+
+def test_a_run_that_cannot_begin_is_no_running_job(
+    controller: parimg.Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(controller._supervisor, "watch", no_thread)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        controller.map(np.max, ONE, job_dir=tmp_path / "job")
+    opened = parimg.open_job(tmp_path / "job")
+    assert (opened.state, opened.writer) == ("failed", "")
+    monkeypatch.undo()
+    assert controller.resume(tmp_path / "job", images=ONE).get(60)[0].ok
 
 
 def test_modules_beside_a_script_travel_with_functions_that_use_them(

@@ -9,60 +9,61 @@ import typer
 from parimg import __version__
 from parimg.cli.app import app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
-from parimg.cli.running import console, open_controller
+from parimg.cli.running import open_controller
+from parimg.console import print_table, say
 
 cluster_app = typer.Typer(no_args_is_help=True, help="Clusters that outlive the program, as ipcluster's.")
 app.add_typer(cluster_app, name="cluster")
 ProfileName = Annotated[str, typer.Option("--profile", help="IPython profile that says where engines run.")]
 
 
-@app.command()
+@app.command(epilog="Example: parimg doctor --profile slurm")
 def doctor(engines: Engines = None, profile: Profile = None, cluster_id: ClusterId = "") -> None:
     """Check a cluster: engines, versions, threads, memory, and where the time of a round trip goes."""
     import platform
     import time
 
     import ipyparallel
-    from rich.table import Table
 
     begin = time.perf_counter()
     with open_controller(engines, profile, cluster_id) as controller:
         ready = time.perf_counter() - begin
         found = controller.inspect()
-        table = Table(
-            "engine", "host", "pid", "Python", "parimg", "threads", "memory free", "memory used", "round trip"
-        )
+        rows = []
         for engine_id, about in found.items():
             threads = ", ".join(f"{name} {count}" for name, count in about["threads"].items())
-            table.add_row(
+            rows.append((
                 str(engine_id), about["host"], str(about["pid"]), about["python"], about["parimg"], threads,
                 f"{about['memory_available'] / 2**30:.1f} GiB", f"{about['memory_used'] / 2**20:.0f} MiB",
                 f"{about['round_trip'] * 1e3:.1f} ms",
-            )  # fmt: skip
-        print(
+            ))  # fmt: skip
+        say(
             f"parimg {__version__}, Python {platform.python_version()}, ipyparallel {ipyparallel.__version__}; "
             f"cluster ready after {ready:.1f} s; {len(found)} of {len(controller)} engines answer"
         )
-        console().print(table)
-        print(controller.security)
+        print_table(
+            ("engine", "host", "pid", "Python", "parimg", "threads", "memory free", "memory used", "round trip"),
+            rows,
+        )
+        say(str(controller.security))
         if controller.security.warning:
-            print(f"warning: {controller.security.warning}")
+            say(f"warning: {controller.security.warning}")
         busy = sorted(set(controller.engines) - set(found))
         if busy:
-            print(f"engines {busy} do not answer: busy, or gone")
+            say(f"engines {busy} do not answer: busy, or gone")
         else:
             for what, seconds in controller.time_round_trip().items():
-                print(f"{what:<48}{seconds * 1e3:9.2f} ms")
+                say(f"{what:<48}{seconds * 1e3:9.2f} ms")
         too_many = [
             engine_id for engine_id, about in found.items() if max(about["threads"].values(), default=1) > 1
         ]
         if too_many:
-            print(f"engines {too_many} use more than one thread each")
+            say(f"engines {too_many} use more than one thread each")
         if busy or too_many:
             raise typer.Exit(EXIT_FAILED)
 
 
-@cluster_app.command("start")
+@cluster_app.command("start", epilog="Example: parimg cluster start --profile slurm -n 64")
 def start_cluster(
     engines: Annotated[int, typer.Option("-n", "--engines", min=1, help="How many engines.")],
     profile: ProfileName = "default",
@@ -72,36 +73,38 @@ def start_cluster(
     from parimg.cluster.daemonized import describe_daemonized, start_daemonized
 
     start_daemonized(profile, engines, cluster_id)
-    print(describe_daemonized(profile, cluster_id))
+    say(describe_daemonized(profile, cluster_id))
 
 
-@cluster_app.command("status")
+@cluster_app.command("status", epilog="Example: parimg cluster status --profile slurm")
 def show_cluster(profile: ProfileName = "default", cluster_id: ClusterId = "") -> None:
     """Show its engines, and its jobs in a queue."""
     from parimg.cluster.daemonized import describe_daemonized
 
-    print(describe_daemonized(profile, cluster_id))
+    say(describe_daemonized(profile, cluster_id))
 
 
-@cluster_app.command("stop")
+@cluster_app.command("stop", epilog="Example: parimg cluster stop --profile slurm")
 def stop_cluster(profile: ProfileName = "default", cluster_id: ClusterId = "") -> None:
     """Stop it, and take its engines out of the queue."""
     from parimg.cluster.daemonized import stop_daemonized
 
     stop_daemonized(profile, cluster_id)
-    print("the cluster is stopped")
+    say("the cluster is stopped")
 
 
-@profiles_app.command("list")
+@profiles_app.command("list", epilog="Example: parimg profiles list")
 def list_profiles() -> None:
     """List the profiles that come with parimg."""
     from parimg.cluster.profiles import available
 
     for name, description in available().items():
-        print(f"{name:<12}{description}")
+        say(f"{name:<12}{description}")
 
 
-@profiles_app.command("install")
+@profiles_app.command(
+    "install", epilog="Example: parimg profiles install slurm --set partition=main --set time=4:00:00"
+)
 def install_profile(
     name: str,
     as_name: Annotated[str | None, typer.Option("--as", help="Name of the copy.")] = None,
@@ -118,14 +121,14 @@ def install_profile(
         key, equals, values[key] = setting.partition("=")
         if not equals:
             raise typer.BadParameter(f"--set is KEY=VALUE (got {setting!r})")
-    print(f"installed in {install(name, as_name=as_name, settings=values, overwrite=overwrite)}")
+    say(f"installed in {install(name, as_name=as_name, settings=values, overwrite=overwrite)}")
     copied = as_name or name
-    print(f"check it by  parimg profiles check {copied}")
-    print(f"start it by  ipcluster start --profile={copied} -n 4")
-    print(f'use it by    parimg.connect(profile="{copied}"), or parimg match ... --profile {copied}')
+    say(f"check it by  parimg profiles check {copied}")
+    say(f"start it by  ipcluster start --profile={copied} -n 4")
+    say(f'use it by    parimg.connect(profile="{copied}"), or parimg match ... --profile {copied}')
 
 
-@profiles_app.command("check")
+@profiles_app.command("check", epilog="Example: parimg profiles check slurm")
 def check_profile(
     name: str, timeout: Annotated[float, typer.Option(help="Seconds to wait for its engine.")] = 600
 ) -> None:
@@ -138,17 +141,17 @@ def check_profile(
 
     begin = time.perf_counter()
     with start(1, profile=name, timeout=timeout) as controller:
-        print(f"an engine is there after {time.perf_counter() - begin:.1f} s")
+        say(f"an engine is there after {time.perf_counter() - begin:.1f} s")
         for about in controller.inspect().values():
             versions = f"Python {about['python']}, parimg {about['parimg']}"
-            print(f"it is process {about['pid']} on {about['host']}: {versions}")
-        print(controller.security)
+            say(f"it is process {about['pid']} on {about['host']}: {versions}")
+        say(str(controller.security))
         if controller.security.warning:
-            print(f"warning: {controller.security.warning}")
+            say(f"warning: {controller.security.warning}")
         begin = time.perf_counter()
         record = controller.map(np.mean, {"check": np.full((480, 640), 7, np.uint8)}).get(timeout)[0]
         if record.status != "ok" or record["value"] != 7.0:
-            print(f"an image failed: {record.error}")
+            say(f"an image failed: {record.error}: {record.message}")
             raise typer.Exit(EXIT_FAILED)
-        print(f"an image came back right after {time.perf_counter() - begin:.1f} s")
-    print("the cluster is stopped")
+        say(f"an image came back right after {time.perf_counter() - begin:.1f} s")
+    say("the cluster is stopped")

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from parimg.cli.exporting import check_output
 from parimg.cli.options import Images, Output
-from parimg.cli.running import Planned, check_output, job_command
+from parimg.cli.running import Planned, job_command
 
 
-@job_command()
+@job_command("parimg match reference.png photos/ -o matches.csv")
 def match(
     reference: Annotated[str, typer.Argument(help="Reference image, or its descriptors as .npy.")],
     images: Images,

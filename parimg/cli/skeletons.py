@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from parimg.cli.exporting import check_output
 from parimg.cli.options import Output
-from parimg.cli.running import Planned, check_output, job_command, number
+from parimg.cli.running import Planned, job_command, number
 
 
-@job_command()
+@job_command("parimg skeleton photos/ --min-size 20 -o skeletons.csv --branches branches.csv")
 def skeleton(
     images: Annotated[
         list[str],
@@ -19,7 +20,7 @@ def skeleton(
     ],
     output: Output = None,
     branches: Annotated[
-        Path | None, typer.Option(help="Write the table of all branches: .parquet or .csv.")
+        Path | None, typer.Option(help="Write the table of all branches: .parquet, .csv, .json or .arrow.")
     ] = None,
     overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the skeletons drawn in.")] = None,
     threshold: Annotated[

@@ -1,6 +1,7 @@
 """The engines of a client, as a dispatcher uses them: chunks and shared objects to one engine, news of its end.
 
-Leans on ipyparallel's inner ways where its public ones lose or leak something; each place says why.
+Nothing of ipyparallel goes out: answers are plain futures, errors are `EngineGone` or `EngineRefused`. Leans on
+ipyparallel's inner ways where its public ones lose or leak something; each place says why.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import cast
+from typing import Any, cast
 
 import ipyparallel as ipp
 
@@ -17,6 +18,7 @@ from parimg.cluster.ipyparallel_internals import drop_late_answers, is_closed, k
 from parimg.engine.flight_recorder import fetch_crash_report
 from parimg.engine.runner import receive_shared, run_chunk
 from parimg.engine.setup import handshake
+from parimg.errors import EngineGone, EngineRefused
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between handshakes with an engine that does not answer
 
@@ -75,36 +77,41 @@ class ClientEngines:
                 processes[engine_id] = answer.result()
             answering.add(engine_id)
 
-        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):  # it left in this very moment
-            self._view(engine_id).apply_async(handshake).add_done_callback(note)
+        with contextlib.suppress(EngineGone):  # it left in this very moment
+            self._ask(engine_id, handshake).add_done_callback(note)
 
     def probe(self, engine_id: int) -> Future[int]:
         """Ask an engine for a sign of life, behind what it was sent before."""
-        return cast("Future[int]", self._view(engine_id).apply_async(len, b""))
+        return self._ask(engine_id, len, b"")
 
     def process(self, engine_id: int) -> tuple[str, int] | None:
         """Host and process id of an engine, also of one that died, where it told them."""
         return self._processes.get(engine_id)
 
-    def run(self, chunk: bytes, engine_id: int) -> ipp.AsyncResult:
+    def run(self, chunk: bytes, engine_id: int) -> Future[bytes]:
         """Send a chunk to an engine."""
-        view = self._view(engine_id)
-        result = view.apply_async(run_chunk, chunk)
+        answer = self._ask(engine_id, run_chunk, chunk)
         # ipyparallel keeps the id of every message for ever.
+        view = self._views[engine_id]
         view.history.clear()
         view.client.history.clear()
-        return result
+        return answer
+
+    def image_at(self, answer: Future[bytes]) -> int | None:
+        """The image of a chunk that its engine last said to be at, None if it said nothing yet."""
+        assert isinstance(answer, _Answer), "of another pool"  # noqa: S101
+        return cast("int | None", answer.source.metadata["data"].get("image"))
 
     def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
         """Send a shared object to one engine."""
-        return cast("Future[None]", self._view(engine_id).apply_async(receive_shared, digest, data))
+        return self._ask(engine_id, receive_shared, digest, data)
 
     def fetch_crash_report(self, name: str, engine_id: int) -> Future[bytes | None] | None:
         """Ask another engine of the same host what a dead one recorded; None if there is no other."""
         host, _ = self._processes.get(engine_id, (None, 0))
         for other in self.ids():
             if other != engine_id and host is not None and self._processes.get(other, (None, 0))[0] == host:
-                return cast("Future[bytes | None]", self._view(other).apply_async(fetch_crash_report, name))
+                return self._ask(other, fetch_crash_report, name)
         return None
 
     def exit_reason(self, engine_id: int) -> str:
@@ -118,7 +125,7 @@ class ClientEngines:
 
     def kill(self, engine_id: int) -> None:
         """End an engine that does not answer: its nanny, a process beside it, takes the signal."""
-        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+        with contextlib.suppress(EngineGone, ipp.error.NoEnginesRegistered, IndexError):
             self._view(engine_id).client.send_signal("SIGKILL", targets=engine_id, block=False)
 
     def end_lost(self, uuid: str) -> None:
@@ -127,11 +134,52 @@ class ClientEngines:
         if client is not None and not is_closed(client):
             kill_unregistered(client, uuid)
 
+    def _ask(self, engine_id: int, function: Callable[..., object], *arguments: object) -> Future[Any]:
+        """Have an engine call a function.
+
+        Raises
+        ------
+        EngineGone
+            If the engine just left.
+        """
+        view = self._view(engine_id)
+        try:
+            return _Answer(view.apply_async(function, *arguments))
+        except (ipp.error.NoEnginesRegistered, IndexError) as error:
+            raise EngineGone(f"engine {engine_id} left") from error
+
     def _view(self, engine_id: int) -> ipp.DirectView:
         client, views = self._client, self._views
         if client is None or is_closed(client):  # the controller is lost, or was shut down
-            raise ipp.error.NoEnginesRegistered
+            raise EngineGone(f"engine {engine_id} is lost with its controller")
         view = views.get(engine_id)
         if view is None:
-            view = views[engine_id] = client.direct_view(engine_id)
+            try:
+                view = views[engine_id] = client.direct_view(engine_id)
+            except (ipp.error.NoEnginesRegistered, IndexError) as error:
+                raise EngineGone(f"engine {engine_id} left") from error
         return view
+
+
+class _Answer(Future[Any]):
+    """What an engine answers, free of ipyparallel's errors."""
+
+    def __init__(self, source: ipp.AsyncResult) -> None:
+        super().__init__()
+        self.source = source
+        source.add_done_callback(self._take)
+
+    def _take(self, source: ipp.AsyncResult) -> None:
+        error = source.exception()
+        if error is None:
+            self.set_result(source.result())
+        elif isinstance(error, ipp.error.TaskAborted) or _names_death(error):  # made up by ipyparallel
+            self.set_exception(EngineGone(getattr(error, "evalue", str(error))))
+        elif isinstance(error, ipp.error.RemoteError):
+            self.set_exception(EngineRefused(error.ename, error.evalue))
+        else:
+            self.set_exception(error)
+
+
+def _names_death(error: BaseException) -> bool:
+    return isinstance(error, ipp.error.RemoteError) and error.ename in {"EngineError", "TaskAborted"}

@@ -17,7 +17,7 @@ from parimg.cluster.heartbeat import Heartbeat
 from parimg.cluster.ipyparallel_internals import on_registration
 from parimg.console import print_line
 from parimg.errors import ClusterError, ControllerLost
-from parimg.job.job import Job
+from parimg.job.run_state import LiveRun
 
 _PREPARE_TIMEOUT = 30.0  # s
 _LOOK_SECONDS = 0.01
@@ -45,7 +45,7 @@ class Supervisor:
         self.engines = ClientEngines(cluster.client, cluster.exit_reason)
         self.lost = ""
         self._cluster = cluster
-        self._jobs: list[Job] = []
+        self._jobs: list[LiveRun] = []
         self._lock = threading.Lock()
         self._is_closing = False
         try:
@@ -54,14 +54,14 @@ class Supervisor:
             cluster.stop()
             raise
 
-    def watch(self, job: Job) -> None:
+    def watch(self, job: LiveRun) -> None:
         """Look after a job that is about to start."""
         with self._lock:
             self._jobs = [*self.running_jobs(), job]
         if self.lost:
             job.lose_controller(self.lost)
 
-    def running_jobs(self) -> list[Job]:
+    def running_jobs(self) -> list[LiveRun]:
         """Jobs that have not ended."""
         return [job for job in self._jobs if not job.ready()]
 
@@ -80,7 +80,7 @@ class Supervisor:
         self._is_closing = True
         try:
             for job in self.running_jobs():
-                job.stop_gracefully()
+                job.stop()
         finally:
             self._end_heartbeat()
             self._cluster.stop()

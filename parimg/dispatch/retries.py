@@ -1,7 +1,8 @@
-"""Retries: what becomes of the images that were on an engine when it died.
+"""Retries: what becomes of the images that were on an engine when it died, or that it refused.
 
-Only the image that the engine was at is blamed, where its flight recorder says which; the others run again as if
-nothing had been. Decides, and changes nothing but the counts of the images; called by the dispatcher.
+Only the image that a dead engine was at is blamed, where its flight recorder says which; the others run again as
+if nothing had been. Decides, and changes nothing but the counts of the images, which are changed nowhere else;
+called by the dispatcher and by `lost_engines`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from parimg.dispatch.in_flight import Pending, Sent
-from parimg.errors import EngineDied
+from parimg.errors import EngineDied, EngineRefused
 from parimg.options import Options
 from parimg.protocol.crash_report import IDLE, PREPARING, CrashReport
 
@@ -57,6 +58,14 @@ def decide_retries(lost: list[Sent], report: CrashReport | None, end: str, optio
             pending.attempts += 1
             _judge(pending, report, end, options, decision)
     return decision
+
+
+def decide_refusal(images: list[Pending], refusal: EngineRefused) -> RetryDecision:
+    """Decide over a chunk that was answered with an error: one unusable result must not spoil its neighbours."""
+    if len(images) > 1:
+        return RetryDecision(again=[[pending] for pending in images])
+    images[0].attempts += 1
+    return RetryDecision(failed=[(images[0], refusal.name, refusal.message, None)])
 
 
 def _suspects(sent: Sent, report: CrashReport | None, *, is_first: bool) -> list[Pending]:

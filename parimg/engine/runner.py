@@ -26,9 +26,8 @@ from parimg.engine.setup import host, prepare_engine
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
 from parimg.images.frames import note_frames, watch_frames
 from parimg.protocol import shared_objects
-from parimg.protocol.crash_report import FOLDER
 from parimg.protocol.messages import VERSION, Chunk, Reply
-from parimg.record import Row, Stage, Status, encode_values
+from parimg.record import Row, Stage, encode_values
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
@@ -96,11 +95,11 @@ _state = _State()
 
 def _recorder(chunk: Chunk) -> FlightRecorder | None:
     recorder = _state.recorder
-    if recorder is None or recorder.name != chunk.recorder:
+    folder, name = os.path.split(chunk.recorder)
+    if recorder is None or recorder.name != name:
         if recorder is not None:
             recorder.close()
-        folder = os.path.join(os.path.dirname(chunk.folder), FOLDER)
-        recorder = _state.recorder = FlightRecorder(folder, chunk.recorder) if chunk.recorder else None
+        recorder = _state.recorder = FlightRecorder(folder, name) if name else None
     return recorder
 
 
@@ -175,10 +174,22 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     end = time.perf_counter()
     if decoded == begin and stage == "decode":
         decoded = end
-    outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
-    failure = (error_type, message, trace)
-    seconds = (started, decoded - begin, end - decoded)
-    return Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays, memory.peak())
+    return Row(
+        position=position,
+        key=key,
+        uri=uri,
+        status="ok" if error_type is None else "failed",
+        stage=stage,
+        error=error_type,
+        message=message,
+        traceback=trace,
+        started=started,
+        decode_seconds=decoded - begin,
+        task_seconds=end - decoded,
+        columns=columns,
+        arrays=arrays,
+        peak_memory=memory.peak(),
+    )
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 FOLDER = "engines"
-"""Folder of the recorders in a job's directory."""
+"""Folder of the recorders in a host's own folder, for jobs whose directory it does not see."""
 
 HEADER = b"%19d %9d %19d\n"
 """Number of the chunk, place of the image in it, peak memory before it."""

@@ -54,7 +54,7 @@ class Chunk:
     number: int = 0
     """Unique in a run of the job."""
     recorder: str = ""
-    """Name of the engine's flight recorder, empty for none."""
+    """Path of the engine's flight recorder in the job's directory, empty for none."""
     timeout: float | None = None
     """Seconds an image may take."""
     memory_limit: int | None = None

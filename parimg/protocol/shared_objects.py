@@ -24,6 +24,7 @@ import threading
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from glob import glob
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cloudpickle
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _PICKLING = threading.Lock()  # cloudpickle's registry of modules belongs to the process
 _INSTALLED = {"site-packages", "dist-packages"}  # folders of what is installed, of whichever interpreter
 _MAIN = {"__main__", "__mp_main__"}  # cloudpickle sends their code anyway
+_HIDDEN_FILE = "<dynamic-code>"
 _LARGE = 16_384  # bytes; an array below travels inside the task's pickle
 
 
@@ -129,6 +131,13 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         super().__init__(file, protocol=5)
         self.folder = folder
         self.refs: list[SharedRef] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, CodeType):
+            # cloudpickle 3.1.3 hides the file of a function, which tracebacks on engines shall name.
+            make, values = self.dispatch_table[CodeType](obj)
+            return make, tuple(obj.co_filename if value == _HIDDEN_FILE else value for value in values)
+        return super().reducer_override(obj)
 
     def persistent_id(self, obj: object) -> tuple[str, str] | None:
         # A plain tuple: stored tasks must not name the module that a class of ours lies in.

@@ -53,7 +53,7 @@ def write_hits(hits: Sequence[Hit], path: str | os.PathLike[str]) -> None:
 
     Columns have the same types whatever the hits are; boxes are lists of four integers, or null.
     """
-    if os.fspath(path).endswith(".csv"):
+    if os.fspath(path).lower().endswith(".csv"):
         import pandas as pd
 
         with whole_file(path) as unfinished:

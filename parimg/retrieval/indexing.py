@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
-from parimg.job.directory import JOURNAL_FILE
+from parimg.job.directory import JobDirectory
 from parimg.job.journal import Journal
 from parimg.retrieval.descriptor_table import DESCRIPTORS_FILE
 from parimg.sources.as_source import as_source
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job.job import Job
     from parimg.sources.as_source import Images
+    from parimg.sources.source import Source
 
 REGIONS = "regions"
 """Folder of the files of an index, in its directory."""
@@ -152,7 +153,7 @@ def index_images(
         raise TypeError(f"index_images() got an unexpected keyword argument {name!r}")
     task = check_index(directory, model=model, layer=layer, size=size, mean=mean, scale=scale, pooling=pooling)
     job_dir = _job_dir(os.path.realpath(directory))
-    grows = os.path.exists(os.path.join(job_dir, JOURNAL_FILE))
+    grows = JobDirectory(job_dir).holds_job
     for name in options.keys() - _options_of(controller.resume) if grows else ():
         raise JobError(
             f"{name} must be left out for the index {os.fspath(directory)!r}: it exists, and keeps the one it was "
@@ -192,7 +193,7 @@ def check_index(
     task = FeatureMap(
         model, layer, size, mean, scale, output=os.path.join(folder, REGIONS), index=pooling, rmac=True
     )
-    if os.path.exists(os.path.join(_job_dir(folder), JOURNAL_FILE)):
+    if JobDirectory(_job_dir(folder)).holds_job:
         open_journal(folder)
         found, wanted = IndexDescription.read(folder), IndexDescription.of(task)
         if os.path.realpath(found.regions) != wanted.regions:
@@ -216,6 +217,16 @@ def check_index(
     return task
 
 
+def lacks_images(directory: str | os.PathLike[str], source: Source) -> bool:
+    """Whether `index_images` would find something to do: an image that is new, or failed, or an unfinished job."""
+    if not JobDirectory(_job_dir(os.fspath(directory))).holds_job:
+        return True
+    journal = open_journal(os.fspath(directory))
+    if journal.last_run().state != "finished" or journal.count_by_status()["failed"]:
+        return True
+    return journal.lacks_any(image.key for image in source)
+
+
 def open_journal(directory: str) -> Journal:
     """The journal of an index.
 
@@ -225,7 +236,7 @@ def open_journal(directory: str) -> Journal:
         If the directory holds none, or one of another format.
     """
     job_dir = _job_dir(directory)
-    if not os.path.exists(os.path.join(job_dir, JOURNAL_FILE)):
+    if not JobDirectory(job_dir).holds_job:
         raise JobError(f"{directory!r} is no index; {_MAKE_ONE}")
     IndexDescription.read(directory)
     return Journal(job_dir)

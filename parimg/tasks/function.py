@@ -97,7 +97,7 @@ def load_function(name: str) -> Callable[..., object]:
         raise TaskError(f"name a function as module:function or path/to/file.py:function (got {name!r})")
     try:
         module = _load_file(place) if place.endswith(".py") else _import(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"{place!r} cannot be loaded: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)
     if not callable(found):

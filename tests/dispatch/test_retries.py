@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 from parimg.dispatch.in_flight import Pending, Sent
-from parimg.dispatch.retries import decide_retries
+from parimg.dispatch.retries import decide_refusal, decide_retries
+from parimg.errors import EngineRefused
 from parimg.options import Options
 from parimg.protocol.crash_report import IDLE, PREPARING, CrashReport
 from parimg.sources.as_source import Image
 
 
 def sent(number: int, *names: str) -> Sent:
-    return Sent(
-        number, [Pending(Image(name, ""), place) for place, name in enumerate(names)], engine=0, sent_at=0.0
-    )
+    images = [Pending(Image(name, ""), place) for place, name in enumerate(names)]
+    return Sent(number, images, engine=0, sent_at=0.0, answer=Future())
 
 
 def names(chunks: list[list[Pending]]) -> list[list[str]]:
@@ -85,3 +87,20 @@ def test_images_do_not_wait_for_ever_on_engines_that_die_at_once() -> None:
         rounds += 1
     assert rounds == 10
     assert attempts(chunk) == {"a": 0}
+
+
+def test_a_refused_chunk_runs_image_by_image_and_a_refused_image_fails() -> None:
+    chunk = sent(1, "a", "b")
+    decision = decide_refusal(chunk.images, EngineRefused("PicklingError", "cannot be sent"))
+    assert names(decision.again) == [["a"], ["b"]]
+    assert attempts(chunk) == {"a": 0, "b": 0}
+    [(pending, error, message, trace)] = decide_refusal(
+        chunk.images[:1], EngineRefused("PicklingError", "cannot be sent")
+    ).failed
+    assert (pending.image.key, pending.attempts, error, message, trace) == (
+        "a",
+        1,
+        "PicklingError",
+        "cannot be sent",
+        None,
+    )

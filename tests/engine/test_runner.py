@@ -27,11 +27,11 @@ from parimg.engine import runner, setup
 from parimg.engine.runner import run_chunk
 from parimg.engine.setup import thread_environment
 from parimg.errors import EngineVersionError, TaskError
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import JournalWriter, Placement
+from parimg.job.directory import JobDirectory
+from parimg.job.journal_writer import JournalWriter
 from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, Reply
-from parimg.record import Row, decode_values
+from parimg.record import Placement, Row, decode_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -271,7 +271,7 @@ def test_an_error_message_that_is_no_unicode_can_be_journaled(
 
     [row] = run(Function(raises), images[:1]).rows
     folder = str(tmp_path / "job")
-    journal = JournalWriter.create(folder, reserve_job_dir(folder), {})
+    journal = JournalWriter.create(JobDirectory(folder), JobDirectory(folder).reserve(), {})
     journal.append([(row, 1)], Placement(0, "h", 1))
     [record] = journal.failed()
     journal.close()

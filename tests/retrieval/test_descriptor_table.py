@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import Journal, JournalWriter, Placement
-from parimg.record import Row, encode_values, failed_row
+from parimg.job.directory import JobDirectory
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
+from parimg.record import Placement, Row, encode_values, failed_row
 from parimg.retrieval.descriptor_table import DESCRIPTORS_FILE, DescriptorTable, descriptor_table
 
 NOWHERE = Placement(None, None, None)
@@ -50,7 +51,7 @@ def files(directory: Path) -> list[str]:
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[JournalWriter]:
     folder = str(tmp_path / "job")
-    journal = JournalWriter.create(folder, reserve_job_dir(folder), {"task": {}})
+    journal = JournalWriter.create(JobDirectory(folder), JobDirectory(folder).reserve(), {"task": {}})
     add(journal, range(4))
     yield journal
     journal.close()

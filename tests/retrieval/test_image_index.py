@@ -19,7 +19,7 @@ from noise_pictures import TINY, picture, write_model, write_pictures
 import parimg
 from parimg.cli.retrieval import _parse_query
 from parimg.cli.retrieval import index as index_command
-from parimg.cli.running import shown_key
+from parimg.cli.showing import shown_key
 from parimg.errors import ImageError, JobError, TaskError
 from parimg.retrieval.hits import Hit, write_hits
 from parimg.retrieval.image_index import ImageIndex

@@ -344,7 +344,7 @@ def test_the_command_line_writes_both_tables_and_the_pictures(folder: Path, tmp_
         (("--threshold", "yen"), "--threshold wants a number (got 'yen')"),
         (("--spacing", "1,x"), "--spacing wants a number (got 'x')"),
         (("--spacing", "1,0"), "spacing must be a positive number"),
-        (("--branches", "b.xlsx"), "--branches must end in .parquet or .csv"),
+        (("--branches", "b.xlsx"), "--branches must end in .parquet, .csv, .json or .arrow"),
     ],
 )
 def test_what_was_typed_wrong_is_told_with_exit_code_2(
