@@ -47,14 +47,14 @@ PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
 
 
 @contextmanager
-def slurm(folder: Path) -> Iterator[None]:
-    """Run one, and have ``SLURM_CONF`` name it."""
+def slurm(folder: Path) -> Iterator[Path]:
+    """Run one, and have ``SLURM_CONF`` name it; yields a folder that is another one on the second node."""
     programs = ("slurmctld", "slurmd", "munged", "sbatch")
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     missing = [program for program in programs if shutil.which(program, path=path) is None]
     if missing or os.getuid() != 0:
         pytest.skip(f"no {', '.join(missing) or 'root'}: Slurm takes it; see tests/setup-machine.sh")
-    for name in ("state", *NODES):
+    for name in ("state", "not-shared", *NODES):
         (folder / name).mkdir()
     (folder / "munge.key").touch(mode=0o600)
     (folder / "munge.key").write_bytes(os.urandom(1024))
@@ -67,13 +67,18 @@ def slurm(folder: Path) -> Iterator[None]:
         patch.setenv("PATH", path)
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         try:
-            for command in (munged, ["slurmctld", "-D"], *(["slurmd", "-D", "-N", node] for node in NODES)):
+            # The second node has a disk of its own in the place of one folder.
+            script = f"mount -t tmpfs none {folder}/not-shared && exec slurmd -D -N n2"
+            own_disk = ["unshare", "--mount", "sh", "-c", script]
+            if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+                own_disk = ["slurmd", "-D", "-N", "n2"]  # as in a container without that right
+            for command in (munged, ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], own_disk):
                 with open(folder / "daemons.log", "ab") as log:
                     daemons.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
                 if command is munged:
                     _wait((folder / "munge.socket").exists, "munged")
             _wait(lambda: _lines("sinfo", "-h", "-N", "-o", "%T") == ["idle", "idle"], "two idle nodes")
-            yield
+            yield folder / "not-shared"
         finally:
             subprocess.run(["scancel", "--full", "--user=root", "--signal=KILL"], check=False, timeout=30)
             subprocess.run(["scancel", "--user=root"], check=False, timeout=30)

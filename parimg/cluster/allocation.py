@@ -35,7 +35,7 @@ def find_allocation(environment: Mapping[str, str] | None = None) -> Allocation 
     """
     env = os.environ if environment is None else environment
     if "SLURM_JOB_ID" in env:
-        if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        if _is_one_of_several_tasks(env):
             return None
         # As "2(x3),1", which salloc tells, too; SLURM_CPUS_ON_NODE is of this node, and of scripts only.
         parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", env.get("SLURM_JOB_CPUS_PER_NODE", "1"))
@@ -57,8 +57,15 @@ def find_allocation(environment: Mapping[str, str] | None = None) -> Allocation 
 def usable_cpus() -> int:
     """Processors of this host that this process may use: never more than a batch system allotted to it here."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allotted = os.environ.get("SLURM_CPUS_ON_NODE") if "SLURM_JOB_ID" in os.environ else None
-    return min(cpus, int(allotted)) if allotted else cpus
+    if "SLURM_JOB_ID" in os.environ:  # which does not bind processes on every site
+        if _is_one_of_several_tasks(os.environ):
+            return min(cpus, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
+        return min(cpus, int(os.environ.get("SLURM_CPUS_ON_NODE", cpus)))
+    return cpus
+
+
+def _is_one_of_several_tasks(env: Mapping[str, str]) -> bool:
+    return int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def _by_ssh(job: str, hosts: Mapping[str, int]) -> Allocation:

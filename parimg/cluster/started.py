@@ -83,7 +83,10 @@ class StartedCluster(ForeignCluster):
     @classmethod
     def of_allocation(cls, allocation: Allocation, n: int, timeout: float) -> StartedCluster:
         """On all hosts that a batch system allotted to this process, by a profile that comes with parimg."""
-        folder = tempfile.mkdtemp(prefix="parimg-cluster-")
+        from IPython.paths import get_ipython_dir
+
+        # Among the user's files, which other hosts see, too: there engines look for their profile.
+        folder = tempfile.mkdtemp(prefix="parimg-cluster-", dir=get_ipython_dir())
         try:
             profile_dir = profiles.install(allocation.profile, settings=allocation.settings, ipython_dir=folder)
         except BaseException:

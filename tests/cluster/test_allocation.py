@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from parimg.cluster.allocation import find_allocation
+from parimg.cluster.allocation import find_allocation, usable_cpus
 from parimg.errors import ClusterError
 
 
@@ -27,6 +27,23 @@ def test_one_of_several_tasks_of_a_slurm_step_takes_its_own_host_only() -> None:
     env = {"SLURM_JOB_ID": "11", "SLURM_JOB_CPUS_PER_NODE": "2(x2)", "SLURM_STEP_NUM_TASKS": "4"}
     assert find_allocation(env) is None
     assert find_allocation(env | {"SLURM_STEP_NUM_TASKS": "1"}) is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "cpus"),
+    [
+        ({"SLURM_CPUS_ON_NODE": "1"}, 1),
+        ({"SLURM_CPUS_ON_NODE": "64", "SLURM_STEP_NUM_TASKS": "4"}, 1),
+        ({"SLURM_CPUS_ON_NODE": "64", "SLURM_STEP_NUM_TASKS": "4", "SLURM_CPUS_PER_TASK": "1"}, 1),
+    ],
+)
+def test_this_host_gives_no_more_processors_than_slurm_allotted(
+    told: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "11")
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert usable_cpus() == cpus
 
 
 def test_pbs_names_a_host_once_for_each_processor(tmp_path: Path) -> None:

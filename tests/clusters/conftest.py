@@ -14,16 +14,19 @@ from ssh_hosts import ssh_server
 
 
 @pytest.fixture(scope="session")
-def slurm_daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with run_slurm(tmp_path_factory.mktemp("slurm")):
-        yield
+def slurm_daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with run_slurm(tmp_path_factory.mktemp("slurm")) as not_shared:
+        yield not_shared
 
 
 @pytest.fixture
-def slurm(slurm_daemons: None) -> Iterator[None]:
-    """A Slurm of two nodes with two processors each, whose queue is empty before and must be after a test."""
+def slurm(slurm_daemons: Path) -> Iterator[Path]:
+    """A Slurm of two nodes with two processors each, whose queue is empty before and must be after a test.
+
+    Its value is a folder in which each node sees its own files only.
+    """
     wait_for_empty_queue()
-    yield
+    yield slurm_daemons
     wait_for_empty_queue()
 
 

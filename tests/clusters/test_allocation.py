@@ -51,6 +51,17 @@ def test_start_uses_every_node_of_a_batch_job(tmp_path: Path) -> None:
     assert found["curve"] is True
 
 
+def test_every_node_is_used_where_no_home_is_shared(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(slurm / "ipython"))
+    submit(tmp_path, SBATCH, PROGRAM)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["engines"] == 4
+    assert found["nodes"] == ["n1", "n2"]
+    assert not list((slurm / "ipython").glob("parimg-cluster-*"))
+
+
 def test_an_engine_that_is_killed_in_an_allocation_is_replaced(tmp_path: Path) -> None:
     program = """\
 import os, signal, time

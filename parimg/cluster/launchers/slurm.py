@@ -86,7 +86,9 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
         """The command that submits them: nothing typed into a profile passes a shell or a template but `setup`."""
         per_job = self.engines_per_job or self.n
         jobs = -(-self.n // per_job)
-        engine = shlex.join([*self.engine_cmd, *self.cluster_args, *self.engine_args])
+        # The folder of the profile is not on every node where no disk is shared; what is needed comes otherwise.
+        arguments = [*self.cluster_args, "--IPEngine.auto_create=True", *self.engine_args]
+        engine = shlex.join([*self.engine_cmd, *arguments])
         step = f"exec srun --kill-on-bad-exit=0 --cpus-per-task=1 --unbuffered {engine}"
         script = "\n".join([*self.setup, step])
         chosen = {

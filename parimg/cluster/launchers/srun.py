@@ -44,6 +44,8 @@ class SrunEnginesLauncher(LocalProcessLauncher, EngineLauncher):  # type: ignore
             *self.srun_args,
             *self.engine_cmd,
             *self.cluster_args,
+            # The folder of a profile is not on every node where no disk is shared; what is needed comes otherwise.
+            "--IPEngine.auto_create=True",
             *self.engine_args,
         ]
 
