@@ -8,6 +8,7 @@ job runs.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shlex
@@ -175,7 +176,8 @@ class JobDirectory:
     def _files(self) -> list[str]:
         journals = (self.journal, self.unfinished_journal)
         sqlite = [f"{path}{ending}" for path in journals for ending in ("", "-wal", "-shm", "-journal")]
-        return [*sqlite, self.lock, self.owner]
+        unfinished = glob.glob(f"{glob.escape(self.journal)}*.part")  # of a process that was killed
+        return [*sqlite, *unfinished, self.lock, self.owner]
 
     def _clear(self) -> None:
         for folder in (self.shared, self.segments, self.recorders):

@@ -122,9 +122,8 @@ class Journal:
         try:
             found = self.meta("format")
         except (sqlite3.DatabaseError, OSError) as error:
-            raise JobError(
-                f"the journal {path!r}, on a disk of the kind {self._file.disk.kind!r}, cannot be read: {error}"
-            ) from error
+            kind = self._file.disk.kind
+            raise JobError(f"the journal {path!r} cannot be read: {error} (its disk: {kind})") from error
         if found != FORMAT:
             raise JobError(
                 f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads "

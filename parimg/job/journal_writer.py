@@ -25,7 +25,7 @@ from parimg.job.directory import JobDirectory, resume_command
 from parimg.job.journal import FORMAT, RECORD_FIELDS, SCHEMA, Journal, Recorded
 from parimg.job.local_copy import finish_replacing, forget_copy, put_in_place, take_copy
 from parimg.job.owner import Ownership
-from parimg.job.segments import Shipment
+from parimg.job.segments import Shipment, has_segments
 from parimg.record import Placement, Row
 from parimg.sources.names import escape_name
 
@@ -49,7 +49,7 @@ class JournalWriter(Journal):
         self._owned = owned
         finish_replacing(place)
         self._shipment: Shipment | None = None
-        if self._file.disk.is_shared or os.path.isdir(place.segments):
+        if self._file.disk.is_shared or has_segments(place.segments):
             self._path = self._file.working = take_copy(place)
         else:
             self._path = place.journal
@@ -87,6 +87,8 @@ class JournalWriter(Journal):
                 )
                 _start_run(connection)
                 content = connection.serialize()
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(place.unfinished_journal)  # of a client that was killed, in a job that never began
             # A job directory never holds half a journal, and SQLite does not write on every disk.
             write_durably(place.journal, lambda file: file.write(content))
             return cls(place, owned)

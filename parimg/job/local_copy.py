@@ -23,7 +23,7 @@ from parimg.errors import JobError
 from parimg.files.atomic import copy_durably
 from parimg.files.file_systems import FileSystem, file_system_of, scratch_folder
 from parimg.job.directory import JobDirectory
-from parimg.job.segments import fold, held_by, remove_segments
+from parimg.job.segments import fold, has_segments, held_by, remove_segments
 
 _ENDINGS = ("", "-wal", "-journal")  # what a journal consists of while a writer has it open in place
 _LOG_HEADER = 32  # bytes, of which some are drawn anew when the log begins anew
@@ -73,7 +73,7 @@ class JournalFile:
     def _open(self) -> sqlite3.Connection:
         if self.working is not None and os.path.exists(self.working):
             return open_for_reading(self.working)
-        if os.path.isdir(self._place.segments) or (self.disk.is_shared and _is_open_in_place(self._place)):
+        if has_segments(self._place.segments) or (self.disk.is_shared and _is_open_in_place(self._place)):
             return open_for_reading(self._copy())
         if self.disk.is_shared:
             _state(self._place)  # has the disk look how long the file is now

@@ -35,6 +35,15 @@ class Segment(NamedTuple):
     path: str
 
 
+def has_segments(folder: str) -> bool:
+    """Whether there is something in a folder of segments."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entries)
+    except FileNotFoundError:
+        return False
+
+
 def list_segments(folder: str) -> list[Segment]:
     """The segments of a folder, the first first, those that hold more before their parts."""
     try:
@@ -110,7 +119,9 @@ class Shipment:
             parts = [part for part in list_segments(self._folder) if first <= part.first and part.last <= number]
             after_row = self._last_rows[first - 1 - self._start]
             self._write(first, number, after_row, self._last_rows[-1], self._all_meta)
-            _remove(parts)
+            for part in parts:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(part.path)
             span *= MERGED
 
     def _last_row(self) -> int:
@@ -157,9 +168,9 @@ def fold(connection: sqlite3.Connection, folder: str, *, wholly: bool = False) -
     JobError
         If one is damaged, or is wanted and missing.
     """
-    if wholly and os.path.isdir(folder):
+    if wholly:
         # Disks show a folder as it was some seconds ago, unless one has just changed it.
-        with tempfile.TemporaryFile(dir=folder):
+        with contextlib.suppress(FileNotFoundError), tempfile.NamedTemporaryFile(dir=folder):
             pass
     for _ in range(_LOOKS):
         missing = None
@@ -208,13 +219,11 @@ def _add(connection: sqlite3.Connection, segment: Segment) -> bool:
 
 
 def remove_segments(folder: str, held: int) -> None:
-    """Remove the segments up to a number, which the journal holds now."""
-    _remove([segment for segment in list_segments(folder) if segment.last <= held])
-    with contextlib.suppress(OSError):
-        os.rmdir(folder)
+    """Remove the segments, if the journal holds all of them: those up to a number.
 
-
-def _remove(segments: list[Segment]) -> None:
-    for segment in segments:
-        with contextlib.suppress(OSError):
-            os.remove(segment.path)
+    The folder stays: another host may not see for a while that it is gone, and then could not make it anew.
+    """
+    if has_segments(folder) and all(segment.last <= held for segment in list_segments(folder)):
+        for name in os.listdir(folder):  # also what a writer that was killed left unfinished
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
