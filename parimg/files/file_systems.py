@@ -92,7 +92,7 @@ def try_disk(folder: str) -> dict[str, str]:
     Examples
     --------
     >>> sorted(try_disk(tempfile.mkdtemp()))
-    ['a file made once only', 'a lock that keeps others away', 'a rename over a file', 'fsync']
+    ['a file made once only', 'a lock between processes of this host', 'a rename over a file', 'fsync']
     """
     stem = os.path.join(folder, f".parimg-{secrets.token_hex(4)}")
     first, second = f"{stem}.1", f"{stem}.2"
@@ -130,7 +130,7 @@ def try_disk(folder: str) -> dict[str, str]:
         "a file made once only": make_once,
         "a rename over a file": rename,
         "fsync": sync,
-        "a lock that keeps others away": lock,
+        "a lock between processes of this host": lock,
     }
     found = {}
     for name, test in tests.items():

@@ -198,9 +198,9 @@ def _add(connection: sqlite3.Connection, segment: Segment) -> bool:
             pass
     except FileNotFoundError:
         return False
-    # None is changed once it has its name, so no locks are wanted, which the disk may not have.
-    connection.execute("ATTACH ? AS segment", (f"file:{quote(segment.path)}?mode=ro&immutable=1",))
     try:
+        # None is changed once it has its name, so no locks are wanted, which the disk may not have.
+        connection.execute("ATTACH ? AS segment", (f"file:{quote(segment.path)}?mode=ro&immutable=1",))
         connection.execute("BEGIN IMMEDIATE")
         if held_by(connection) < segment.last:  # another process may have been faster
             for table in _TABLES:
@@ -214,7 +214,8 @@ def _add(connection: sqlite3.Connection, segment: Segment) -> bool:
             return False
         raise JobError(f"the segment {segment.path!r} of the journal cannot be read: {error}") from error
     finally:
-        connection.execute("DETACH segment")
+        with contextlib.suppress(sqlite3.OperationalError):  # it was not attached
+            connection.execute("DETACH segment")
     return True
 
 
