@@ -35,13 +35,6 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each chunk is a segment, and each four are one."""
-    monkeypatch.setattr(journal_writer, "_HELD_SECONDS", 0.0)
-    monkeypatch.setattr(segments, "MERGED", 4)
-
-
-@pytest.fixture
 def place(tmp_path: Path) -> JobDirectory:
     return JobDirectory(str(tmp_path / "job"))
 
@@ -51,7 +44,10 @@ def create(place: JobDirectory) -> JournalWriter:
 
 
 @pytest.fixture
-def writer(shared: None, hasty: None, place: JobDirectory) -> Iterator[JournalWriter]:
+def writer(shared: None, place: JobDirectory, monkeypatch: pytest.MonkeyPatch) -> Iterator[JournalWriter]:
+    """Each chunk is a segment, and each four are one."""
+    monkeypatch.setattr(journal_writer, "_HELD_SECONDS", 0.0)
+    monkeypatch.setattr(segments, "MERGED", 4)
     journal = create(place)
     yield journal
     with contextlib.suppress(sqlite3.ProgrammingError):
