@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         region_descriptor,
         search_indexes,
     )
+    from parimg.kernels.sift.features import SIFTFeatures, detect_sift
     from parimg.kernels.skeletons.analysis import SkeletonCounts, main_branch, prune, sholl, skeleton_counts
     from parimg.kernels.skeletons.graph import (
         BranchPaths,
@@ -61,6 +62,8 @@ _HOMES = {
     "integral_image": "regions.region_index",
     "region_descriptor": "regions.region_index",
     "search_indexes": "regions.region_index",
+    "SIFTFeatures": "sift.features",
+    "detect_sift": "sift.features",
     "SkeletonCounts": "skeletons.analysis",
     "main_branch": "skeletons.analysis",
     "prune": "skeletons.analysis",
@@ -85,6 +88,7 @@ __all__ = [
     "RegionIndex",
     "RegionMatch",
     "RegionMatches",
+    "SIFTFeatures",
     "SkeletonCounts",
     "Verification",
     "Whitening",
@@ -93,6 +97,7 @@ __all__ = [
     "branches",
     "convolve",
     "correlate",
+    "detect_sift",
     "expand_query",
     "generic_filter",
     "generic_filter1d",
