@@ -5,26 +5,68 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, exp, rounded
-from parimg.kernels.sift.gradients import degrees, nearest
+from parimg.kernels.sift.gradients import LANES, gradients, nearest
+from parimg.kernels.sift.vectors import INDEX, constant, in_all_lanes, load, pointers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BINS = 36
-_BINS_PER_DEGREE = np.float32(BINS / 360)
+_ROOM = 40  # floats of a histogram: BINS, one for 360 degrees, and up to a multiple of 8
+_HISTOGRAMS = 4
+_BINS_PER_DEGREE = BINS / 360
 _SIGMA = np.float32(1.5)  # of the weights, in scales of the keypoint
 _RADIUS = np.float32(4.5)
 _PEAK = np.float32(0.8)  # of the highest bin, that makes another keypoint
 
 
-@compiled
-def _row_votes(above, row, below, weights, row_weight, bins, votes):
-    """The bin of each sample of a row, and its vote: length of the gradient times its weight."""
-    for t in range(len(weights)):
-        dx = row[t + 2] - row[t]
-        dy = above[t] - below[t]
-        bins[t] = nearest(degrees(dy, dx) * _BINS_PER_DEGREE)
-        votes[t] = np.sqrt(dx * dx + dy * dy) * (weights[t] * row_weight)
+def _vote_row(
+    _typing_context: Any,
+    memory: Any,
+    place: Any,
+    stride: Any,
+    n: Any,
+    weights: Any,
+    row_weight: Any,
+    histograms: Any,
+) -> tuple[Any, Callable[..., ir.Value]]:
+    """Add `n` samples of a row, from `place` of an image on, to the bins of their directions.
+
+    `weights`, as the memory, may be read up to 7 floats beyond. Every fourth sample goes to the same one of four
+    histograms of ROOM, so that one need not wait for the other to be written.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        b = builder
+        floats, start, step, count, factors, factor, bins = pointers(context, b, signature, args)
+        factor = in_all_lanes(b, factor, LANES)
+        numbers = constant(b, list(range(LANES)))
+        with cgutils.for_range_slice(b, INDEX(0), count, INDEX(LANES)) as (t, _):
+            length, direction = gradients(b, floats, b.add(start, t), step)
+            left = b.trunc(b.sub(count, t), ir.IntType(32))
+            is_sample = numbers < in_all_lanes(b, left, LANES)
+            vote = is_sample.where(length * (load(b, b.gep(factors, [t]), LANES) * factor), 0.0)
+            bin_number = nearest(direction * _BINS_PER_DEGREE)
+            for first in range(0, LANES, _HISTOGRAMS):
+                with b.if_then(b.icmp_signed(">", left, ir.IntType(32)(first))):
+                    for lane in range(first, first + _HISTOGRAMS):
+                        number = b.add(b.sext(bin_number.lane(lane), INDEX), INDEX(lane % _HISTOGRAMS * _ROOM))
+                        at = b.gep(bins, [number])
+                        b.store(b.fadd(b.load(at), vote.lane(lane)), at)
+        return context.get_dummy_value()
+
+    return types.void(memory, place, stride, n, weights, row_weight, histograms), generate
+
+
+vote_row: Any = intrinsic(_vote_row)
 
 
 @compiled
@@ -37,36 +79,25 @@ def orientations(memory, image, stride, height, width, y, x, scale, angles, hist
     sigma = np.float64(_SIGMA * scale)
     first_x, last_x = max(x - radius, 1), min(x + radius, width - 2) + 1
     n = last_x - first_x
-    half = np.empty(radius + 1, np.float32)
+    both = np.zeros(2 * radius + 1 + LANES, np.float32)
+    shrinking = exp(-1 / (2 * sigma * sigma))
+    weight, ratio = 1.0, shrinking
     for k in range(radius + 1):
-        half[k] = exp(-(k * k) / (2 * sigma * sigma))
-    weights = np.empty(n, np.float32)
-    for t in range(n):
-        weights[t] = half[abs(first_x + t - x)]
-    bins = np.empty(n, np.int32)
-    votes = np.empty(n, np.float32)
-    raw = histogram[2 : BINS + 2]
-    raw[:] = 0
-    wrapped = np.zeros(BINS + 1, np.float32)
+        both[radius - k] = both[radius + k] = weight
+        weight *= ratio
+        ratio *= shrinking * shrinking
+    votes = np.zeros(_HISTOGRAMS * _ROOM, np.float32)
+    weights = both[radius + first_x - x :]
     for v in range(max(y - radius, 1), min(y + radius, height - 2) + 1):
-        start = image + v * stride + first_x
-        _row_votes(
-            memory[start - stride :],
-            memory[start - 1 :],
-            memory[start + stride :],
-            weights,
-            half[abs(v - y)],
-            bins,
-            votes,
-        )
-        for t in range(n):
-            wrapped[bins[t]] += votes[t]
-    for k in range(BINS):
-        raw[k] = wrapped[k]
-    raw[0] += wrapped[BINS]
-    histogram[0], histogram[1] = raw[BINS - 2], raw[BINS - 1]
-    histogram[BINS + 2], histogram[BINS + 3] = raw[0], raw[1]
-    smooth = wrapped
+        vote_row(memory, image + v * stride + first_x, stride, n, weights, both[radius + v - y], votes)
+    for k in range(BINS + 1):  # 360 degrees are 0
+        for other in range(1, _HISTOGRAMS):
+            votes[k] += votes[other * _ROOM + k]
+    votes[0] += votes[BINS]
+    histogram[2 : BINS + 2] = votes[:BINS]
+    histogram[0], histogram[1] = votes[BINS - 2], votes[BINS - 1]
+    histogram[BINS + 2], histogram[BINS + 3] = votes[0], votes[1]
+    smooth = votes
     highest = np.float32(0)
     for k in range(BINS):
         outer = (histogram[k] + histogram[k + 4]) * np.float32(1 / 16)
