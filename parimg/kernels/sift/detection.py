@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from parimg.kernels.sift.arithmetic import compiled, exp2, rounded
-from parimg.kernels.sift.extrema import difference_row, refined, scan_row
+from parimg.kernels.sift.extrema import TILE, refined, scan_rows
 from parimg.kernels.sift.orientation import BINS, orientations
 from parimg.kernels.sift.pyramid import (
     BORDER,
@@ -21,6 +21,7 @@ from parimg.kernels.sift.pyramid import (
     double_rows,
     halve,
 )
+from parimg.kernels.sift.weighted_lines import PADDING
 
 _STRIP = 16  # rows
 # Columns of the keypoints
@@ -39,14 +40,14 @@ def _make_octave(image, memory, plan, octave, n_octave_layers, radii, weights, l
     n_images = n_octave_layers + 3
     done = np.zeros(n_images, np.int64)
     table = np.empty(4 * radii.max() + 2, np.int64)
-    ring = np.empty((n_images - 1, 3, width), np.float32)
-    marks = np.zeros(width + 8, np.bool_)
+    tile = np.zeros((n_images - 1, 3, TILE + 2 * PADDING), np.float32)
+    marks = np.empty((TILE, 2), np.int64)
     first = sizes[FIRST_IMAGE]
     # The doubled image lies where the last image goes; the rows still wanted of it are never overwritten.
     doubled = sizes[FIRST_IMAGE + n_images - 1]
     n_doubled = 0
     n_found = 0
-    n_differences = BORDER - 1
+    n_scanned = BORDER
     if octave > 0:
         before = plan[octave - 1]
         source = before[FIRST_IMAGE + n_octave_layers]
@@ -83,12 +84,12 @@ def _make_octave(image, memory, plan, octave, n_octave_layers, radii, weights, l
                 table,
             )
             done[i] = ready
-        for y in range(n_differences, min(done[n_images - 1], height - BORDER + 1)):
-            for i in range(n_images - 1):
-                difference_row(memory, sizes, i, y, ring[i, y % 3])
-            if y > BORDER:
-                found, n_found = scan_row(ring, y - 1, n_octave_layers, threshold, marks, found, n_found)
-            n_differences = y + 1
+        ready = min(done[n_images - 1] - 1, height - BORDER)
+        if ready > n_scanned:
+            found, n_found = scan_rows(
+                memory, sizes, n_octave_layers, n_scanned, ready, threshold, tile, marks, found, n_found
+            )
+            n_scanned = ready
     return found, n_found
 
 

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, rounded
-from parimg.kernels.sift.pyramid import BORDER, FIRST_IMAGE, HEIGHT, STRIDE, WIDTH
+from parimg.kernels.sift.pyramid import BORDER, FIRST_IMAGE, HEIGHT, STRIDE, WIDTH as COLUMNS
+from parimg.kernels.sift.vectors import INDEX, WIDTH, Vector, constant, in_all_lanes, load, pointers, store
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
 _STEPS = 5  # of refinement, before a candidate is given up
 _HALF = np.float32(0.5)
@@ -23,44 +27,93 @@ _CROSS_DERIVATIVE = np.float32(0.25 / 255)
 _TO_UNIT = np.float32(1 / 255)
 _FARTHEST = np.float32((2**31 - 1) // 3)
 
-# Strategy: an extremum is rare, 1 pixel in 1000. One pass in vectors over a row marks the pixels that are extrema
-# among their 8 neighbours in the same image, and the few marked are compared with the 18 in the images beside it.
+# Strategy: an extremum is rare, 1 pixel in 1000. Differences are taken for a tile of TILE columns, three rows of each
+# image, which stay in the first-level cache. Vectors of pixels are asked, with a way out after each question, for
+# their contrast and whether they are extrema among their neighbours in the same image and the next ones in scale;
+# the few left are compared with all 26.
+TILE = 256
+
+
+def _subtract_rows(
+    _typing_context: Any, memory: Any, places: Any, n: Any, count: Any, out: Any, step: Any
+) -> tuple[Any, Callable[..., ir.Value]]:
+    """Rows i + 1 less rows i, of `n` + 1 that begin at `places`; `step` floats lie between two of `out`."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        b = builder
+        floats, table, n_rows, n_columns, target, distance = pointers(context, b, signature, args)
+        with cgutils.for_range(b, n_rows) as loop:
+            low = b.gep(floats, [b.load(b.gep(table, [loop.index]))])
+            high = b.gep(floats, [b.load(b.gep(table, [b.add(loop.index, INDEX(1))]))])
+            row = b.gep(target, [b.mul(loop.index, distance)])
+            with cgutils.for_range_slice(b, INDEX(0), n_columns, INDEX(WIDTH)) as (x, _):
+                store(load(b, b.gep(high, [x]), WIDTH) - load(b, b.gep(low, [x]), WIDTH), b.gep(row, [x]))
+        return context.get_dummy_value()
+
+    return types.void(memory, places, n, count, out, step), generate
+
+
+def _mark_candidates(
+    _typing_context: Any,
+    before: Any,
+    above: Any,
+    here: Any,
+    below: Any,
+    after: Any,
+    count: Any,
+    threshold: Any,
+    marks: Any,
+) -> tuple[Any, Callable[..., ir.Value]]:
+    """Write the columns of vectors with candidates, and the bits of these, into `marks` (n, 2); returns how many.
+
+    Columns 1 to `count` of the rows are asked; `before` and `after` are the same row in scale.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        b = builder
+        *rows, n_columns, limit, target = pointers(context, b, signature, args)
+        limit = in_all_lanes(b, limit, WIDTH)
+        lanes = constant(b, list(range(WIDTH)))
+        with b.goto_entry_block():
+            number = b.alloca(INDEX)
+        b.store(INDEX(0), number)
+        with cgutils.for_range_slice(b, INDEX(0), n_columns, INDEX(WIDTH)) as (x, _):
+
+            def at(row: int, shift: int) -> Vector:
+                return load(b, b.gep(rows[row], [b.add(x, INDEX(shift))]), WIDTH)
+
+            value = at(2, 1)
+            inside = lanes < in_all_lanes(b, b.trunc(b.sub(n_columns, x), ir.IntType(32)), WIDTH)
+            contrast = (value.absolute() > limit) & inside
+            with b.if_then(b.icmp_unsigned("!=", contrast.bits(), INDEX(0))):
+                others = [at(2, 0), at(2, 2), at(0, 1), at(4, 1)]
+                others += [at(row, shift) for row in (1, 3) for shift in range(3)]
+                largest = smallest = others[0]
+                for other in others[1:]:
+                    largest, smallest = largest.larger(other), smallest.smaller(other)
+                peak = (value > 0.0) & (value >= largest)
+                pit = (value < 0.0) & (value <= smallest)
+                bits = (contrast & (peak | pit)).bits()
+                with b.if_then(b.icmp_unsigned("!=", bits, INDEX(0))):
+                    n = b.load(number)
+                    place = b.gep(target, [b.mul(n, INDEX(2))])
+                    b.store(b.add(x, INDEX(1)), place)
+                    b.store(bits, b.gep(place, [INDEX(1)]))
+                    b.store(b.add(n, INDEX(1)), number)
+        return b.load(number)
+
+    return types.intp(before, above, here, below, after, count, threshold, marks), generate
+
+
+subtract_rows: Any = intrinsic(_subtract_rows)
+mark_candidates: Any = intrinsic(_mark_candidates)
 
 
 @compiled
-def difference_row(memory, octave, image, y, out):
-    """Image + 1 less image, of an octave's row of the plan."""
-    stride = octave[STRIDE]
-    low = octave[FIRST_IMAGE + image] + y * stride
-    high = octave[FIRST_IMAGE + image + 1] + y * stride
-    width = octave[WIDTH]
-    a = memory[low : low + width]
-    b = memory[high : high + width]
-    for x in range(width):
-        out[x] = b[x] - a[x]
-
-
-@compiled
-def mark_row(above, row, below, threshold, marks):
-    """Mark the pixels of a row, less BORDER on either side, that are extrema of their image."""
-    up = above[BORDER - 1 :]
-    here = row[BORDER - 1 :]
-    down = below[BORDER - 1 :]
-    low = -threshold
-    for x in range(len(row) - 2 * BORDER):
-        v = here[x + 1]
-        a, b, c, d = up[x], up[x + 1], up[x + 2], here[x]
-        e, f, g, h = here[x + 2], down[x], down[x + 1], down[x + 2]
-        most = (v >= a) & (v >= b) & (v >= c) & (v >= d) & (v >= e) & (v >= f) & (v >= g) & (v >= h)
-        least = (v <= a) & (v <= b) & (v <= c) & (v <= d) & (v <= e) & (v <= f) & (v <= g) & (v <= h)
-        marks[x] = ((v > threshold) & most) | ((v < low) & least)
-
-
-@compiled
-def is_extreme_beside(value, other, y, x):
-    """Whether no value of the 3 x 3 around row `y` of three, column `x`, is more extreme; `other` is (3, width)."""
-    for i in range(3):
-        row = other[(y + i) % 3]
+def _is_extreme_beside(value, other, y, x):
+    """Whether none of the 3 x 3 around row y, column x of another image is more extreme."""
+    for i in range(y - 1, y + 2):
+        row = other[i % 3]
         for j in range(x - 1, x + 2):
             if (row[j] > value) if value > 0 else (row[j] < value):
                 return False
@@ -68,34 +121,52 @@ def is_extreme_beside(value, other, y, x):
 
 
 @compiled
-def scan_row(ring, y, n_octave_layers, threshold, marks, found, n_found):
-    """Add the extrema of row y to `found`; returns it, as it may have grown, and how many it holds.
+def scan_rows(memory, octave, n_octave_layers, first, last, threshold, tile, marks, found, n_found):
+    """Add the extrema of rows `first` to `last` to `found`; returns it, as it may have grown, and how many it holds.
 
-    `ring` is (images, 3, width), with row y of each at y % 3 of the second axis.
+    `tile` is (images, 3, TILE + 2 * PADDING), `marks` (TILE, 2).
     """
-    width = ring.shape[2]
-    for layer in range(1, n_octave_layers + 1):
-        image = ring[layer]
-        mark_row(image[(y - 1) % 3], image[y % 3], image[(y + 1) % 3], threshold, marks)
-        for word in range(0, width - 2 * BORDER, 8):
-            if not marks[word : word + 8].any():
+    n_images = n_octave_layers + 2
+    places = np.empty(n_images + 1, np.int64)
+    end = octave[COLUMNS] - BORDER
+    for left in range(BORDER, end, TILE):
+        count = min(TILE, end - left)
+        for y in range(first - 1, last + 1):
+            for i in range(n_images + 1):
+                places[i] = octave[FIRST_IMAGE + i] + y * octave[STRIDE] + left - 1
+            subtract_rows(memory, places, n_images, count + 2, tile[0, y % 3], 3 * tile.shape[2])
+            if y <= first:
                 continue
-            for x in range(word, min(word + 8, width - 2 * BORDER)):
-                if not marks[x]:
-                    continue
-                value = image[y % 3, x + BORDER]
-                first = (y - 1) % 3
-                if is_extreme_beside(value, ring[layer - 1], first, x + BORDER) and is_extreme_beside(
-                    value, ring[layer + 1], first, x + BORDER
-                ):
-                    if n_found == len(found):
-                        longer = np.empty((2 * n_found, 3), np.int32)
-                        longer[:n_found] = found
-                        found = longer
-                    found[n_found, 0] = layer
-                    found[n_found, 1] = y
-                    found[n_found, 2] = x + BORDER
-                    n_found += 1
+            for layer in range(1, n_octave_layers + 1):
+                image = tile[layer]
+                n_marks = mark_candidates(
+                    tile[layer - 1, (y - 1) % 3],
+                    image[(y - 2) % 3],
+                    image[(y - 1) % 3],
+                    image[y % 3],
+                    tile[layer + 1, (y - 1) % 3],
+                    count,
+                    threshold,
+                    marks,
+                )
+                for mark in range(n_marks):
+                    x, bits = marks[mark, 0], marks[mark, 1]
+                    while bits:
+                        if bits & 1:
+                            value = image[(y - 1) % 3, x]
+                            if _is_extreme_beside(value, tile[layer - 1], y - 1, x) and _is_extreme_beside(
+                                value, tile[layer + 1], y - 1, x
+                            ):
+                                if n_found == len(found):
+                                    longer = np.empty((2 * n_found, 3), np.int32)
+                                    longer[:n_found] = found
+                                    found = longer
+                                found[n_found, 0] = layer
+                                found[n_found, 1] = y - 1
+                                found[n_found, 2] = left - 1 + x
+                                n_found += 1
+                        bits >>= 1
+                        x += 1
     return found, n_found
 
 
@@ -106,7 +177,7 @@ def refined(memory, octave, n_octave_layers, layer, y, x, contrast_threshold, ed
     Returns whether it is a keypoint, its layer, row and column, how far it is from them along each, and the
     contrast.
     """
-    stride, height, width = octave[STRIDE], octave[HEIGHT], octave[WIDTH]
+    stride, height, width = octave[STRIDE], octave[HEIGHT], octave[COLUMNS]
     nothing = (False, layer, y, x, np.float32(0), np.float32(0), np.float32(0), np.float32(0))
     for _ in range(_STEPS):
         at = y * stride + x

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FEATURES = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+# Lanes of a whole register
+WIDTH = 16 if "+avx512f" in FEATURES else 8 if "+avx" in FEATURES else 4
 INDEX = ir.IntType(64)
 _float, _int = ir.FloatType(), ir.IntType(32)
 _cgutils: Any = cgutils  # untyped
@@ -73,6 +75,12 @@ class Vector:
     def __gt__(self, other: Vector | float) -> Vector:
         return self._compare(">", other)
 
+    def __le__(self, other: Vector | float) -> Vector:
+        return self._compare("<=", other)
+
+    def __ge__(self, other: Vector | float) -> Vector:
+        return self._compare(">=", other)
+
     def where(self, yes: Vector | float, no: Vector | float) -> Vector:
         """Of a comparison: one or the other lane by lane; one of them is a vector."""
         like = yes if isinstance(yes, Vector) else no
@@ -84,6 +92,17 @@ class Vector:
 
     def larger(self, other: Vector | float) -> Vector:
         return (self > other).where(self, other)
+
+    def __and__(self, other: Vector) -> Vector:
+        return self._new(self.builder.and_(self.value, other.value))
+
+    def __or__(self, other: Vector) -> Vector:
+        return self._new(self.builder.or_(self.value, other.value))
+
+    def bits(self) -> ir.Value:
+        """Of a comparison: its lanes as the bits of an integer."""
+        lanes = self.value.type.count
+        return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(lanes)), INDEX)
 
     def absolute(self) -> Vector:
         return self._intrinsic("fabs")
