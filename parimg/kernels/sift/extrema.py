@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, rounded
-from parimg.kernels.sift.pyramid import BORDER, FIRST_IMAGE, HEIGHT, STRIDE, WIDTH as COLUMNS
+from parimg.kernels.sift.pyramid import BORDER, HEIGHT, REACH, WIDTH as COLUMNS, row_place
 from parimg.kernels.sift.vectors import INDEX, WIDTH, Vector, constant, in_all_lanes, load, pointers, store
 
 if TYPE_CHECKING:
@@ -121,11 +121,14 @@ def _is_extreme_beside(value, other, y, x):
 
 
 @compiled
-def scan_rows(memory, octave, n_octave_layers, first, last, threshold, tile, marks, found, n_found):
-    """Add the extrema of rows `first` to `last` to `found`; returns it, as it may have grown, and how many it holds.
+def scan_rows(memory, octave, n_octave_layers, first, last, threshold, tile, marks, found):
+    """Write layer, row and column of the extrema of rows `first` to `last` into `found`.
+
+    Returns it, as it may have grown, and how many it holds.
 
     `tile` is (images, 3, TILE + 2 * PADDING), `marks` (TILE, 2).
     """
+    n_found = 0
     n_images = n_octave_layers + 2
     places = np.empty(n_images + 1, np.int64)
     end = octave[COLUMNS] - BORDER
@@ -133,7 +136,7 @@ def scan_rows(memory, octave, n_octave_layers, first, last, threshold, tile, mar
         count = min(TILE, end - left)
         for y in range(first - 1, last + 1):
             for i in range(n_images + 1):
-                places[i] = octave[FIRST_IMAGE + i] + y * octave[STRIDE] + left - 1
+                places[i] = row_place(octave, i, y) + left - 1
             subtract_rows(memory, places, n_images, count + 2, tile[0, y % 3], 3 * tile.shape[2])
             if y <= first:
                 continue
@@ -171,43 +174,35 @@ def scan_rows(memory, octave, n_octave_layers, first, last, threshold, tile, mar
 
 
 @compiled
-def refined(memory, octave, n_octave_layers, layer, y, x, contrast_threshold, edge_threshold):
+def refined(memory, octave, n_octave_layers, candidate, contrast_threshold, edge_threshold, keypoint):
     """The place of an extremum between pixels and layers, by Newton's method as in section 4 of Lowe's paper.
 
-    Returns whether it is a keypoint, its layer, row and column, how far it is from them along each, and the
-    contrast.
+    One that wanders beyond REACH is given up: its rows may be gone, and what it nears is a candidate itself.
+    Returns whether it is a keypoint, and then writes its layer, row and column, how far it is from them along
+    each, and the contrast.
     """
-    stride, height, width = octave[STRIDE], octave[HEIGHT], octave[COLUMNS]
-    nothing = (False, layer, y, x, np.float32(0), np.float32(0), np.float32(0), np.float32(0))
+    height, width = octave[HEIGHT], octave[COLUMNS]
+    layer, y, x = np.int64(candidate[0]), np.int64(candidate[1]), np.int64(candidate[2])
+    found_at = y
+    d = np.empty((3, 3, 3), np.float32)  # layer, row, column
     for _ in range(_STEPS):
-        at = y * stride + x
-        # below, here and above in scale
-        p0 = octave[FIRST_IMAGE + layer - 1] + at
-        p1 = octave[FIRST_IMAGE + layer] + at
-        p2 = octave[FIRST_IMAGE + layer + 1] + at
-        p3 = octave[FIRST_IMAGE + layer + 2] + at
-        value = memory[p2] - memory[p1]
-        right, left = memory[p2 + 1] - memory[p1 + 1], memory[p2 - 1] - memory[p1 - 1]
-        down, up = memory[p2 + stride] - memory[p1 + stride], memory[p2 - stride] - memory[p1 - stride]
-        after, before = memory[p3] - memory[p2], memory[p1] - memory[p0]
-        gx = (right - left) * _FIRST_DERIVATIVE
-        gy = (down - up) * _FIRST_DERIVATIVE
-        gs = (after - before) * _FIRST_DERIVATIVE
+        for i in range(3):
+            for j in range(3):
+                low = row_place(octave, layer - 1 + i, y - 1 + j) + x - 1
+                high = row_place(octave, layer + i, y - 1 + j) + x - 1
+                for k in range(3):
+                    d[i, j, k] = memory[high + k] - memory[low + k]
+        value = d[1, 1, 1]
+        gx = (d[1, 1, 2] - d[1, 1, 0]) * _FIRST_DERIVATIVE
+        gy = (d[1, 2, 1] - d[1, 0, 1]) * _FIRST_DERIVATIVE
+        gs = (d[2, 1, 1] - d[0, 1, 1]) * _FIRST_DERIVATIVE
         twice = value * np.float32(2)
-        hxx = (right + left - twice) * _SECOND_DERIVATIVE
-        hyy = (down + up - twice) * _SECOND_DERIVATIVE
-        hss = (after + before - twice) * _SECOND_DERIVATIVE
-        down_right = memory[p2 + stride + 1] - memory[p1 + stride + 1]
-        down_left = memory[p2 + stride - 1] - memory[p1 + stride - 1]
-        up_right = memory[p2 - stride + 1] - memory[p1 - stride + 1]
-        up_left = memory[p2 - stride - 1] - memory[p1 - stride - 1]
-        hxy = (down_right - down_left - up_right + up_left) * _CROSS_DERIVATIVE
-        after_x = (memory[p3 + 1] - memory[p2 + 1]) - (memory[p3 - 1] - memory[p2 - 1])
-        before_x = (memory[p1 + 1] - memory[p0 + 1]) - (memory[p1 - 1] - memory[p0 - 1])
-        hxs = (after_x - before_x) * _CROSS_DERIVATIVE
-        after_y = (memory[p3 + stride] - memory[p2 + stride]) - (memory[p3 - stride] - memory[p2 - stride])
-        before_y = (memory[p1 + stride] - memory[p0 + stride]) - (memory[p1 - stride] - memory[p0 - stride])
-        hys = (after_y - before_y) * _CROSS_DERIVATIVE
+        hxx = (d[1, 1, 2] + d[1, 1, 0] - twice) * _SECOND_DERIVATIVE
+        hyy = (d[1, 2, 1] + d[1, 0, 1] - twice) * _SECOND_DERIVATIVE
+        hss = (d[2, 1, 1] + d[0, 1, 1] - twice) * _SECOND_DERIVATIVE
+        hxy = (d[1, 2, 2] - d[1, 2, 0] - d[1, 0, 2] + d[1, 0, 0]) * _CROSS_DERIVATIVE
+        hxs = (d[2, 1, 2] - d[2, 1, 0] - d[0, 1, 2] + d[0, 1, 0]) * _CROSS_DERIVATIVE
+        hys = (d[2, 2, 1] - d[2, 0, 1] - d[0, 2, 1] + d[0, 0, 1]) * _CROSS_DERIVATIVE
 
         # The Hessian's inverse by cofactors, in float32 as the peer's.
         cxx = hyy * hss - hys * hys
@@ -223,15 +218,17 @@ def refined(memory, octave, n_octave_layers, layer, y, x, contrast_threshold, ed
         if abs(dx) < _HALF and abs(dy) < _HALF and abs(ds) < _HALF:
             contrast = value * _TO_UNIT + _HALF * (gx * dx + gy * dy + gs * ds)
             if abs(contrast) * np.float32(n_octave_layers) < contrast_threshold:
-                return nothing
+                return False
             trace = hxx + hyy
             minor = hxx * hyy - hxy * hxy
             past = edge_threshold + np.float32(1)
             if minor <= 0 or trace * trace * edge_threshold >= past * past * minor:
-                return nothing
-            return True, layer, y, x, ds, dy, dx, contrast
+                return False
+            keypoint[0], keypoint[1], keypoint[2] = layer, y, x
+            keypoint[3], keypoint[4], keypoint[5], keypoint[6] = ds, dy, dx, contrast
+            return True
         if not (abs(dx) <= _FARTHEST and abs(dy) <= _FARTHEST and abs(ds) <= _FARTHEST):
-            return nothing
+            return False
         x += rounded(dx)
         y += rounded(dy)
         layer += rounded(ds)
@@ -242,6 +239,7 @@ def refined(memory, octave, n_octave_layers, layer, y, x, contrast_threshold, ed
             or x >= width - BORDER
             or y < BORDER
             or y >= height - BORDER
+            or abs(y - found_at) > REACH
         ):
-            return nothing
-    return nothing
+            return False
+    return False

@@ -143,7 +143,7 @@ def detect_sift(
         pyramid.plan,
         pyramid.radii,
         pyramid.weights,
-        pyramid.line,
+        pyramid.lines,
         n_octave_layers,
         contrast_threshold,
         edge_threshold,

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, exp, rounded
 from parimg.kernels.sift.gradients import LANES, gradients, nearest
+from parimg.kernels.sift.pyramid import HEIGHT, STRIDE, WIDTH, row_place
 from parimg.kernels.sift.vectors import INDEX, constant, in_all_lanes, load, pointers
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ vote_row: Any = intrinsic(_vote_row)
 
 
 @compiled
-def orientations(memory, image, stride, height, width, y, x, scale, angles, histogram):
+def orientations(memory, octave, layer, y, x, scale, angles, histogram):
     """Write the directions of a keypoint, degrees, into `angles` and return how many; `histogram` has BINS + 4.
 
     The weight of a sample at (i, j) is a product of one for i and one for j.
     """
+    height, width, stride = octave[HEIGHT], octave[WIDTH], octave[STRIDE]
     radius = rounded(_RADIUS * scale)
     sigma = np.float64(_SIGMA * scale)
     first_x, last_x = max(x - radius, 1), min(x + radius, width - 2) + 1
@@ -89,7 +91,7 @@ def orientations(memory, image, stride, height, width, y, x, scale, angles, hist
     votes = np.zeros(_HISTOGRAMS * _ROOM, np.float32)
     weights = both[radius + first_x - x :]
     for v in range(max(y - radius, 1), min(y + radius, height - 2) + 1):
-        vote_row(memory, image + v * stride + first_x, stride, n, weights, both[radius + v - y], votes)
+        vote_row(memory, row_place(octave, layer, v) + first_x, stride, n, weights, both[radius + v - y], votes)
     for k in range(BINS + 1):  # 360 degrees are 0
         for other in range(1, _HISTOGRAMS):
             votes[k] += votes[other * _ROOM + k]

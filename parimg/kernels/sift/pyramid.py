@@ -21,7 +21,11 @@ _LEAST_BLUR = 0.1
 _RADIUS_IN_SIGMAS = 4
 BORDER = 5  # pixels at the edge of every image in which no keypoint is sought
 
-# Columns of a plan, one row an octave; the places of its images follow.
+STRIP = 16  # rows of an image that are made at once
+REACH = 8  # rows that a candidate may wander from where it was found
+_TILE = 128  # columns of the vertical pass: with STRIP and the widest blur's rows they fit into 32 KB
+
+# Columns of a plan, one row an octave; then the places of its images, then how many rows each keeps, less 1.
 HEIGHT, WIDTH, STRIDE, FIRST_IMAGE = 0, 1, 2, 3
 
 
@@ -30,14 +34,15 @@ class Pyramid(NamedTuple):
 
     Attributes
     ----------
-    plan : ndarray of int64, shape (octaves, 3 + n_octave_layers + 3)
-        Height, width, floats from row to row, and where each image starts in memory.
+    plan : ndarray of int64, shape (octaves, 3 + 2 (n_octave_layers + 4))
+        Height, width, floats from row to row, where each image and the doubled one starts in memory, and the
+        bits of a row's number that say which of the image's rows in memory it is.
     radii : ndarray of int64, shape (n_octave_layers + 3,)
         Of the blur that makes an image from the one before it; the first makes the base from the doubled image.
     weights : ndarray of float32, shape (n_octave_layers + 3, largest radius + 1)
         Of the centre and of the pixels at distance 1, 2, ...
-    line : int
-        Place of one row with a margin on both sides.
+    lines : int
+        Place of STRIP rows with a margin on both sides.
     floats : int
         Memory wanted.
     """
@@ -45,7 +50,7 @@ class Pyramid(NamedTuple):
     plan: NDArray[np.int64]
     radii: NDArray[np.int64]
     weights: NDArray[np.float32]
-    line: int
+    lines: int
     floats: int
 
 
@@ -53,30 +58,51 @@ def plan_pyramid(height: int, width: int, n_octave_layers: int, sigma: float) ->
     """Lay out the pyramid of an image of that size.
 
     Octaves too small for a keypoint are left out. Images 1 to `n_octave_layers` of each octave stay, as
-    descriptors are made from them; the others of all octaves share their places.
+    descriptors are made from them; of the others only the last rows do, as many as are still asked for.
     """
     blurs = _blurs(n_octave_layers, sigma)
     radii = np.array([(round(2 * _RADIUS_IN_SIGMAS * blur + 1) | 1) // 2 for blur in blurs], np.int64)
     weights = np.zeros((len(blurs), radii.max() + 1), np.float32)
     for row, blur, radius in zip(weights, blurs, radii, strict=True):
         row[: radius + 1] = _weights(blur, radius)
-    margin = _padded(int(radii.max()))
+    kept_rows = 1 << int(radii.sum() + 2 * STRIP + 2 * REACH).bit_length()
     sizes = list(_sizes(2 * height, 2 * width))
-    places = margin  # nothing is read before the first float
-    plan = np.zeros((len(sizes), FIRST_IMAGE + len(blurs)), np.int64)
+    n_images = len(blurs) + 1
+    plan = np.zeros((len(sizes), FIRST_IMAGE + 2 * n_images), np.int64)
+    floats = 0
     shared: dict[int, int] = {}
     for octave, (rows, columns) in enumerate(sizes):
-        stride = _padded(columns)
+        stride = row_stride(columns)
         plan[octave, :FIRST_IMAGE] = rows, columns, stride
-        for image in range(len(blurs)):
-            if 1 <= image <= n_octave_layers or image not in shared:
-                place = places
-                places += rows * stride
-                shared[image] = place
+        for image in range(n_images):
+            stays = 1 <= image <= n_octave_layers
+            if stays or image not in shared:
+                shared[image] = floats
+                floats += (rows if stays else min(rows, kept_rows)) * stride
             plan[octave, FIRST_IMAGE + image] = shared[image]
-    line = places + margin
-    widest = _padded(2 * width)
-    return Pyramid(plan, radii, weights, line, line + widest + margin + PADDING)
+            plan[octave, FIRST_IMAGE + n_images + image] = -1 if stays else kept_rows - 1
+    longest = row_stride(2 * width) + 2 * margin(radii)
+    return Pyramid(plan, radii, weights, floats, floats + STRIP * longest + PADDING)
+
+
+@compiled
+def row_stride(columns):
+    """Floats from row to row: an odd number of cache lines, so that rows one above the other share no set of it."""
+    return (columns + PADDING - 1) // PADDING * PADDING + (PADDING if (columns - 1) // PADDING % 2 else 0)
+
+
+@compiled
+def margin(radii):
+    """Floats on both sides of a line that is blurred."""
+    return (radii.max() + PADDING - 1) // PADDING * PADDING
+
+
+@compiled
+def row_place(octave, image, y):
+    """Where row y of an image starts in memory."""
+    at = FIRST_IMAGE + image
+    kept = octave[at + (len(octave) - FIRST_IMAGE) // 2]
+    return octave[at] + (y & kept) * octave[STRIDE]
 
 
 def _blurs(n_octave_layers: int, sigma: float) -> list[float]:
@@ -107,10 +133,6 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _padded(count: int) -> int:
-    return -(-count // PADDING) * PADDING
-
-
 @compiled
 def _reflected(place, size):
     """The place in a line of that size, mirrored about its outer pixels as often as it takes."""
@@ -122,28 +144,35 @@ def _reflected(place, size):
 
 
 @compiled
-def blur_rows(memory, source, target, height, width, stride, first, last, weights, radius, line, table):
-    """Make rows `first` to `last` of an image by a blur of another; `table` has room for 4 radii and 2."""
-    lines = table[: 2 * radius + 1]
-    shifts = table[2 * radius + 1 : 4 * radius + 2]
-    shifts[0] = line
-    for k in range(1, radius + 1):
-        shifts[2 * k - 1] = line - k
-        shifts[2 * k] = line + k
-    for y in range(first, last):
-        lines[0] = source + y * stride
-        for k in range(1, radius + 1):
-            lines[2 * k - 1] = source + _reflected(y - k, height) * stride
-            lines[2 * k] = source + _reflected(y + k, height) * stride
-        add_lines(memory, line, lines, weights, radius, stride)
-        for k in range(1, radius + 1):
-            memory[line - k] = memory[line + _reflected(-k, width)]
-            memory[line + width - 1 + k] = memory[line + _reflected(width - 1 + k, width)]
-        add_lines(memory, target + y * stride, shifts, weights, radius, stride)
+def blur_rows(memory, octave, source, target, first, last, weights, radius, lines, width_of_margin, table):
+    """Make rows `first` to `last`, at most STRIP, of an image by a blur of another.
+
+    `table` has room for STRIP rows and 4 radii.
+    """
+    height, width, stride = octave[HEIGHT], octave[WIDTH], octave[STRIDE]
+    n_rows = last - first
+    rows = table[: n_rows + 2 * radius]
+    shifts = table[n_rows + 2 * radius : n_rows + 4 * radius + 1]
+    for k in range(len(rows)):
+        rows[k] = row_place(octave, source, _reflected(first - radius + k, height))
+    for k in range(len(shifts)):
+        shifts[k] = k - radius
+    length = stride + 2 * width_of_margin
+    begin = lines + width_of_margin
+    for left in range(0, stride, _TILE):
+        count = min(_TILE, stride - left)
+        for k in range(n_rows):
+            add_lines(memory, begin + k * length + left, rows[k:], left, weights, radius, count)
+    for k in range(n_rows):
+        line = begin + k * length
+        for d in range(1, radius + 1):
+            memory[line - d] = memory[line + _reflected(-d, width)]
+            memory[line + width - 1 + d] = memory[line + _reflected(width - 1 + d, width)]
+        add_lines(memory, row_place(octave, target, first + k), shifts, line, weights, radius, stride)
 
 
 @compiled
-def double_rows(image, memory, target, stride, first, last, line):
+def double_rows(image, memory, octave, target, first, last, line):
     """Make rows of the doubled image: linear between pixel centres. Every number is exact in float32."""
     height, width = image.shape
     between = memory[line : line + width]
@@ -152,7 +181,8 @@ def double_rows(image, memory, target, stride, first, last, line):
         far = image[max(y // 2 - 1, 0) if y % 2 == 0 else min(y // 2 + 1, height - 1)]
         for x in range(width):
             between[x] = np.float32(3 * np.int32(near[x]) + np.int32(far[x])) * np.float32(0.0625)
-        row = memory[target + y * stride : target + y * stride + 2 * width]
+        place = row_place(octave, target, y)
+        row = memory[place : place + 2 * width]
         row[0] = between[0] * np.float32(4)
         row[2 * width - 1] = between[width - 1] * np.float32(4)
         for x in range(width - 1):
@@ -162,11 +192,12 @@ def double_rows(image, memory, target, stride, first, last, line):
 
 
 @compiled
-def halve(memory, source, stride, height, width, target, target_stride, target_height, target_width):
-    """Take every second pixel, as OpenCV's resize to the nearest does: rarely the next one in odd sizes."""
-    step_y = 1 / (target_height / height)
-    step_x = 1 / (target_width / width)
-    for y in range(target_height):
-        row = source + min(int(y * step_y), height - 1) * stride
-        for x in range(target_width):
-            memory[target + y * target_stride + x] = memory[row + min(int(x * step_x), width - 1)]
+def halve_rows(memory, larger, source, octave, first, last):
+    """Take every second pixel, as OpenCV's resize to the nearest does: in odd sizes, rarely, the next one."""
+    step_y = 1 / (octave[HEIGHT] / larger[HEIGHT])
+    step_x = 1 / (octave[WIDTH] / larger[WIDTH])
+    for y in range(first, last):
+        row = row_place(larger, source, min(int(y * step_y), larger[HEIGHT] - 1))
+        place = row_place(octave, 0, y)
+        for x in range(octave[WIDTH]):
+            memory[place + x] = memory[row + min(int(x * step_x), larger[WIDTH] - 1)]

@@ -10,81 +10,78 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from parimg.kernels.sift.vectors import INDEX, WIDTH, in_all_lanes, load, pointers, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Strategy: VECTORS vectors of sums stay in registers while the taps are walked, the radius being a number and
 # not compiled in. Every lane holds one pixel and adds its taps from the centre outwards, so the answer does not
-# depend on the width of a vector. Products and sums carry no `contract` flag: LLVM fuses none of them.
+# depend on the width of a vector.
 
-_, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
-LANES = 16 if "+avx512f" in _FEATURES.split(",") else 8 if "+avx" in _FEATURES.split(",") else 4
 VECTORS = 8
 PADDING = 16  # floats to a multiple of which rows are padded, a whole vector on every processor
 
-_types: Any = types  # untyped
-_int32, _intp, _float = ir.IntType(32), ir.IntType(64), ir.FloatType()
-_vector = ir.VectorType(_float, LANES)
-
 
 def _add_lines(
-    _typing_context: Any, memory: Any, out: Any, lines: Any, weights: Any, radius: Any, count: Any
+    _typing_context: Any,
+    memory: Any,
+    out: Any,
+    lines: Any,
+    offset: Any,
+    weights: Any,
+    radius: Any,
+    count: Any,
 ) -> tuple[Any, Callable[..., ir.Value]]:
-    """Write `count` floats at place `out` of `memory`.
+    """Write `count` floats, a multiple of PADDING, from place `out` of `memory` on.
 
-    `lines` holds the places in memory of the centre's line and then those of each pair at distance 1, 2, ...;
-    `weights` one for the centre and one a pair. `count` is a multiple of PADDING.
+    `lines` holds 2 `radius` + 1 places in memory, to which `offset` is added; `weights` one for the line in the
+    middle and one for each pair at distance 1, 2, ...
     """
+    kinds = (memory, out, lines, offset, weights, radius, count)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         b = builder
-        floats, table, factors = (
-            context.make_array(signature.args[i])(context, b, args[i]).data for i in (0, 2, 3)
-        )
-        out_place, n_pairs, n_columns = args[1], args[4], args[5]
+        floats, target, table, shift, factors, n_pairs, n_columns = pointers(context, b, signature, args)
+        start = b.gep(floats, [shift])
+        target = b.gep(floats, [target])
         with b.goto_entry_block():
-            totals = [b.alloca(_vector) for _ in range(VECTORS)]
-
-        def in_all_lanes(scalar: ir.Value) -> ir.Value:
-            undefined = ir.Constant(_vector, ir.Undefined)
-            one = b.insert_element(undefined, scalar, _int32(0))
-            return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_int32, LANES), [0] * LANES))
-
-        def vector(start: ir.Value, v: int) -> ir.Value:
-            place = b.gep(floats, [b.add(start, _intp(v * LANES))])
-            return b.bitcast(place, _vector.as_pointer())
+            totals = [b.alloca(ir.VectorType(ir.FloatType(), WIDTH)) for _ in range(VECTORS)]
 
         def line(index: ir.Value, column: ir.Value) -> ir.Value:
-            return b.add(b.load(b.gep(table, [index])), column)
+            return b.gep(start, [b.add(b.load(b.gep(table, [index])), column)])
 
         def block(column: ir.Value, n_vectors: int) -> None:
-            weight = in_all_lanes(b.load(factors))
-            start = line(_intp(0), column)
+            weight = in_all_lanes(b, b.load(factors), WIDTH)
+            middle = line(n_pairs, column)
             for v in range(n_vectors):
-                b.store(b.fmul(b.load(vector(start, v), align=4), weight), totals[v])
-            with cgutils.for_range(b, n_pairs) as loop:
-                weight = in_all_lanes(b.load(b.gep(factors, [b.add(loop.index, _intp(1))])))
-                first = b.add(b.mul(loop.index, _intp(2)), _intp(1))
-                left, right = line(first, column), line(b.add(first, _intp(1)), column)
+                b.store((load(b, b.gep(middle, [INDEX(v * WIDTH)]), WIDTH) * weight).value, totals[v])
+            with cgutils.for_range_slice(b, INDEX(1), b.add(n_pairs, INDEX(1)), INDEX(1)) as (distance, _):
+                weight = in_all_lanes(b, b.load(b.gep(factors, [distance])), WIDTH)
+                left, right = line(b.sub(n_pairs, distance), column), line(b.add(n_pairs, distance), column)
                 for v in range(n_vectors):
-                    pair = b.fadd(b.load(vector(left, v), align=4), b.load(vector(right, v), align=4))
-                    b.store(b.fadd(b.load(totals[v]), b.fmul(pair, weight)), totals[v])
-            start = b.add(out_place, column)
+                    place = [INDEX(v * WIDTH)]
+                    pair = load(b, b.gep(left, place), WIDTH) + load(b, b.gep(right, place), WIDTH)
+                    b.store((load(b, _first(b, totals[v]), WIDTH) + pair * weight).value, totals[v])
+            first = b.gep(target, [column])
             for v in range(n_vectors):
-                b.store(b.load(totals[v]), vector(start, v), align=4)
+                store(load(b, _first(b, totals[v]), WIDTH), b.gep(first, [INDEX(v * WIDTH)]))
 
-        wide = VECTORS * LANES
-        whole = b.mul(b.sdiv(n_columns, _intp(wide)), _intp(wide))
-        with cgutils.for_range_slice(b, _intp(0), whole, _intp(wide)) as (column, _):
+        wide = INDEX(VECTORS * WIDTH)
+        whole = b.mul(b.sdiv(n_columns, wide), wide)
+        with cgutils.for_range_slice(b, INDEX(0), whole, wide) as (column, _):
             block(column, VECTORS)
-        with cgutils.for_range_slice(b, whole, n_columns, _intp(LANES)) as (column, _):
+        with cgutils.for_range_slice(b, whole, n_columns, INDEX(WIDTH)) as (column, _):
             block(column, 1)
         return context.get_dummy_value()
 
-    return types.void(memory, types.intp, lines, weights, types.intp, types.intp), generate
+    return types.void(*kinds), generate
+
+
+def _first(b: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    return b.bitcast(vector, ir.FloatType().as_pointer())
 
 
 add_lines: Any = intrinsic(_add_lines)
