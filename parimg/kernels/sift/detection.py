@@ -10,7 +10,7 @@ import numpy as np
 
 from parimg.kernels.sift.arithmetic import compiled, exp2, rounded
 from parimg.kernels.sift.extrema import TILE, refined, scan_rows
-from parimg.kernels.sift.orientation import BINS, orientations
+from parimg.kernels.sift.orientation import BINS, RADIUS, orientations
 from parimg.kernels.sift.pyramid import (
     BORDER,
     HEIGHT,
@@ -19,7 +19,7 @@ from parimg.kernels.sift.pyramid import (
     blur_rows,
     double_rows,
     halve_rows,
-    margin,
+    table_size,
 )
 from parimg.kernels.sift.weighted_lines import PADDING
 
@@ -32,25 +32,23 @@ X, Y, SIZE, ANGLE, RESPONSE = 0, 1, 2, 3, 4
 
 
 @compiled
-def _make_rows(image, memory, plan, octave, n_octave_layers, radii, weights, lines, table, done, bottom):
+def _make_rows(image, memory, pyramid, octave, table, done, bottom):
     """Make the images of an octave as far as the first is known down to row `bottom`; `done` has the rows of each."""
-    sizes = plan[octave]
-    height = sizes[HEIGHT]
-    n_images = n_octave_layers + 3
-    edge = margin(radii)
+    sizes, radii = pyramid.plan[octave], pyramid.radii
+    height, n_images = sizes[HEIGHT], pyramid.n_layers + 2
     if octave == 0:
         ready = min(bottom + radii[0], height)
-        double_rows(image, memory, sizes, n_images, done[n_images], ready, lines)
+        double_rows(image, memory, sizes, n_images, done[n_images], ready, pyramid.lines)
         done[n_images] = ready
-        blur_rows(memory, sizes, n_images, 0, done[0], bottom, weights[0], radii[0], lines, edge, table)
+        blur_rows(memory, pyramid, sizes, n_images, 0, done[0], bottom, table)
     else:
-        halve_rows(memory, plan[octave - 1], n_octave_layers, sizes, done[0], bottom)
+        halve_rows(memory, pyramid.plan[octave - 1], pyramid.n_layers, sizes, done[0], bottom)
     done[0] = bottom
     for i in range(1, n_images):
         ready = height if done[i - 1] == height else max(done[i - 1] - radii[i], 0)
         while done[i] < ready:
             last = min(done[i] + STRIP, ready)
-            blur_rows(memory, sizes, i - 1, i, done[i], last, weights[i], radii[i], lines, edge, table)
+            blur_rows(memory, pyramid, sizes, i - 1, i, done[i], last, table)
             done[i] = last
 
 
@@ -62,88 +60,73 @@ def _longer(rows):
     return more
 
 
-@compiled
-def _search_octave(
-    image, memory, plan, octave, n_octave_layers, radii, weights, lines, contrast_threshold, edge_threshold, found
-):
-    """Make an octave and find its keypoints: rows as `refined` returns them, in an array that may have grown."""
-    sizes = plan[octave]
-    height = sizes[HEIGHT]
-    table = np.empty(STRIP + 4 * radii.max() + 1, np.int64)
-    done = np.zeros(n_octave_layers + 4, np.int64)
-    tile = np.zeros((n_octave_layers + 2, 3, TILE + 2 * PADDING), np.float32)
-    marks = np.empty((TILE, 2), np.int64)
-    candidates = np.empty((256, 3), np.int32)
-    least = np.float32(np.floor(0.5 * contrast_threshold / n_octave_layers * 255))
-    n, bottom, n_scanned = 0, 0, BORDER
-    while bottom < height:
-        bottom = min(bottom + STRIP, height)
-        _make_rows(image, memory, plan, octave, n_octave_layers, radii, weights, lines, table, done, bottom)
-        ready = height - BORDER if bottom == height else done[n_octave_layers + 2] - REACH - 1
-        if ready <= n_scanned:
-            continue
-        candidates, n_candidates = scan_rows(
-            memory, sizes, n_octave_layers, n_scanned, ready, least, tile, marks, candidates
-        )
-        n_scanned = ready
-        for k in range(n_candidates):
-            if n == len(found):
-                found = _longer(found)
-            n += refined(
-                memory,
-                sizes,
-                n_octave_layers,
-                candidates[k],
-                np.float32(contrast_threshold),
-                np.float32(edge_threshold),
-                found[n],
-            )
-    return found, n
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def find_keypoints(
-    image, memory, plan, radii, weights, lines, n_octave_layers, contrast_threshold, edge_threshold, sigma
-):
+def find_keypoints(image, memory, pyramid, contrast_threshold, edge_threshold, sigma):
     """Every keypoint of an image, in no useful order, in pixels of the doubled image.
 
     Returns float32 (n, 5) and their octaves, int32, as `SIFTFeatures` describes them; the octave is counted from
     0 for the doubled image.
     """
+    n_layers = pyramid.n_layers
     keypoints = np.empty((1024, 5), np.float32)
     octaves = np.empty((1024, 1), np.int32)
     n = 0
-    found = np.empty((1024, 7), np.float32)
     angles = np.empty(BINS, np.float32)
     histogram = np.empty(BINS + 4, np.float32)
-    for octave in range(len(plan)):
-        sizes, pixel = plan[octave], np.float32(1 << octave)
-        found, n_found = _search_octave(
-            image,
-            memory,
-            plan,
-            octave,
-            n_octave_layers,
-            radii,
-            weights,
-            lines,
-            contrast_threshold,
-            edge_threshold,
-            found,
-        )
-        for k in range(n_found):
-            layer, y, x = np.int64(found[k, 0]), np.int64(found[k, 1]), np.int64(found[k, 2])
-            ds, dy, dx, contrast = found[k, 3], found[k, 4], found[k, 5], found[k, 6]
-            scale = np.float32(sigma * exp2((np.float64(layer) + ds) / n_octave_layers))
-            n_angles = orientations(memory, sizes, layer, y, x, scale, angles, histogram)
-            if n + n_angles > len(keypoints):
-                keypoints, octaves = _longer(keypoints), _longer(octaves)
-            for i in range(n_angles):
-                keypoints[n, X] = (np.float32(x) + dx) * pixel
-                keypoints[n, Y] = (np.float32(y) + dy) * pixel
-                keypoints[n, SIZE] = scale * pixel * np.float32(2)
-                keypoints[n, ANGLE] = angles[i]
-                keypoints[n, RESPONSE] = abs(contrast)
-                octaves[n, 0] = octave + (layer << 8) + (rounded((ds + np.float32(0.5)) * np.float32(255)) << 16)
-                n += 1
+    table = np.empty(table_size(pyramid), np.int64)
+    tile = np.zeros((n_layers + 1, 3, TILE + 2 * PADDING), np.float32)
+    marks = np.empty((TILE, 2), np.int64)
+    candidates = np.empty((256, 3), np.int32)
+    found = np.empty((256, 7), np.float32)
+    least = np.float32(np.floor(0.5 * contrast_threshold / n_layers * 255))
+    # Rows below a candidate that its refinement may ask for
+    ahead = REACH + 1 + pyramid.radii[n_layers + 2]
+    for octave in range(len(pyramid.plan)):
+        sizes, pixel = pyramid.plan[octave], np.float32(1 << octave)
+        height = sizes[HEIGHT]
+        done = np.zeros(n_layers + 3, np.int64)
+        n_found = n_turned = bottom = 0
+        n_scanned = BORDER
+        while bottom < height:
+            bottom = min(bottom + STRIP, height)
+            _make_rows(image, memory, pyramid, octave, table, done, bottom)
+            ready = height - BORDER if bottom == height else done[n_layers + 1] - ahead
+            if ready > n_scanned:
+                candidates, n_candidates = scan_rows(
+                    memory, pyramid, sizes, n_scanned, ready, least, tile, marks, table, candidates
+                )
+                n_scanned = ready
+                for k in range(n_candidates):
+                    if n_found == len(found):
+                        found = _longer(found)
+                    n_found += refined(
+                        memory,
+                        pyramid,
+                        sizes,
+                        candidates[k],
+                        np.float32(contrast_threshold),
+                        np.float32(edge_threshold),
+                        table,
+                        found[n_found],
+                    )
+            # Directions are sought while the rows are hot, or else when they are there.
+            for k in range(n_turned, n_found):
+                layer, y, x = np.int64(found[k, 0]), np.int64(found[k, 1]), np.int64(found[k, 2])
+                ds, dy, dx, contrast = found[k, 3], found[k, 4], found[k, 5], found[k, 6]
+                scale = np.float32(sigma * exp2((np.float64(layer) + ds) / n_layers))
+                if y + rounded(RADIUS * scale) + 1 >= done[layer] and bottom < height:
+                    break
+                n_turned = k + 1
+                n_angles = orientations(memory, sizes, layer, y, x, scale, angles, histogram)
+                if n + n_angles > len(keypoints):
+                    keypoints, octaves = _longer(keypoints), _longer(octaves)
+                for i in range(n_angles):
+                    keypoints[n, X] = (np.float32(x) + dx) * pixel
+                    keypoints[n, Y] = (np.float32(y) + dy) * pixel
+                    keypoints[n, SIZE] = scale * pixel * np.float32(2)
+                    keypoints[n, ANGLE] = angles[i]
+                    keypoints[n, RESPONSE] = abs(contrast)
+                    between = rounded((ds + np.float32(0.5)) * np.float32(255))
+                    octaves[n, 0] = octave + (layer << 8) + (between << 16)
+                    n += 1
     return keypoints[:n], octaves[:n, 0]

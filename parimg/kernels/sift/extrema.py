@@ -13,7 +13,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, rounded
-from parimg.kernels.sift.pyramid import BORDER, HEIGHT, REACH, WIDTH as COLUMNS, row_place
+from parimg.kernels.sift.pyramid import BORDER, HEIGHT, REACH, WIDTH as COLUMNS, last_difference, row_place
 from parimg.kernels.sift.vectors import INDEX, WIDTH, Vector, constant, in_all_lanes, load, pointers, store
 
 if TYPE_CHECKING:
@@ -110,10 +110,9 @@ mark_candidates: Any = intrinsic(_mark_candidates)
 
 
 @compiled
-def _is_extreme_beside(value, other, y, x):
-    """Whether none of the 3 x 3 around row y, column x of another image is more extreme."""
-    for i in range(y - 1, y + 2):
-        row = other[i % 3]
+def _is_extreme_beside(value, first, second, third, x):
+    """Whether none of the 3 x 3 in columns x - 1 to x + 1 of three rows is more extreme."""
+    for row in (first, second, third):
         for j in range(x - 1, x + 2):
             if (row[j] > value) if value > 0 else (row[j] < value):
                 return False
@@ -121,60 +120,60 @@ def _is_extreme_beside(value, other, y, x):
 
 
 @compiled
-def scan_rows(memory, octave, n_octave_layers, first, last, threshold, tile, marks, found):
+def scan_rows(memory, pyramid, octave, first, last, threshold, tile, marks, table, found):
     """Write layer, row and column of the extrema of rows `first` to `last` into `found`.
 
-    Returns it, as it may have grown, and how many it holds.
-
-    `tile` is (images, 3, TILE + 2 * PADDING), `marks` (TILE, 2).
+    `tile` is (differences, 3, TILE + 2 * PADDING), `marks` (TILE, 2). Returns `found`, as it may have grown, and
+    how many it holds.
     """
     n_found = 0
-    n_images = n_octave_layers + 2
-    places = np.empty(n_images + 1, np.int64)
+    n_layers = pyramid.n_layers
+    places = np.empty(n_layers + 2, np.int64)
+    beyond = np.empty((3, 3), np.float32)
     end = octave[COLUMNS] - BORDER
     for left in range(BORDER, end, TILE):
         count = min(TILE, end - left)
-        for y in range(first - 1, last + 1):
-            for i in range(n_images + 1):
-                places[i] = row_place(octave, i, y) + left - 1
-            subtract_rows(memory, places, n_images, count + 2, tile[0, y % 3], 3 * tile.shape[2])
-            if y <= first:
+        for below in range(first - 1, last + 1):
+            for i in range(n_layers + 2):
+                places[i] = row_place(octave, i, below) + left - 1
+            subtract_rows(memory, places, n_layers + 1, count + 2, tile[0, below % 3], 3 * tile.shape[2])
+            if below <= first:
                 continue
-            for layer in range(1, n_octave_layers + 1):
-                image = tile[layer]
-                n_marks = mark_candidates(
-                    tile[layer - 1, (y - 1) % 3],
-                    image[(y - 2) % 3],
-                    image[(y - 1) % 3],
-                    image[y % 3],
-                    tile[layer + 1, (y - 1) % 3],
-                    count,
-                    threshold,
-                    marks,
-                )
+            y = below - 1
+            i, j, k = (y - 1) % 3, y % 3, below % 3
+            for layer in range(1, n_layers + 1):
+                image, before = tile[layer], tile[layer - 1]
+                after = tile[layer + 1] if layer < n_layers else before
+                n_marks = mark_candidates(before[j], image[i], image[j], image[k], after[j], count, threshold, marks)
                 for mark in range(n_marks):
-                    x, bits = marks[mark, 0], marks[mark, 1]
-                    while bits:
-                        if bits & 1:
-                            value = image[(y - 1) % 3, x]
-                            if _is_extreme_beside(value, tile[layer - 1], y - 1, x) and _is_extreme_beside(
-                                value, tile[layer + 1], y - 1, x
-                            ):
-                                if n_found == len(found):
-                                    longer = np.empty((2 * n_found, 3), np.int32)
-                                    longer[:n_found] = found
-                                    found = longer
-                                found[n_found, 0] = layer
-                                found[n_found, 1] = y - 1
-                                found[n_found, 2] = left - 1 + x
-                                n_found += 1
-                        bits >>= 1
-                        x += 1
+                    x, bits = marks[mark, 0] - 1, marks[mark, 1] << 1
+                    while bits > 1:
+                        x, bits = x + 1, bits >> 1
+                        if not bits & 1:
+                            continue
+                        value = image[j, x]
+                        if not _is_extreme_beside(value, before[i], before[j], before[k], x):
+                            continue
+                        if layer < n_layers:
+                            if not _is_extreme_beside(value, after[i], after[j], after[k], x):
+                                continue
+                        else:
+                            last_difference(memory, pyramid, octave, y, left - 1 + x, table, beyond)
+                            if not _is_extreme_beside(value, beyond[0], beyond[1], beyond[2], 1):
+                                continue
+                        if n_found == len(found):
+                            longer = np.empty((2 * n_found, 3), np.int32)
+                            longer[:n_found] = found
+                            found = longer
+                        found[n_found, 0] = layer
+                        found[n_found, 1] = y
+                        found[n_found, 2] = left - 1 + x
+                        n_found += 1
     return found, n_found
 
 
 @compiled
-def refined(memory, octave, n_octave_layers, candidate, contrast_threshold, edge_threshold, keypoint):
+def refined(memory, pyramid, octave, candidate, contrast_threshold, edge_threshold, table, keypoint):
     """The place of an extremum between pixels and layers, by Newton's method as in section 4 of Lowe's paper.
 
     One that wanders beyond REACH is given up: its rows may be gone, and what it nears is a candidate itself.
@@ -187,9 +186,13 @@ def refined(memory, octave, n_octave_layers, candidate, contrast_threshold, edge
     d = np.empty((3, 3, 3), np.float32)  # layer, row, column
     for _ in range(_STEPS):
         for i in range(3):
+            image = layer - 1 + i
+            if image > pyramid.n_layers:
+                last_difference(memory, pyramid, octave, y, x, table, d[i])
+                continue
             for j in range(3):
-                low = row_place(octave, layer - 1 + i, y - 1 + j) + x - 1
-                high = row_place(octave, layer + i, y - 1 + j) + x - 1
+                low = row_place(octave, image, y - 1 + j) + x - 1
+                high = row_place(octave, image + 1, y - 1 + j) + x - 1
                 for k in range(3):
                     d[i, j, k] = memory[high + k] - memory[low + k]
         value = d[1, 1, 1]
@@ -217,7 +220,7 @@ def refined(memory, octave, n_octave_layers, candidate, contrast_threshold, edge
             ds = scale * (gx * cxs + gy * (hxy * hxs - hxx * hys) + gs * (hxx * hyy - hxy * hxy))
         if abs(dx) < _HALF and abs(dy) < _HALF and abs(ds) < _HALF:
             contrast = value * _TO_UNIT + _HALF * (gx * dx + gy * dy + gs * ds)
-            if abs(contrast) * np.float32(n_octave_layers) < contrast_threshold:
+            if abs(contrast) * np.float32(pyramid.n_layers) < contrast_threshold:
                 return False
             trace = hxx + hyy
             minor = hxx * hyy - hxy * hxy
@@ -234,7 +237,7 @@ def refined(memory, octave, n_octave_layers, candidate, contrast_threshold, edge
         layer += rounded(ds)
         if (
             layer < 1
-            or layer > n_octave_layers
+            or layer > pyramid.n_layers
             or x < BORDER
             or x >= width - BORDER
             or y < BORDER

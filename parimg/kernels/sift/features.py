@@ -137,18 +137,7 @@ def detect_sift(
         return _NOTHING
     pyramid = plan_pyramid(*pixels.shape, n_octave_layers, sigma)
     memory = _memory(pyramid.floats)
-    keypoints, octaves = find_keypoints(
-        pixels,
-        memory,
-        pyramid.plan,
-        pyramid.radii,
-        pyramid.weights,
-        pyramid.lines,
-        n_octave_layers,
-        contrast_threshold,
-        edge_threshold,
-        sigma,
-    )
+    keypoints, octaves = find_keypoints(pixels, memory, pyramid, contrast_threshold, edge_threshold, sigma)
     chosen = in_order(keypoints, octaves)
     if 0 < n_features < len(chosen):
         chosen = chosen[strongest(keypoints[chosen, RESPONSE], n_features)]

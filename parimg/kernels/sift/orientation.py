@@ -25,7 +25,7 @@ _ROOM = 40  # floats of a histogram: BINS, one for 360 degrees, and up to a mult
 _HISTOGRAMS = 4
 _BINS_PER_DEGREE = BINS / 360
 _SIGMA = np.float32(1.5)  # of the weights, in scales of the keypoint
-_RADIUS = np.float32(4.5)
+RADIUS = np.float32(4.5)
 _PEAK = np.float32(0.8)  # of the highest bin, that makes another keypoint
 
 
@@ -77,7 +77,7 @@ def orientations(memory, octave, layer, y, x, scale, angles, histogram):
     The weight of a sample at (i, j) is a product of one for i and one for j.
     """
     height, width, stride = octave[HEIGHT], octave[WIDTH], octave[STRIDE]
-    radius = rounded(_RADIUS * scale)
+    radius = rounded(RADIUS * scale)
     sigma = np.float64(_SIGMA * scale)
     first_x, last_x = max(x - radius, 1), min(x + radius, width - 2) + 1
     n = last_x - first_x

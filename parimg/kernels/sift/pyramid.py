@@ -34,12 +34,15 @@ class Pyramid(NamedTuple):
 
     Attributes
     ----------
-    plan : ndarray of int64, shape (octaves, 3 + 2 (n_octave_layers + 4))
-        Height, width, floats from row to row, where each image and the doubled one starts in memory, and the
-        bits of a row's number that say which of the image's rows in memory it is.
-    radii : ndarray of int64, shape (n_octave_layers + 3,)
+    n_layers : int
+        Layers of an octave in which keypoints are sought. Images 0 to `n_layers` + 1 are made; image `n_layers` + 2
+        is asked for at few places and made only there. In its stead, the first octave has the doubled image.
+    plan : ndarray of int64, shape (octaves, 3 + 2 (n_layers + 3))
+        Height, width, floats from row to row, where each image starts in memory, and the bits of a row's number
+        that say which of the image's rows in memory it is.
+    radii : ndarray of int64, shape (n_layers + 3,)
         Of the blur that makes an image from the one before it; the first makes the base from the doubled image.
-    weights : ndarray of float32, shape (n_octave_layers + 3, largest radius + 1)
+    weights : ndarray of float32, shape (n_layers + 3, largest radius + 1)
         Of the centre and of the pixels at distance 1, 2, ...
     lines : int
         Place of STRIP rows with a margin on both sides.
@@ -47,6 +50,7 @@ class Pyramid(NamedTuple):
         Memory wanted.
     """
 
+    n_layers: int
     plan: NDArray[np.int64]
     radii: NDArray[np.int64]
     weights: NDArray[np.float32]
@@ -65,9 +69,9 @@ def plan_pyramid(height: int, width: int, n_octave_layers: int, sigma: float) ->
     weights = np.zeros((len(blurs), radii.max() + 1), np.float32)
     for row, blur, radius in zip(weights, blurs, radii, strict=True):
         row[: radius + 1] = _weights(blur, radius)
-    kept_rows = 1 << int(radii.sum() + 2 * STRIP + 2 * REACH).bit_length()
+    kept_rows = 1 << int(radii.sum() + radii[-1] + 2 * STRIP + 2 * REACH).bit_length()
     sizes = list(_sizes(2 * height, 2 * width))
-    n_images = len(blurs) + 1
+    n_images = len(blurs)
     plan = np.zeros((len(sizes), FIRST_IMAGE + 2 * n_images), np.int64)
     floats = 0
     shared: dict[int, int] = {}
@@ -82,7 +86,7 @@ def plan_pyramid(height: int, width: int, n_octave_layers: int, sigma: float) ->
             plan[octave, FIRST_IMAGE + image] = shared[image]
             plan[octave, FIRST_IMAGE + n_images + image] = -1 if stays else kept_rows - 1
     longest = row_stride(2 * width) + 2 * margin(radii)
-    return Pyramid(plan, radii, weights, floats, floats + STRIP * longest + PADDING)
+    return Pyramid(n_octave_layers, plan, radii, weights, floats, floats + STRIP * longest + PADDING)
 
 
 @compiled
@@ -144,12 +148,13 @@ def _reflected(place, size):
 
 
 @compiled
-def blur_rows(memory, octave, source, target, first, last, weights, radius, lines, width_of_margin, table):
-    """Make rows `first` to `last`, at most STRIP, of an image by a blur of another.
+def blur_rows(memory, pyramid, octave, source, target, first, last, table):
+    """Make rows `first` to `last`, at most STRIP, of image `target` by a blur of another.
 
-    `table` has room for STRIP rows and 4 radii.
+    `table` has room for `table_size(pyramid)`.
     """
     height, width, stride = octave[HEIGHT], octave[WIDTH], octave[STRIDE]
+    weights, radius = pyramid.weights[target], pyramid.radii[target]
     n_rows = last - first
     rows = table[: n_rows + 2 * radius]
     shifts = table[n_rows + 2 * radius : n_rows + 4 * radius + 1]
@@ -157,8 +162,8 @@ def blur_rows(memory, octave, source, target, first, last, weights, radius, line
         rows[k] = row_place(octave, source, _reflected(first - radius + k, height))
     for k in range(len(shifts)):
         shifts[k] = k - radius
-    length = stride + 2 * width_of_margin
-    begin = lines + width_of_margin
+    edge = margin(pyramid.radii)
+    begin, length = pyramid.lines + edge, stride + 2 * edge
     for left in range(0, stride, _TILE):
         count = min(_TILE, stride - left)
         for k in range(n_rows):
@@ -169,6 +174,39 @@ def blur_rows(memory, octave, source, target, first, last, weights, radius, line
             memory[line - d] = memory[line + _reflected(-d, width)]
             memory[line + width - 1 + d] = memory[line + _reflected(width - 1 + d, width)]
         add_lines(memory, row_place(octave, target, first + k), shifts, line, weights, radius, stride)
+
+
+@compiled
+def table_size(pyramid):
+    return STRIP + 4 * pyramid.radii.max() + 1
+
+
+@compiled
+def last_difference(memory, pyramid, octave, y, x, table, out):
+    """The image that is not made less the one before it, at the 3 x 3 pixels around (y, x): `blur_rows` in small."""
+    height, width = octave[HEIGHT], octave[WIDTH]
+    source = pyramid.n_layers + 1
+    weights, radius = pyramid.weights[source + 1], pyramid.radii[source + 1]
+    rows, shifts = table[: 2 * radius + 1], table[2 * radius + 1 : 4 * radius + 2]
+    for k in range(len(shifts)):
+        shifts[k] = k - radius
+    left, n = x - 1 - radius, 2 * radius + 3
+    first, last = max(left, 0), min(left + n, width)
+    line = pyramid.lines
+    blurred = line + row_stride(n + PADDING)
+    for i in range(3):
+        for k in range(len(rows)):
+            rows[k] = row_place(octave, source, _reflected(y - 1 + i - radius + k, height))
+        count = (last - first + PADDING - 1) // PADDING * PADDING
+        add_lines(memory, line + first - left, rows, first, weights, radius, count)
+        for k in range(first - left):
+            memory[line + k] = memory[line + _reflected(left + k, width) - left]
+        for k in range(last - left, n):
+            memory[line + k] = memory[line + _reflected(left + k, width) - left]
+        add_lines(memory, blurred, shifts, line + radius, weights, radius, PADDING)
+        place = row_place(octave, source, y - 1 + i) + x - 1
+        for k in range(3):
+            out[i, k] = memory[blurred + k] - memory[place + k]
 
 
 @compiled
