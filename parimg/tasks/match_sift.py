@@ -226,7 +226,8 @@ class MatchSIFT(Task):
         if mask is not None and mask.shape != image.shape:
             raise TaskError(f"mask has shape {mask.shape}, the image {image.shape}; they must agree")
         image, mask, scale = self._scaled_down(np.ascontiguousarray(image), mask)
-        points, descriptors = self._found_by_opencv(image, mask) if self.detector == "opencv" else self._found(image, mask)
+        find = self._found_by_opencv if self.detector == "opencv" else self._found
+        points, descriptors = find(image, mask)
         if scale is not None:  # pixel centres have whole coordinates
             points[:, :2] = (points[:, :2] + 0.5) / scale - 0.5
             points[:, 2] /= scale.mean()

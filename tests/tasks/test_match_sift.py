@@ -74,7 +74,8 @@ def test_the_descriptors_of_either_detector_are_a_reference_for_both(views: list
         for other in ("parimg", "opencv"):
             descriptors = MatchSIFT(views[0], detector=other).reference_features.descriptors
             for given in (descriptors, descriptors.astype(np.float32)):
-                assert MatchSIFT(given, detector=detector)(views[1])["matches"] == pytest.approx(expected, rel=0.02)
+                matches = MatchSIFT(given, detector=detector)(views[1])["matches"]
+                assert matches == pytest.approx(expected, rel=0.02)
 
 
 def test_without_cross_check_every_reference_descriptor_has_a_match(views: list[np.ndarray]) -> None:

@@ -7,6 +7,7 @@ quotients only, which IEEE 754 defines to the bit. The other modules of SIFT cal
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -66,6 +67,6 @@ def sine_and_cosine(degrees: float) -> tuple[float, float]:
 
 
 @compiled
-def rounded(x: float) -> int:
+def rounded(x: Any) -> int:
     """The nearest integer, the even one of two."""
     return int((np.float64(x) + _ROUNDING) - _ROUNDING)

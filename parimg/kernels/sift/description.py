@@ -14,12 +14,15 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, exp, rounded, sine_and_cosine
+from parimg.kernels.sift.detection import ANGLE, SIZE, X, Y
 from parimg.kernels.sift.gradients import LANES, gradients
-from parimg.kernels.sift.pyramid import FIRST_IMAGE, HEIGHT, STRIDE, WIDTH
+from parimg.kernels.sift.pyramid import HEIGHT, STRIDE, WIDTH, Floats, Integers, row_place
 from parimg.kernels.sift.vectors import INDEX, Vector, constant, in_all_lanes, load, pointers, store, transposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 CELLS = 4
 BINS = 8
@@ -36,36 +39,38 @@ _FLOAT_ROUNDING = np.float32(1.5 * 2**23)  # to add it leaves no room for digits
 _float, _int = ir.FloatType(), ir.IntType(32)
 
 # Strategy: a row of the window is cut to the run of samples that fall into the grid, half of all. A vector of
-# samples gets its gradients and places at once. A sample belongs to 2 x 2 cells and 2 of their bins: the corners of
-# a square between the cells' centres. Every square keeps its 8 corners side by side for each of the 8 directions,
-# so a sample is one addition of one vector, to a place that no other square or direction overlaps (an addition to
-# the 8 bins themselves took three times as long). Samples of even and odd number go to places of their own, so that
-# one need not wait for the other to be written. In the end, corners are gathered into bins.
+# samples gets its gradients and places at once. A sample belongs to 2 x 2 cells and 2 of their bins: the corners
+# of a square between the cells' centres. Every square keeps its 8 corners side by side for each of 8 directions,
+# so a sample is one addition of one vector, to a place that no other square or direction overlaps (additions to the
+# bins themselves took twice as long). Samples of even and odd number go to places of their own, so that one need
+# not wait for the other to be written. In the end, corners are gathered into bins.
 
 
 @compiled
-def _is_inside(i_part, j, sine, cosine, i_cross):
+def _is_inside(i_part: Any, j: int, sine: Any, cosine: Any, i_cross: Any) -> bool:
     """Whether a sample falls into the grid."""
     row = np.float32(j) * sine + i_part + _MIDDLE32
     column = np.float32(j) * cosine - i_cross + _MIDDLE32
-    return row > np.float32(-1) and row < np.float32(CELLS) and column > np.float32(-1) and column < np.float32(CELLS)
+    return bool(row > -1 and row < CELLS and column > -1 and column < CELLS)
 
 
 @compiled
-def _run(i, radius, sine, cosine):
-    """First and last + 1 of the columns of row i of the window that fall into the grid."""
+def _run(i: int, radius: int, sine: Any, cosine: Any, per_sine: Any, per_cosine: Any) -> tuple[int, int]:
+    """First and last + 1 of the columns of row i of the window that fall into the grid.
+
+    A division by sine and cosine, whose inverses are given, says where about; the test itself says where.
+    """
+    i_part, i_cross = np.float32(i) * cosine, np.float32(i) * sine
     first, last = np.float32(-radius), np.float32(radius)
-    for k in range(2):
-        slope = sine if k == 0 else cosine
-        offset = np.float32(i) * cosine + _MIDDLE32 if k == 0 else _MIDDLE32 - np.float32(i) * sine
-        if slope != 0:
-            a, b = (np.float32(-1) - offset) / slope, (np.float32(CELLS) - offset) / slope
-            first, last = max(first, min(a, b)), min(last, max(a, b))
+    for offset, inverse in ((i_part + _MIDDLE32, per_sine), (_MIDDLE32 - i_cross, per_cosine)):
+        if inverse != 0:
+            a, b = (np.float32(-1) - offset) * inverse, (np.float32(CELLS) - offset) * inverse
+            low, high = (a, b) if a < b else (b, a)
+            first, last = max(first, low), min(last, high)
     if not first <= last + np.float32(2):
         return 0, 0
-    start, stop = int(np.floor(first)) - 1, int(np.floor(last)) + 2
+    start, stop = int(first) - 2, int(last) + 2
     start, stop = max(start, -radius), min(stop, radius)
-    i_part, i_cross = np.float32(i) * cosine, np.float32(i) * sine
     while start <= stop and not _is_inside(i_part, start, sine, cosine, i_cross):
         start += 1
     while stop >= start and not _is_inside(i_part, stop, sine, cosine, i_cross):
@@ -169,7 +174,7 @@ share_row: Any = intrinsic(_share_row)
 
 
 @compiled
-def _write(cells, descriptor):
+def _write(cells: Floats, descriptor: NDArray[np.uint8]) -> None:
     """Normalise a histogram into bytes, as section 6 of Lowe's paper."""
     values = np.empty(CELLS * CELLS * BINS, np.float32)
     width = CELLS * BINS
@@ -178,15 +183,15 @@ def _write(cells, descriptor):
         values[row * width : (row + 1) * width] = cells[first : first + width]
     most = np.sqrt(_square_sum(values)) * _LARGEST_PART
     for k in range(len(values)):
-        values[k] = most if values[k] > most else values[k]
+        values[k] = min(values[k], most)
     factor = _LENGTH / max(np.sqrt(_square_sum(values)), np.float32(2**-23))
     for k in range(len(values)):
-        level = np.int32((values[k] * factor + _FLOAT_ROUNDING) - _FLOAT_ROUNDING)
-        descriptor[k] = np.uint8(255 if level > 255 else level)
+        level: Any = np.int32((values[k] * factor + _FLOAT_ROUNDING) - _FLOAT_ROUNDING)
+        descriptor[k] = min(level, 255)
 
 
 @compiled
-def _square_sum(values):
+def _square_sum(values: Floats) -> Any:
     """A sum of 16 sums, each of every 16th square."""
     sums = np.zeros(16, np.float32)
     for first in range(0, len(values), 16):
@@ -199,12 +204,22 @@ def _square_sum(values):
 
 
 @compiled
-def _describe_one(memory, image, stride, height, width, x, y, angle, scale, corners, cells, descriptor):
-    cell = _CELL * scale
-    diagonal = np.sqrt(np.float64(width * width + height * height))
-    radius = min(
-        rounded(cell * np.float32(1.4142135623730951) * np.float32(CELLS + 1) * np.float32(0.5)), int(diagonal)
-    )
+def _describe_one(
+    memory: Floats,
+    octave: Integers,
+    layer: int,
+    x: int,
+    y: int,
+    angle: Any,
+    size: Any,
+    corners: Floats,
+    cells: Floats,
+    descriptor: NDArray[np.uint8],
+) -> None:
+    height, width, stride = octave[HEIGHT], octave[WIDTH], octave[STRIDE]
+    cell = _CELL * (size * np.float32(0.5))
+    radius = rounded(cell * np.float32(1.4142135623730951) * np.float32(CELLS + 1) * np.float32(0.5))
+    radius = min(radius, int(np.sqrt(np.float64(width * width + height * height))))
     sine64, cosine64 = sine_and_cosine(np.float64(angle))
     sine, cosine = np.float32(sine64) / cell, np.float32(cosine64) / cell
     both = np.zeros(2 * radius + 1 + LANES, np.float32)
@@ -215,16 +230,17 @@ def _describe_one(memory, image, stride, height, width, x, y, angle, scale, corn
         both[radius - k] = both[radius + k] = weight
         weight *= ratio
         ratio *= shrinking * shrinking
+    per_sine = np.float32(1) / sine if abs(sine) > np.float32(1e-9) else np.float32(0)
+    per_cosine = np.float32(1) / cosine if abs(cosine) > np.float32(1e-9) else np.float32(0)
     corners[:] = 0
     cells[:] = 0
-    column, line = rounded(x), rounded(y)
-    for i in range(max(-radius, 1 - line), min(radius, height - 2 - line) + 1):
-        first, last = _run(i, radius, sine, cosine)
-        first, last = max(first, 1 - column), min(last, width - 1 - column)
+    for i in range(max(-radius, 1 - y), min(radius, height - 2 - y) + 1):
+        first, last = _run(i, radius, sine, cosine, per_sine, per_cosine)
+        first, last = max(first, 1 - x), min(last, width - 1 - x)
         n = last - first
         if n <= 0:
             continue
-        start = image + (line + i) * stride + column + first
+        start = row_place(octave, layer, y + i) + x + first
         share_row(
             memory,
             start,
@@ -245,28 +261,23 @@ def _describe_one(memory, image, stride, height, width, x, y, angle, scale, corn
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def describe(memory, plan, keypoints, octaves):
+def describe(memory: Floats, plan: Integers, keypoints: Floats, octaves: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Descriptors, uint8 (n, 128), of keypoints that `find_keypoints` gave, the memory being as it left it."""
     descriptors = np.empty((len(keypoints), CELLS * CELLS * BINS), np.uint8)
     corners = np.empty(2 * _SIZE, np.float32)
     cells = np.empty(_GRID * _GRID * BINS, np.float32)
     for k in range(len(keypoints)):
         octave, layer = octaves[k] & 255, (octaves[k] >> 8) & 255
-        sizes = plan[octave]
         shrink = np.float32(1) / np.float32(1 << octave)
-        angle = np.float32(360) - keypoints[k, 3]
-        if abs(angle - np.float32(360)) < np.float32(2**-23):
-            angle = np.float32(0)
+        angle = np.float32(360) - keypoints[k, ANGLE]
         _describe_one(
             memory,
-            sizes[FIRST_IMAGE + layer],
-            sizes[STRIDE],
-            sizes[HEIGHT],
-            sizes[WIDTH],
-            keypoints[k, 0] * shrink,
-            keypoints[k, 1] * shrink,
-            angle,
-            keypoints[k, 2] * shrink * np.float32(0.5),
+            plan[octave],
+            layer,
+            rounded(keypoints[k, X] * shrink),
+            rounded(keypoints[k, Y] * shrink),
+            np.float32(0) if abs(angle - np.float32(360)) < np.float32(2**-23) else angle,
+            keypoints[k, SIZE] * shrink,
             corners,
             cells,
             descriptors[k],

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numba
 import numpy as np
 
@@ -16,12 +18,18 @@ from parimg.kernels.sift.pyramid import (
     HEIGHT,
     REACH,
     STRIP,
+    Floats,
+    Integers,
+    Pyramid,
     blur_rows,
     double_rows,
     halve_rows,
     table_size,
 )
 from parimg.kernels.sift.weighted_lines import PADDING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Columns of the keypoints
 X, Y, SIZE, ANGLE, RESPONSE = 0, 1, 2, 3, 4
@@ -32,8 +40,16 @@ X, Y, SIZE, ANGLE, RESPONSE = 0, 1, 2, 3, 4
 
 
 @compiled
-def _make_rows(image, memory, pyramid, octave, table, done, bottom):
-    """Make the images of an octave as far as the first is known down to row `bottom`; `done` has the rows of each."""
+def _make_rows(
+    image: NDArray[np.uint8],
+    memory: Floats,
+    pyramid: Pyramid,
+    octave: int,
+    table: Integers,
+    done: Integers,
+    bottom: int,
+) -> None:
+    """Make the first image of an octave down to row `bottom`, the others as far; `done` has the rows of each."""
     sizes, radii = pyramid.plan[octave], pyramid.radii
     height, n_images = sizes[HEIGHT], pyramid.n_layers + 2
     if octave == 0:
@@ -53,7 +69,7 @@ def _make_rows(image, memory, pyramid, octave, table, done, bottom):
 
 
 @compiled
-def _longer(rows):
+def _longer(rows: Any) -> Any:
     """The rows in an array with room for twice as many."""
     more = np.empty((2 * len(rows), rows.shape[1]), rows.dtype)
     more[: len(rows)] = rows
@@ -61,7 +77,14 @@ def _longer(rows):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def find_keypoints(image, memory, pyramid, contrast_threshold, edge_threshold, sigma):
+def find_keypoints(
+    image: NDArray[np.uint8],
+    memory: Floats,
+    pyramid: Pyramid,
+    contrast_threshold: float,
+    edge_threshold: float,
+    sigma: float,
+) -> tuple[Floats, NDArray[np.int32]]:
     """Every keypoint of an image, in no useful order, in pixels of the doubled image.
 
     Returns float32 (n, 5) and their octaves, int32, as `SIFTFeatures` describes them; the octave is counted from
@@ -111,7 +134,7 @@ def find_keypoints(image, memory, pyramid, contrast_threshold, edge_threshold, s
                     )
             # Directions are sought while the rows are hot, or else when they are there.
             for k in range(n_turned, n_found):
-                layer, y, x = np.int64(found[k, 0]), np.int64(found[k, 1]), np.int64(found[k, 2])
+                layer, y, x = int(found[k, 0]), int(found[k, 1]), int(found[k, 2])
                 ds, dy, dx, contrast = found[k, 3], found[k, 4], found[k, 5], found[k, 6]
                 scale = np.float32(sigma * exp2((np.float64(layer) + ds) / n_layers))
                 if y + rounded(RADIUS * scale) + 1 >= done[layer] and bottom < height:

@@ -13,11 +13,23 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, rounded
-from parimg.kernels.sift.pyramid import BORDER, HEIGHT, REACH, WIDTH as COLUMNS, last_difference, row_place
+from parimg.kernels.sift.pyramid import (
+    BORDER,
+    HEIGHT,
+    REACH,
+    Floats,
+    Integers,
+    Pyramid,
+    last_difference,
+    row_place,
+)
+from parimg.kernels.sift.pyramid import WIDTH as COLUMNS
 from parimg.kernels.sift.vectors import INDEX, WIDTH, Vector, constant, in_all_lanes, load, pointers, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 _STEPS = 5  # of refinement, before a candidate is given up
 _HALF = np.float32(0.5)
@@ -27,10 +39,10 @@ _CROSS_DERIVATIVE = np.float32(0.25 / 255)
 _TO_UNIT = np.float32(1 / 255)
 _FARTHEST = np.float32((2**31 - 1) // 3)
 
-# Strategy: an extremum is rare, 1 pixel in 1000. Differences are taken for a tile of TILE columns, three rows of each
-# image, which stay in the first-level cache. Vectors of pixels are asked, with a way out after each question, for
-# their contrast and whether they are extrema among their neighbours in the same image and the next ones in scale;
-# the few left are compared with all 26.
+# Strategy: an extremum is rare, 1 pixel in 1000. Differences are taken for a tile of TILE columns, three rows of
+# each image, which stay in the first-level cache. Vectors of pixels are asked, with a way out after each question,
+# for their contrast and whether they are extrema among their neighbours in the same image and the next ones in
+# scale; the few left are compared with all 26.
 TILE = 256
 
 
@@ -110,7 +122,7 @@ mark_candidates: Any = intrinsic(_mark_candidates)
 
 
 @compiled
-def _is_extreme_beside(value, first, second, third, x):
+def _is_extreme_beside(value: Any, first: Any, second: Any, third: Any, x: int) -> bool:
     """Whether none of the 3 x 3 in columns x - 1 to x + 1 of three rows is more extreme."""
     for row in (first, second, third):
         for j in range(x - 1, x + 2):
@@ -120,7 +132,18 @@ def _is_extreme_beside(value, first, second, third, x):
 
 
 @compiled
-def scan_rows(memory, pyramid, octave, first, last, threshold, tile, marks, table, found):
+def scan_rows(
+    memory: Floats,
+    pyramid: Pyramid,
+    octave: Integers,
+    first: int,
+    last: int,
+    threshold: Any,
+    tile: Floats,
+    marks: Integers,
+    table: Integers,
+    found: NDArray[np.int32],
+) -> tuple[NDArray[np.int32], int]:
     """Write layer, row and column of the extrema of rows `first` to `last` into `found`.
 
     `tile` is (differences, 3, TILE + 2 * PADDING), `marks` (TILE, 2). Returns `found`, as it may have grown, and
@@ -144,7 +167,9 @@ def scan_rows(memory, pyramid, octave, first, last, threshold, tile, marks, tabl
             for layer in range(1, n_layers + 1):
                 image, before = tile[layer], tile[layer - 1]
                 after = tile[layer + 1] if layer < n_layers else before
-                n_marks = mark_candidates(before[j], image[i], image[j], image[k], after[j], count, threshold, marks)
+                n_marks = mark_candidates(
+                    before[j], image[i], image[j], image[k], after[j], count, threshold, marks
+                )
                 for mark in range(n_marks):
                     x, bits = marks[mark, 0] - 1, marks[mark, 1] << 1
                     while bits > 1:
@@ -173,7 +198,16 @@ def scan_rows(memory, pyramid, octave, first, last, threshold, tile, marks, tabl
 
 
 @compiled
-def refined(memory, pyramid, octave, candidate, contrast_threshold, edge_threshold, table, keypoint):
+def refined(
+    memory: Floats,
+    pyramid: Pyramid,
+    octave: Integers,
+    candidate: NDArray[np.int32],
+    contrast_threshold: Any,
+    edge_threshold: Any,
+    table: Integers,
+    keypoint: Floats,
+) -> bool:
     """The place of an extremum between pixels and layers, by Newton's method as in section 4 of Lowe's paper.
 
     One that wanders beyond REACH is given up: its rows may be gone, and what it nears is a candidate itself.
@@ -181,7 +215,7 @@ def refined(memory, pyramid, octave, candidate, contrast_threshold, edge_thresho
     each, and the contrast.
     """
     height, width = octave[HEIGHT], octave[COLUMNS]
-    layer, y, x = np.int64(candidate[0]), np.int64(candidate[1]), np.int64(candidate[2])
+    layer, y, x = int(candidate[0]), int(candidate[1]), int(candidate[2])
     found_at = y
     d = np.empty((3, 3, 3), np.float32)  # layer, row, column
     for _ in range(_STEPS):

@@ -61,14 +61,6 @@ class SIFTFeatures(NamedTuple):
         ]
 
 
-_NOTHING = SIFTFeatures(
-    np.empty((0, 2), np.float32),
-    *(np.empty(0, np.float32) for _ in range(3)),
-    np.empty(0, np.int32),
-    np.empty((0, 128), np.uint8),
-)
-
-
 def detect_sift(
     image: npt.NDArray[np.uint8],
     n_features: int = 0,
@@ -122,9 +114,9 @@ def detect_sift(
     Examples
     --------
     >>> from skimage.data import camera
-    >>> features = detect_sift(camera(), n_features=100)
+    >>> features = detect_sift(camera(), n_features=200)
     >>> features.points.shape, features.descriptors.shape
-    ((100, 2), (100, 128))
+    ((200, 2), (200, 128))
     """
     pixels = _checked_image(image)
     wanted = _checked_mask(mask, pixels.shape)
@@ -133,9 +125,8 @@ def detect_sift(
     contrast_threshold = _real("contrast_threshold", contrast_threshold, least=0.0)
     edge_threshold = _real("edge_threshold", edge_threshold, above=0.0)
     sigma = _real("sigma", sigma, above=0.0)
-    if not pixels.size:
-        return _NOTHING
-    pyramid = plan_pyramid(*pixels.shape, n_octave_layers, sigma)
+    height, width = pixels.shape
+    pyramid = plan_pyramid(height, width, n_octave_layers, sigma)
     memory = _memory(pyramid.floats)
     keypoints, octaves = find_keypoints(pixels, memory, pyramid, contrast_threshold, edge_threshold, sigma)
     chosen = in_order(keypoints, octaves)
@@ -157,7 +148,7 @@ def detect_sift(
 
 
 def _memory(floats: int) -> npt.NDArray[np.float32]:
-    """This thread's memory, which grows and stays: fresh pages for every image would cost a third of the time."""
+    """Memory of this thread, which grows and stays: fresh pages for every image would cost a third of the time."""
     memory: npt.NDArray[np.float32] | None = getattr(_kept, "memory", None)
     if memory is None or len(memory) < floats:
         _kept.memory = None  # given back before more is taken

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from parimg.kernels.sift.arithmetic import compiled, exp, rounded
 from parimg.kernels.sift.gradients import LANES, gradients, nearest
-from parimg.kernels.sift.pyramid import HEIGHT, STRIDE, WIDTH, row_place
+from parimg.kernels.sift.pyramid import HEIGHT, STRIDE, WIDTH, Floats, Integers, row_place
 from parimg.kernels.sift.vectors import INDEX, constant, in_all_lanes, load, pointers
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ vote_row: Any = intrinsic(_vote_row)
 
 
 @compiled
-def orientations(memory, octave, layer, y, x, scale, angles, histogram):
+def orientations(
+    memory: Floats, octave: Integers, layer: int, y: int, x: int, scale: Any, angles: Floats, histogram: Floats
+) -> int:
     """Write the directions of a keypoint, degrees, into `angles` and return how many; `histogram` has BINS + 4.
 
     The weight of a sample at (i, j) is a product of one for i and one for j.

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parimg.kernels.sift.arithmetic import compiled, exp, exp2
 from parimg.kernels.sift.weighted_lines import PADDING, add_lines
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Floats: TypeAlias = NDArray[np.float32]
+Integers: TypeAlias = NDArray[np.int64]
 
 _CAMERA_SIGMA = 0.5  # blur that an image is taken to have
 _LEAST_BLUR = 0.1
@@ -35,8 +36,8 @@ class Pyramid(NamedTuple):
     Attributes
     ----------
     n_layers : int
-        Layers of an octave in which keypoints are sought. Images 0 to `n_layers` + 1 are made; image `n_layers` + 2
-        is asked for at few places and made only there. In its stead, the first octave has the doubled image.
+        Layers of an octave in which keypoints are sought. Images 0 to `n_layers` + 1 are made; the next one is
+        asked for at few places and made only there. In its stead, the first octave has the doubled image.
     plan : ndarray of int64, shape (octaves, 3 + 2 (n_layers + 3))
         Height, width, floats from row to row, where each image starts in memory, and the bits of a row's number
         that say which of the image's rows in memory it is.
@@ -51,9 +52,9 @@ class Pyramid(NamedTuple):
     """
 
     n_layers: int
-    plan: NDArray[np.int64]
-    radii: NDArray[np.int64]
-    weights: NDArray[np.float32]
+    plan: Integers
+    radii: Integers
+    weights: Floats
     lines: int
     floats: int
 
@@ -90,23 +91,23 @@ def plan_pyramid(height: int, width: int, n_octave_layers: int, sigma: float) ->
 
 
 @compiled
-def row_stride(columns):
-    """Floats from row to row: an odd number of cache lines, so that rows one above the other share no set of it."""
+def row_stride(columns: int) -> int:
+    """Floats from row to row: an odd number of cache lines, so that rows one above the other share no set."""
     return (columns + PADDING - 1) // PADDING * PADDING + (PADDING if (columns - 1) // PADDING % 2 else 0)
 
 
 @compiled
-def margin(radii):
+def margin(radii: Integers) -> int:
     """Floats on both sides of a line that is blurred."""
-    return (radii.max() + PADDING - 1) // PADDING * PADDING
+    return int(radii.max() + PADDING - 1) // PADDING * PADDING
 
 
 @compiled
-def row_place(octave, image, y):
+def row_place(octave: Integers, image: int, y: int) -> int:
     """Where row y of an image starts in memory."""
     at = FIRST_IMAGE + image
     kept = octave[at + (len(octave) - FIRST_IMAGE) // 2]
-    return octave[at] + (y & kept) * octave[STRIDE]
+    return int(octave[at] + (y & kept) * octave[STRIDE])
 
 
 def _blurs(n_octave_layers: int, sigma: float) -> list[float]:
@@ -120,14 +121,14 @@ def _blurs(n_octave_layers: int, sigma: float) -> list[float]:
     return blurs
 
 
-def _weights(sigma: float, radius: int) -> NDArray[np.float32]:
+def _weights(sigma: float, radius: int) -> Floats:
     half = [exp(-(distance**2) / (2 * sigma**2)) for distance in range(radius + 1)]
     total = half[0] + 2 * math.fsum(half[1:])
     return np.array([weight / total for weight in half], np.float32)
 
 
 def _sizes(height: int, width: int) -> list[tuple[int, int]]:
-    n_octaves = max(0, round(math.log2(min(height, width)) - 2) + 1)
+    n_octaves = round(math.log2(min(height, width)) - 2) + 1 if height and width else 0
     sizes = []
     for _ in range(n_octaves):
         if min(height, width) <= 2 * BORDER:
@@ -138,7 +139,7 @@ def _sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 @compiled
-def _reflected(place, size):
+def _reflected(place: int, size: int) -> int:
     """The place in a line of that size, mirrored about its outer pixels as often as it takes."""
     if size == 1:
         return 0
@@ -148,7 +149,16 @@ def _reflected(place, size):
 
 
 @compiled
-def blur_rows(memory, pyramid, octave, source, target, first, last, table):
+def blur_rows(
+    memory: Floats,
+    pyramid: Pyramid,
+    octave: Integers,
+    source: int,
+    target: int,
+    first: int,
+    last: int,
+    table: Integers,
+) -> None:
     """Make rows `first` to `last`, at most STRIP, of image `target` by a blur of another.
 
     `table` has room for `table_size(pyramid)`.
@@ -177,13 +187,15 @@ def blur_rows(memory, pyramid, octave, source, target, first, last, table):
 
 
 @compiled
-def table_size(pyramid):
-    return STRIP + 4 * pyramid.radii.max() + 1
+def table_size(pyramid: Pyramid) -> int:
+    return STRIP + 4 * int(pyramid.radii.max()) + 1
 
 
 @compiled
-def last_difference(memory, pyramid, octave, y, x, table, out):
-    """The image that is not made less the one before it, at the 3 x 3 pixels around (y, x): `blur_rows` in small."""
+def last_difference(
+    memory: Floats, pyramid: Pyramid, octave: Integers, y: int, x: int, table: Integers, out: Floats
+) -> None:
+    """The image that is not made less the one before it, at the 3 x 3 pixels around (y, x)."""
     height, width = octave[HEIGHT], octave[WIDTH]
     source = pyramid.n_layers + 1
     weights, radius = pyramid.weights[source + 1], pyramid.radii[source + 1]
@@ -210,7 +222,9 @@ def last_difference(memory, pyramid, octave, y, x, table, out):
 
 
 @compiled
-def double_rows(image, memory, octave, target, first, last, line):
+def double_rows(
+    image: NDArray[np.uint8], memory: Floats, octave: Integers, target: int, first: int, last: int, line: int
+) -> None:
     """Make rows of the doubled image: linear between pixel centres. Every number is exact in float32."""
     height, width = image.shape
     between = memory[line : line + width]
@@ -230,7 +244,7 @@ def double_rows(image, memory, octave, target, first, last, line):
 
 
 @compiled
-def halve_rows(memory, larger, source, octave, first, last):
+def halve_rows(memory: Floats, larger: Integers, source: int, octave: Integers, first: int, last: int) -> None:
     """Take every second pixel, as OpenCV's resize to the nearest does: in odd sizes, rarely, the next one."""
     step_y = 1 / (octave[HEIGHT] / larger[HEIGHT])
     step_x = 1 / (octave[WIDTH] / larger[WIDTH])

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 def in_order(keypoints: NDArray[np.float32], octaves: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Row numbers by x, y, larger size, angle, larger response and octave; without those that differ in nothing
-    before the response."""
-    order = np.lexsort(
-        (-octaves, -keypoints[:, RESPONSE], keypoints[:, ANGLE], -keypoints[:, SIZE], keypoints[:, Y], keypoints[:, X])
-    )
+    """Row numbers by x, y, larger size, angle, larger response and octave, without copies.
+
+    A copy differs from the one before it in nothing, or in response and octave only.
+    """
+    x, y, size, angle, response = (keypoints[:, column] for column in (X, Y, SIZE, ANGLE, RESPONSE))
+    order = np.lexsort((-octaves, -response, angle, -size, y, x))
     ordered = keypoints[order, :RESPONSE]
     is_new = np.ones(len(order), bool)
     is_new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)

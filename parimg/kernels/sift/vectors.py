@@ -83,9 +83,12 @@ class Vector:
 
     def where(self, yes: Vector | float, no: Vector | float) -> Vector:
         """Of a comparison: one or the other lane by lane; one of them is a vector."""
-        like = yes if isinstance(yes, Vector) else no
-        assert isinstance(like, Vector)  # noqa: S101
-        return self._new(self.builder.select(self.value, like._same(yes), like._same(no)))
+        kind = next(side.value.type for side in (yes, no) if isinstance(side, Vector))
+        sides = (
+            side.value if isinstance(side, Vector) else ir.Constant(kind, [side] * kind.count)
+            for side in (yes, no)
+        )
+        return self._new(self.builder.select(self.value, *sides))
 
     def smaller(self, other: Vector | float) -> Vector:
         return (self < other).where(self, other)
@@ -113,7 +116,8 @@ class Vector:
     def _intrinsic(self, name: str) -> Vector:
         kind = ir.FunctionType(self.value.type, [self.value.type])
         full = f"llvm.{name}.v{self.value.type.count}f32"
-        return self._new(self.builder.call(_cgutils.get_or_insert_function(self.builder.module, kind, full), [self.value]))
+        function = _cgutils.get_or_insert_function(self.builder.module, kind, full)
+        return self._new(self.builder.call(function, [self.value]))
 
     def cut(self) -> Vector:
         """To int32, towards 0."""
@@ -159,7 +163,8 @@ def in_all_lanes(builder: ir.IRBuilder, scalar: ir.Value, lanes: int) -> Vector:
     kind = ir.VectorType(scalar.type, lanes)
     undefined = ir.Constant(kind, ir.Undefined)
     one = builder.insert_element(undefined, scalar, _int(0))
-    return Vector(builder, builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_int, lanes), [0] * lanes)))
+    zeros = ir.Constant(ir.VectorType(_int, lanes), [0] * lanes)
+    return Vector(builder, builder.shuffle_vector(one, undefined, zeros))
 
 
 def constant(builder: ir.IRBuilder, numbers: Sequence[float]) -> Vector:
