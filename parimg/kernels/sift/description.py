@@ -41,9 +41,9 @@ _float, _int = ir.FloatType(), ir.IntType(32)
 # Strategy: a row of the window is cut to the run of samples that fall into the grid, half of all. A vector of
 # samples gets its gradients and places at once. A sample belongs to 2 x 2 cells and 2 of their bins: the corners
 # of a square between the cells' centres. Every square keeps its 8 corners side by side for each of 8 directions,
-# so a sample is one addition of one vector, to a place that no other square or direction overlaps (additions to the
-# bins themselves took twice as long). Samples of even and odd number go to places of their own, so that one need
-# not wait for the other to be written. In the end, corners are gathered into bins.
+# so a sample is one addition of one vector, to a place that no other square or direction overlaps (additions
+# to the bins themselves took twice as long). Samples of even and odd number go to places of their own, so that
+# one need not wait for the other to be written. In the end, corners are gathered into bins.
 
 
 @compiled

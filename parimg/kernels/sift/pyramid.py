@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from parimg.kernels.sift.arithmetic import compiled, exp, exp2
+from parimg.kernels.sift.arithmetic import compiled
+from parimg.kernels.sift.arithmetic import exp2 as _compiled_exp2
 from parimg.kernels.sift.weighted_lines import PADDING, add_lines
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -28,6 +29,9 @@ _TILE = 128  # columns of the vertical pass: with STRIP and the widest blur's ro
 
 # Columns of a plan, one row an octave; then the places of its images, then how many rows each keeps, less 1.
 HEIGHT, WIDTH, STRIDE, FIRST_IMAGE = 0, 1, 2, 3
+
+
+_exp2 = _compiled_exp2.py_func  # for a few numbers, without compiling
 
 
 class Pyramid(NamedTuple):
@@ -47,6 +51,8 @@ class Pyramid(NamedTuple):
         Of the centre and of the pixels at distance 1, 2, ...
     lines : int
         Place of STRIP rows with a margin on both sides.
+    margin : int
+        Floats of a margin.
     floats : int
         Memory wanted.
     """
@@ -56,6 +62,7 @@ class Pyramid(NamedTuple):
     radii: Integers
     weights: Floats
     lines: int
+    margin: int
     floats: int
 
 
@@ -77,7 +84,7 @@ def plan_pyramid(height: int, width: int, n_octave_layers: int, sigma: float) ->
     floats = 0
     shared: dict[int, int] = {}
     for octave, (rows, columns) in enumerate(sizes):
-        stride = row_stride(columns)
+        stride = _row_stride(columns)
         plan[octave, :FIRST_IMAGE] = rows, columns, stride
         for image in range(n_images):
             stays = 1 <= image <= n_octave_layers
@@ -86,20 +93,14 @@ def plan_pyramid(height: int, width: int, n_octave_layers: int, sigma: float) ->
                 floats += (rows if stays else min(rows, kept_rows)) * stride
             plan[octave, FIRST_IMAGE + image] = shared[image]
             plan[octave, FIRST_IMAGE + n_images + image] = -1 if stays else kept_rows - 1
-    longest = row_stride(2 * width) + 2 * margin(radii)
-    return Pyramid(n_octave_layers, plan, radii, weights, floats, floats + STRIP * longest + PADDING)
+    margin = -(-int(radii.max()) // PADDING) * PADDING
+    longest = _row_stride(2 * width) + 2 * margin
+    return Pyramid(n_octave_layers, plan, radii, weights, floats, margin, floats + STRIP * longest + PADDING)
 
 
-@compiled
-def row_stride(columns: int) -> int:
+def _row_stride(columns: int) -> int:
     """Floats from row to row: an odd number of cache lines, so that rows one above the other share no set."""
     return (columns + PADDING - 1) // PADDING * PADDING + (PADDING if (columns - 1) // PADDING % 2 else 0)
-
-
-@compiled
-def margin(radii: Integers) -> int:
-    """Floats on both sides of a line that is blurred."""
-    return int(radii.max() + PADDING - 1) // PADDING * PADDING
 
 
 @compiled
@@ -113,16 +114,16 @@ def row_place(octave: Integers, image: int, y: int) -> int:
 def _blurs(n_octave_layers: int, sigma: float) -> list[float]:
     """Sigma of the blur that makes each image from the one before it."""
     first = math.sqrt(max(sigma**2 - (2 * _CAMERA_SIGMA) ** 2, _LEAST_BLUR**2))
-    ratio = exp2(1 / n_octave_layers)
+    ratio = _exp2(1 / n_octave_layers)
     blurs = [first]
     for image in range(1, n_octave_layers + 3):
-        before = sigma * exp2((image - 1) / n_octave_layers)
+        before = sigma * _exp2((image - 1) / n_octave_layers)
         blurs.append(before * math.sqrt(ratio * ratio - 1))
     return blurs
 
 
 def _weights(sigma: float, radius: int) -> Floats:
-    half = [exp(-(distance**2) / (2 * sigma**2)) for distance in range(radius + 1)]
+    half = [_exp2(-(distance**2) / (2 * sigma**2 * math.log(2))) for distance in range(radius + 1)]
     total = half[0] + 2 * math.fsum(half[1:])
     return np.array([weight / total for weight in half], np.float32)
 
@@ -172,8 +173,7 @@ def blur_rows(
         rows[k] = row_place(octave, source, _reflected(first - radius + k, height))
     for k in range(len(shifts)):
         shifts[k] = k - radius
-    edge = margin(pyramid.radii)
-    begin, length = pyramid.lines + edge, stride + 2 * edge
+    begin, length = pyramid.lines + pyramid.margin, stride + 2 * pyramid.margin
     for left in range(0, stride, _TILE):
         count = min(_TILE, stride - left)
         for k in range(n_rows):
@@ -205,7 +205,7 @@ def last_difference(
     left, n = x - 1 - radius, 2 * radius + 3
     first, last = max(left, 0), min(left + n, width)
     line = pyramid.lines
-    blurred = line + row_stride(n + PADDING)
+    blurred = line + (n + 2 * PADDING) // PADDING * PADDING
     for i in range(3):
         for k in range(len(rows)):
             rows[k] = row_place(octave, source, _reflected(y - 1 + i - radius + k, height))
