@@ -2,15 +2,25 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+PACKAGE ?= -e .
 BIN = $(VENV)/bin
 
-.PHONY: demo test chaos fuzz lint docs notebooks constraints clean
+.PHONY: demo test quick lowest chaos fuzz lint docs notebooks constraints clean
 
 demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
 
-test: $(VENV)/installed  ## the whole test suite, on real clusters
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(VENV)/installed  ## the whole test suite, on real clusters, which are timed and so have the machine to themselves
+	$(BIN)/pytest -n 2 -m "not cluster" $(PYTEST_ARGS)
+	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
+
+quick: $(VENV)/installed  ## what takes no cluster and no long compilation
+	$(BIN)/pytest -n 2 -q -m "not cluster and not slow" tests
+
+lowest:  ## `make quick` with the lowest versions that pyproject.toml allows, on the oldest Python that has wheels of them
+	rm -rf $(VENV).lowest && $(PYTHON) -m venv $(VENV).lowest && $(VENV).lowest/bin/pip install --quiet uv
+	$(VENV).lowest/bin/uv pip install --quiet --python $(VENV).lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	$(VENV).lowest/bin/pytest -n 2 -q -m "not cluster and not slow" -W default tests --ignore tests/test_notebooks.py
 
 chaos: $(VENV)/installed  ## ten minutes of jobs in which everything dies; a failed seed again by PARIMG_CHAOS_SEED=N
 	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_chaos.py -k random
@@ -25,7 +35,7 @@ lint: $(VENV)/installed  ## style, types, dead code, layers, spelling of names
 	$(BIN)/lint-imports --no-cache
 
 docs: $(VENV)/installed  ## docs/_build/html; warnings are errors
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)'[docs]'
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 notebooks: $(VENV)/installed  ## run the notebooks in place
@@ -42,5 +52,5 @@ clean:
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebooks]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)'[dev,notebooks]'
 	touch $@

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from parimg.kernels.filters.scipy_filters import generic_filter, generic_filter1d, geometric_transform  # noqa: E402
+from parimg.kernels import generic_filter, generic_filter1d, geometric_transform  # noqa: E402
 
 SIDE = 2048
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
@@ -124,7 +124,7 @@ def compare(label, peer, ours, theirs, rounds):
 START = """
 import time
 import numpy as np
-from parimg.kernels.filters.scipy_filters import generic_filter
+from parimg.kernels.filters.generic_filter import generic_filter
 def {name}(values):
     return values.max() - values.min()
 image = np.zeros((64, 64))

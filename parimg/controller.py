@@ -20,21 +20,32 @@ from typing import TYPE_CHECKING, Any, Literal
 import ipyparallel as ipp
 
 from parimg import __version__
-from parimg.cluster.embedded import EmbeddedCluster, RunningCluster, time_round_trip
+from parimg.cluster.cluster import Cluster
+from parimg.cluster.embedded import EmbeddedCluster
+from parimg.cluster.foreign import ForeignCluster
+from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
-from parimg.cluster.supervisor import Caretaker, Cluster
-from parimg.dispatch.dispatcher import Dispatcher, Plan
-from parimg.engine.runner import inspect_engine
+from parimg.cluster.supervisor import Supervisor
+from parimg.console import print_line, report, report_if_slow
+from parimg.dispatch.dispatcher import Dispatcher
+from parimg.dispatch.plan import Plan
+from parimg.engine.compile_once import is_being_prepared, is_prepared
+from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
-from parimg.job.directory import discard_job_dir, new_job_dir, reserve_job_dir
-from parimg.job.job import Job, print_line
-from parimg.job.journal import Journal, JournalWriter
+from parimg.files.naming import OutputNames
+from parimg.job.directory import JobDirectory
+from parimg.job.job import Job
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
+from parimg.job.run_state import LiveRun
 from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
+from parimg.sources.outside import OutsideFolder, output_folder
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,7 +59,8 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None, curve:
     """Start an embedded cluster on this machine.
 
     It listens on the loopback interface only, uses no IPython profile, holds each engine to one thread, and
-    ends with the controller, or with this process.
+    ends with the controller, or with this process. What takes more than half a second is reported on standard
+    error, unless the environment variable ``IPP_NONINTERACTIVE`` is set.
 
     Parameters
     ----------
@@ -83,7 +95,8 @@ def start(n: int | None = None, *, memory_limit: int | str | None = None, curve:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ClusterError(f"n must be a number of engines of at least 1 (got {n!r})")
     most = None if memory_limit is None else parse_size(memory_limit)
-    return Controller(EmbeddedCluster(n, curve=curve), memory_limit=most)
+    with report_if_slow(f"starting {n} engine{'s' if n > 1 else ''} ..."):
+        return Controller(EmbeddedCluster(n, curve=curve), memory_limit=most)
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:
@@ -111,10 +124,22 @@ def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float 
     EngineVersionError
         If an engine has another Python minor version or another parimg; both are named.
     """
-    cluster = RunningCluster(profile, cluster_id, timeout)
-    if cluster.security.warning:
-        print_line(f"warning: {cluster.security.warning}")
-    return Controller(cluster)
+    with report_if_slow(f"connecting to the cluster of profile {profile or 'default'!r} ..."):
+        cluster = ForeignCluster(profile, cluster_id, timeout)
+        if cluster.security.warning:
+            print_line(f"warning: {cluster.security.warning}")
+        return Controller(cluster)
+
+
+def _report_compiling(job: Job, task: Task) -> None:
+    """Report that the first chunk waits for kernels that this host compiles for the first time."""
+    for _ in range(120):  # a minute: the first chunk has come, or the engines are on other hosts
+        time.sleep(0.5)
+        if is_prepared(task) or job.ready():
+            return
+        if is_being_prepared(task):
+            report("compiling for the first time on this host, about 20 s ...")
+            return
 
 
 class Controller:
@@ -125,7 +150,7 @@ class Controller:
 
     def __init__(self, cluster: Cluster, *, memory_limit: int | None = None) -> None:
         self._cluster = cluster
-        self._caretaker = Caretaker(cluster)
+        self._supervisor = Supervisor(cluster)
         self._memory_limit = memory_limit
         self._closing = threading.Event()
         controller = weakref.ref(self)
@@ -145,7 +170,7 @@ class Controller:
     @property
     def client(self) -> ipp.Client:
         """The client of the cluster; another one after an embedded cluster was started anew."""
-        return self._caretaker.client
+        return self._cluster.client
 
     def __enter__(self) -> Self:
         return self
@@ -157,9 +182,9 @@ class Controller:
 
     def __repr__(self) -> str:
         kind = "an embedded cluster" if self._cluster.is_own else "a cluster"
-        running = len(self._caretaker.running_jobs())
+        running = len(self._supervisor.running_jobs())
         state = f"{len(self)} engines, {running} jobs running"
-        if self._closing.is_set() or self._caretaker.lost:
+        if self._closing.is_set() or self._supervisor.lost:
             state = "closed" if self._closing.is_set() else "lost"
         return f"<Controller of {kind}: {state}>"
 
@@ -172,18 +197,18 @@ class Controller:
     @property
     def engines(self) -> list[int]:
         """Ids of the engines there are now."""
-        return self._caretaker.engines.ids()
+        return self._supervisor.engines.ids()
 
     def close(self) -> None:
         """Stop running jobs in order, disconnect, and end the cluster if it is ours.
 
-        A job that is cut short is told, with the command that goes on with it.
+        A job that is cut short is reported, with the command that goes on with it.
         """
         if self._closing.is_set():
             return
         self._closing.set()
         atexit.unregister(self._close_at_exit)
-        self._caretaker.close()
+        self._supervisor.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
 
@@ -254,10 +279,11 @@ class Controller:
         self._check_open()
         source = as_source(images, column=column)
         task.resolve()
-        directory = os.path.abspath(os.fspath(job_dir)) if job_dir is not None else new_job_dir(task.name)
-        lock = reserve_job_dir(directory)
+        source = _name_files(task, source)
+        place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
+        owned = place.reserve()
         try:
-            refs = shared_objects.write_task(os.path.join(directory, "shared"), task)
+            refs = shared_objects.write_task(place.shared, task)
             meta = {
                 "task": {
                     "name": task.name,
@@ -270,13 +296,15 @@ class Controller:
                 "versions": {"parimg": __version__, "python": platform.python_version()},
                 "total": None,
             }
-            journal = JournalWriter.create(directory, lock, meta)
+            journal = JournalWriter.create(place, owned, meta)
         except BaseException as error:
-            discard_job_dir(directory, lock)
+            place.discard(owned)
             if isinstance(error, OSError):
-                raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
+                raise JobError(f"the job directory {place.path!r} cannot be written: {error}") from error
             raise
-        return self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
+        job = self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
+        threading.Thread(target=_report_compiling, args=(job, task), name="parimg-report", daemon=True).start()
+        return job
 
     def map(
         self,
@@ -318,7 +346,7 @@ class Controller:
         Parameters
         ----------
         path : path
-            The job's directory.
+            The job's directory, or its name as ``parimg jobs`` prints it.
         retry : {"failed"}, optional
             Also run the images that failed again; their records are replaced.
         images : optional
@@ -348,29 +376,38 @@ class Controller:
             raise JobError(f"retry must be 'failed' or None (got {retry!r})")
         heard = check_listeners(listeners)
         self._check_open()
-        directory = os.path.abspath(os.fspath(path))
-        found = Journal(directory)
-        about, spec = found.meta("task"), found.meta("source")
-        options = Options.changed(found.meta("options"), changed)
-        source: Source = as_source(images, column=column) if images is not None else source_from_spec(spec)
-        refs = tuple(shared_objects.SharedRef(*ref) for ref in about["refs"])
-        journal = JournalWriter.resume(directory)
-        if images is not None and (joined := join_specs(spec, source.spec())) != spec:
-            journal.set_meta("source", joined)
-        plan = Plan(refs, source, options, retry_failed=retry == "failed")
-        return self._start(journal, plan, heard)
+        journal = JournalWriter.resume(JobDirectory.find(path).path)
+        try:
+            spec = journal.meta("source")
+            options = Options.changed(journal.meta("options"), changed)
+            source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
+            if images is not None and (folder := output_folder(spec)):
+                source = OutsideFolder(source, folder)
+            refs = tuple(shared_objects.SharedRef(*ref) for ref in journal.meta("task")["refs"])
+            if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+                journal.set_meta("source", joined)
+            journal.begin_run()
+        except BaseException:
+            journal.close()
+            raise
+        return self._start(journal, Plan(refs, source, options, retry_failed=retry == "failed"), heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
-        dispatcher = Dispatcher(plan, journal, self._caretaker.engines, listeners)
-        job = Job(Journal(journal.directory), dispatcher)
-        self._caretaker.watch(job)
-        dispatcher.start()
+        try:
+            run = LiveRun(Dispatcher(plan, journal, self._supervisor.engines, listeners))
+            job = Job(Journal(journal.directory), run)
+            self._supervisor.watch(run)
+            run.start()
+        except BaseException as error:
+            journal.end_run("failed", f"{type(error).__name__}: {error}", 0)
+            journal.close()
+            raise
         return job
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
-        self._caretaker.check()
+        self._supervisor.check()
 
     # -- engines ----------------------------------------------------------------------------------------------
 
@@ -393,3 +430,15 @@ class Controller:
     def time_round_trip(self, repeats: int = 20) -> dict[str, float]:
         """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
         return time_round_trip(self.client, repeats)
+
+
+def _name_files(task: Task, source: Source) -> Source:
+    """Report to a task that writes files what images are called; the source without what lies where it writes."""
+    if not isinstance(task, WritingTask) or task.folder is None:
+        return source
+    outside = OutsideFolder(source, task.folder if task.writes_images else None)
+    seen = outside.look()
+    task.name_files(OutputNames.of(seen.keys, seen.root, are_all=seen.are_all))
+    if seen.n_left_out:
+        print_line(f"{seen.n_left_out} images in the output folder {task.folder!r} are left out of the source")
+    return outside

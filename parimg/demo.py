@@ -18,7 +18,7 @@ REFERENCE = "astronaut"
 _OTHERS = ("coffee", "chelsea", "camera", "brick", "grass", "rocket")
 _N_VIEWS = 48
 _N_OTHERS = 8
-_TRUNCATED = 20  # the view whose file is cut
+TRUNCATED = 20  # the view whose file is cut
 _TOLERANCE = 3.0  # px between where a match lies and where the homography puts it
 _SEED = 20161
 
@@ -76,7 +76,7 @@ def make_views(folder: str) -> tuple[str, list[View]]:
         path = os.path.join(folder, "views", f"view{number:02d}.png")
         cv2.imwrite(path, warped)
         views.append(View(path, name, homography))
-    os.truncate(views[_TRUNCATED].path, os.path.getsize(views[_TRUNCATED].path) // 2)
+    os.truncate(views[TRUNCATED].path, os.path.getsize(views[TRUNCATED].path) // 2)
     return reference, views
 
 

@@ -4,9 +4,15 @@ Imports nothing of parimg; every other module may import it. A message names the
 what came, and says what to do next.
 """
 
+_LONGEST = 4_000  # characters of a message, whatever it quotes
+
 
 class ParimgError(Exception):
-    """Base of every exception of parimg."""
+    """Base of every exception of parimg; of a message that quotes very much, the middle is left out."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 # -- one image ------------------------------------------------------------------------------------------------
@@ -78,6 +84,19 @@ class ControllerLost(ClusterError):
     """The controller of the cluster died or cannot be reached; jobs can be resumed on another."""
 
 
+class EngineGone(ClusterError):
+    """An engine left or died before it answered; its images run again, and no user sees this."""
+
+
+class EngineRefused(ClusterError):
+    """An engine answered a message with an error; `name` and `message` are its type and message."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.message = message
+
+
 class EngineDied(ClusterError):
     """An image was on an engine when it died, more often than retries allow."""
 
@@ -94,4 +113,4 @@ class JobLockedError(JobError):
 
 
 class TooManyFailures(JobError):
-    """More images failed than ``max_failures`` allows; the job was stopped, and can be resumed."""
+    """More images failed than ``max_failures`` allows, or a host misses all of its first ones."""

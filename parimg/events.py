@@ -7,10 +7,14 @@ knows no listener by name, and one that raises is dropped, never the job.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from parimg.errors import JobError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +86,19 @@ class ChunkLost:
     images: int
     """Images in the chunk."""
     reason: str
-    """What ipyparallel said."""
+    """What is known at that moment."""
 
 
 @dataclass(frozen=True, slots=True)
-class EnginesChanged:
-    """An engine joined or left."""
+class AllFailedAlike:
+    """The first images of a run all failed for one reason; emitted once at most."""
 
-    engines: int
-    """Engines there are now."""
+    images: int
+    """How many."""
+    error: str
+    """Type of their error."""
+    message: str
+    """Message of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +117,44 @@ Event = (
     | DuplicateFound
     | SharedObjectSent
     | ChunkLost
-    | EnginesChanged
+    | AllFailedAlike
     | JobFinished
 )
 Listener = Callable[[Event], object]
+
+
+class Listeners:
+    """The listeners of a job, which any thread may add and remove while another emits.
+
+    Examples
+    --------
+    >>> listeners = Listeners([print])
+    >>> listeners.emit(TotalKnown(3))
+    TotalKnown(total=3)
+    """
+
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self._lock = threading.Lock()
+        self._listeners = tuple(listeners)  # replaced whole, so that it is iterated without the lock
+
+    def add(self, listener: Listener) -> None:
+        """Call `listener` with each further event."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+    def remove(self, listener: Listener) -> None:
+        """Call `listener` no more."""
+        with self._lock:
+            self._listeners = tuple(kept for kept in self._listeners if kept != listener)
+
+    def emit(self, event: Event) -> None:
+        """Call every listener with an event."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                self.remove(listener)
+                _log.exception("a listener of the job raised, and is called no more")
 
 
 def check_listeners(listeners: Iterable[Listener]) -> list[Listener]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from parimg.errors import JobError
 
 DEFAULT_MAX_PIXELS = 2**28
+"""Height times width above which an image is refused: 16 384 by 16 384, 256 MB as 8 bit gray."""
 LEAST_RECORDS = 20  # before a share of failures says anything
 
 

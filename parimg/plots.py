@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from parimg.errors import ImageError, TaskError
 from parimg.files.atomic import write_whole
 from parimg.job.journal import Journal
 from parimg.record import Record
+from parimg.tasks._match_picture import MOST_LINES
 from parimg.tasks.image_files import save_image
 from parimg.tasks.match_sift import MatchSIFT
 
@@ -18,20 +18,27 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.retrieval.image_index import Hit
+    from parimg.retrieval.hits import Hit
+    from parimg.tasks._match_picture import LineColors
 
-_LINE_COLOUR = (0, 200, 0)
 _BOX_COLOUR = (255, 60, 0)
+_QUERY_COLOUR = (20, 90, 200)
 _CAPTION = 20  # px below a tile
+_GAP = 4  # px between tiles
+_EXTREME = 4.0  # most width over height, and height over width, that a tile has
 _SMALLEST_TILE = 16  # px
 
 
 def draw_matches(
-    record: Record, *, image: npt.NDArray[np.uint8] | None = None, max_matches: int | None = None
+    record: Record,
+    *,
+    image: npt.NDArray[np.uint8] | None = None,
+    max_matches: int = MOST_LINES,
+    color: LineColors = "random",
 ) -> npt.NDArray[np.uint8]:
     """Draw the reference and a record's image side by side, with lines between their matches.
 
-    Only inliers are drawn if the task verified its matches.
+    If the task verified its matches, outliers are drawn below the inliers, thin and red.
 
     Parameters
     ----------
@@ -39,8 +46,10 @@ def draw_matches(
         Of a `MatchSIFT` job whose reference was an image. The image is read and matched once more.
     image : ndarray of uint8, shape (height, width), optional
         The record's image, needed if it was given to the job as an array.
-    max_matches : int, optional
-        Draw at most so many, evenly chosen.
+    max_matches : int, default 200
+        Draw at most so many matches, or inliers and outliers each, evenly chosen.
+    color : {"random", "distance"}
+        Of lines: any, to tell them apart, or by distance, from dark blue, the nearest, to yellow.
 
     Returns
     -------
@@ -57,39 +66,20 @@ def draw_matches(
     >>> import matplotlib.pyplot as plt  # doctest: +SKIP
     >>> plt.imshow(parimg.draw_matches(record))  # doctest: +SKIP
     """
-    import cv2
-    import numpy as np
-
+    if color not in {"random", "distance"}:
+        raise TaskError(f"color must be 'random' or 'distance' (got {color!r})")
+    _check_least("max_matches", max_matches, 0)
     if not record.ok:
         raise TaskError(f"image {record.key!r} failed in {record.stage}: {record.error}: {record.message}")
     task = _match_task(record)
-    reference = task.reference_image()
+    task.reference_image()
     if image is None:
         if not record.uri:
             raise TaskError(f"image {record.key!r} was an array; give it as image=")
         from parimg.images.decode import read_image
 
         image = read_image(record.uri, "gray")
-    values = dataclasses.replace(task, return_pairs=True, return_keypoints=True)(image)
-    pairs = np.asarray(values["pairs"] if task.verify is None else values["inlier_pairs"])
-    if max_matches is not None and len(pairs) > max_matches:
-        pairs = pairs[np.linspace(0, len(pairs) - 1, max_matches).round().astype(int)]
-    sides = [
-        [cv2.KeyPoint(float(x), float(y), float(size), float(angle)) for x, y, size, angle in keypoints]
-        for keypoints in (task.reference_features.keypoints, np.asarray(values["keypoints"]))
-    ]
-    lines = [cv2.DMatch(int(query), int(train), 0.0) for query, train in pairs]
-    picture = cv2.drawMatches(
-        reference,
-        sides[0],
-        image,
-        sides[1],
-        lines,
-        np.empty(0, np.uint8),
-        matchColor=_LINE_COLOUR,
-        flags=cv2.DrawMatchesFlags_NOT_DRAW_SINGLE_POINTS,
-    )
-    return np.asarray(picture[:, :, ::-1], np.uint8)
+    return task.draw(image, task.match(image), color=color, most=max_matches, longest=None)
 
 
 def draw_hits(
@@ -100,7 +90,7 @@ def draw_hits(
     columns: int = 5,
     tile: int = 240,
 ) -> npt.NDArray[np.uint8]:
-    """Draw the images of a ranking, with their regions, as one picture.
+    """Draw the images of a ranking, with their regions, as one picture: rows of one width, the query in a frame.
 
     Parameters
     ----------
@@ -111,7 +101,7 @@ def draw_hits(
     columns : int, default 5
         Tiles in a row.
     tile : int, default 240
-        Height and width of a tile in pixels, at least 16.
+        Width of a tile in pixels on average, at least 16; all of a row have one height.
 
     Returns
     -------
@@ -135,25 +125,55 @@ def draw_hits(
     from parimg.images.decode import read_image
 
     for name, value, least in (("columns", columns, 1), ("tile", tile, _SMALLEST_TILE)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise TaskError(f"{name} must be an integer of at least {least} (got {value!r})")
+        _check_least(name, value, least)
     if box is not None and np.shape(box) != (4,):
         raise TaskError(f"box must be (y1, x1, y2, x2) (got {box!r})")
-    tiles = []
+    pictures: list[_Labelled] = []
     if query is not None:
-        tiles.append(_tile(_query_image(query), box, "query", tile))
+        pictures.append(_Labelled(_query_image(query), box, "query", is_query=True))
     for hit in hits:
         caption = f"{hit.rank}  {hit.score:.3f}  {os.path.basename(hit.key)}"
         try:
-            tiles.append(_tile(read_image(hit.uri, "color"), hit.image_box, caption, tile))
+            pictures.append(_Labelled(read_image(hit.uri, "color"), hit.image_box, caption))
         except ImageError as error:
             missing = np.full((tile, tile, 3), 128, np.uint8)
-            tiles.append(_tile(missing, None, f"{hit.rank}  {type(error).__name__}", tile))
-    columns = min(columns, max(len(tiles), 1))
-    blank = np.full((tile + _CAPTION, tile, 3), 255, np.uint8)
-    tiles += [blank] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
-    return np.vstack(rows) if rows else blank
+            pictures.append(_Labelled(missing, None, f"{hit.rank}  {type(error).__name__}"))
+    columns = min(columns, max(len(pictures), 1))
+    width, height = columns * tile, tile
+    rows = []
+    for start in range(0, len(pictures), columns):
+        row = pictures[start : start + columns]
+        # As high as makes the row as wide as the others; a short last one is no higher than the one above.
+        fitting = int((width - _GAP * (len(row) - 1)) / sum(one.aspect for one in row))
+        height = max(_SMALLEST_TILE, min(fitting, tile * 3 // 2 if len(row) == columns else height))
+        drawn = np.full((height + _CAPTION, width, 3), 255, np.uint8)
+        left = 0
+        for one in row:
+            tile_width = max(1, min(round(height * one.aspect), width - left))
+            drawn[:, left : left + tile_width] = _tile(one, height, tile_width)
+            left = min(left + tile_width + _GAP, width - 1)
+        rows.append(drawn)
+    return np.vstack(rows) if rows else np.full((tile + _CAPTION, tile, 3), 255, np.uint8)
+
+
+class _Labelled(NamedTuple):
+    """An image of a ranking."""
+
+    image: npt.NDArray[np.uint8]
+    box: Sequence[int] | None
+    caption: str
+    is_query: bool = False
+
+    @property
+    def aspect(self) -> float:
+        """Width over height, as it is drawn: of the most extreme ones not all is seen well."""
+        height, width = self.image.shape[:2]
+        return float(min(max(width / height, 1 / _EXTREME), _EXTREME))
+
+
+def _check_least(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise TaskError(f"{name} must be an integer of at least {least} (got {value!r})")
 
 
 def _query_image(query: object) -> npt.NDArray[np.uint8]:
@@ -177,23 +197,24 @@ def write_picture(path: str | os.PathLike[str], picture: npt.NDArray[np.uint8]) 
     write_whole(name, lambda file: save_image(file, picture, "png" if name.lower().endswith(".png") else "jpeg"))
 
 
-def _tile(
-    image: npt.NDArray[np.uint8], box: Sequence[int] | None, caption: str, size: int
-) -> npt.NDArray[np.uint8]:
+def _tile(one: _Labelled, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """An image of that size with its box, above its caption; a query in a frame."""
     import cv2
     import numpy as np
 
-    factor = (size - 2) / max(image.shape[:2])
-    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(one.image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     if small.ndim == 2:
         small = np.repeat(small[:, :, None], 3, axis=2)
-    if box is not None:
-        y1, x1, y2, x2 = (round(edge * factor) for edge in box)
+    if one.box is not None:
+        across, down = width / one.image.shape[1], height / one.image.shape[0]
+        y1, x1, y2, x2 = (round(edge * factor) for edge, factor in zip(one.box, (down, across) * 2, strict=True))
         cv2.rectangle(small, (x1, y1), (x2 - 1, y2 - 1), _BOX_COLOUR, 2)
-    canvas = np.full((size + _CAPTION, size, 3), 255, np.uint8)
-    canvas[1 : 1 + height, 1 : 1 + width] = small
-    cv2.putText(canvas, caption, (2, size + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    ground, ink = (_QUERY_COLOUR, (255, 255, 255)) if one.is_query else ((255, 255, 255), (0, 0, 0))
+    canvas = np.full((height + _CAPTION, width, 3), ground, np.uint8)
+    canvas[:height] = small
+    if one.is_query:
+        cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _QUERY_COLOUR, 4)
+    cv2.putText(canvas, one.caption, (4, height + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
     return canvas
 
 

@@ -3,6 +3,10 @@
 An engine encodes what a task returned (`encode_values`), the journal stores the two encoded parts as they
 are, and a reader decodes them (`decode_values`). Scalars and short lists become JSON, arrays an uncompressed
 NPZ, so that nothing in a journal is ever unpickled.
+
+The fields of a record are declared here and nowhere else: `Row` has those that an engine knows, `Placement` those
+that the client adds, `Record` all of them as users see them. The journal's columns and those of tables are made
+from their names and types.
 """
 
 from __future__ import annotations
@@ -45,11 +49,19 @@ class Row(NamedTuple):
     peak_memory: int | None = None
 
 
+class Placement(NamedTuple):
+    """Where an engine's rows were made."""
+
+    engine: int | None
+    host: str | None
+    pid: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Record:
+class Record(Mapping[str, Any]):
     """What became of one image: one row of a job's table.
 
-    A task's values are looked up by name: ``record["matches"]``.
+    It is a mapping of the task's values by name: ``record["matches"]``, ``dict(record)``.
 
     Attributes
     ----------
@@ -138,6 +150,15 @@ class Record:
         yield from self.columns
         yield from self.arrays
 
+    def __len__(self) -> int:
+        return len(self.columns) + len(self.arrays)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
 
 def failed_row(
     position: int, key: str, uri: str, stage: Stage, error: str, message: str, traceback: str | None = None
@@ -145,7 +166,21 @@ def failed_row(
     """The row of an image that did not get as far as an engine's own guard."""
     import time
 
-    return Row(position, key, uri, "failed", stage, error, message, traceback, time.time(), 0.0, 0.0, "{}", None)
+    return Row(
+        position=position,
+        key=key,
+        uri=uri,
+        status="failed",
+        stage=stage,
+        error=error,
+        message=message,
+        traceback=traceback,
+        started=time.time(),
+        decode_seconds=0.0,
+        task_seconds=0.0,
+        columns="{}",
+        arrays=None,
+    )
 
 
 def encode_values(values: object) -> tuple[str, bytes | None]:
@@ -155,7 +190,8 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
     ----------
     values : object
         A mapping of names to values, or one value, which is then named ``value``. A value is a number, bool,
-        string, None, array, or a list, tuple or dict of these without arrays.
+        string, None, array, or a list, tuple or dict of these without arrays. As JSON has them, tuples come back
+        as lists, and numbers that are names in a nested dict as text: ``{"n": {1: 5}}`` as ``{"n": {"1": 5}}``.
 
     Returns
     -------

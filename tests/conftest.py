@@ -11,6 +11,7 @@ import pytest
 from tiny_model import TinyModel
 
 import parimg
+from parimg.demo import TRUNCATED, make_views
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,19 +19,34 @@ ROOT = Path(__file__).parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that take a cluster, for `make quick` to leave out."""
+    for item in items:
+        takes_cluster = "controller" in getattr(item, "fixturenames", ())
+        if takes_cluster or "end_to_end" in item.path.parts or item.path.name == "test_notebooks.py":
+            item.add_marker(pytest.mark.cluster)
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("PARIMG_DATA", ROOT / ".." / "shared" / "data")).resolve()
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Folder of real images, named by PARIMG_DATA."""
-    folder = Path(os.environ.get("PARIMG_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    folder = _data_folder()
     if not folder.is_dir():
-        pytest.skip(f"no test images in {folder}; set PARIMG_DATA to their folder")
+        pytest.skip(f"no templeRing, Lund photographs and network in {folder}; set PARIMG_DATA to their folder")
     return folder
 
 
 @pytest.fixture(scope="session")
-def temple_ring(data_folder: Path) -> list[str]:
-    """Paths of the 47 views of templeRing, in order."""
-    paths = sorted(str(path) for path in (data_folder / "templeRing").glob("*.png"))
+def temple_ring(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Paths of 47 views of one thing, in order: templeRing where its folder lies, else the demonstration's."""
+    paths = sorted(str(path) for path in (_data_folder() / "templeRing").glob("*.png"))
+    if not paths:
+        _, views = make_views(str(tmp_path_factory.mktemp("demonstration")))
+        paths = [view.path for number, view in enumerate(views) if number != TRUNCATED]
     assert len(paths) == 47
     return paths
 

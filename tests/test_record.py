@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -95,6 +96,10 @@ def test_a_nested_dict_comes_back() -> None:
     assert round_trip({"fit": {"slope": np.float64(2.5), "points": [1, 2]}})[0] == {
         "fit": {"slope": 2.5, "points": [1, 2]}
     }
+
+
+def test_numbers_that_are_names_of_a_nested_dict_become_text_as_in_json() -> None:
+    assert round_trip({"counts": {1: 5, 2: 6}})[0] == {"counts": {"1": 5, "2": 6}}
 
 
 @pytest.mark.parametrize("make", [float, np.float32, np.float64, np.array])
@@ -296,6 +301,21 @@ def test_a_record_looks_up_columns_and_arrays_by_name() -> None:
     assert "matches" in record
     assert "pairs" in record
     assert "key" not in record
+
+
+def test_a_record_is_a_mapping_of_its_values() -> None:
+    record = Record("a.png", "ok", {"matches": 812, "key": "of the task"}, {"pairs": np.array([[1, 2]])})
+    assert isinstance(record, Mapping)
+    assert list(record.keys()) == ["matches", "key", "pairs"]
+    assert list(dict(record)) == ["matches", "key", "pairs"]
+    assert dict(record.items())["matches"] == 812
+    assert (record.get("matches"), record.get("none", 5), record.get("none")) == (812, 5, None)
+    assert len(record) == 3
+    assert record._ipython_key_completions_() == ["matches", "key", "pairs"]
+    failed = Record("a.png", "failed")
+    assert dict(failed) == {}
+    assert failed  # a record is one, also without values
+    assert record != dict(record)
 
 
 def test_an_unknown_name_is_told_with_the_names_there_are() -> None:

@@ -1,6 +1,6 @@
 """Engines on this machine, found by connect(profile="local")."""
 
-from parimg.engine.runner import thread_environment
+from parimg.engine.setup import thread_environment
 
 c = get_config()
 

@@ -6,6 +6,8 @@ cluster failed; 2: something was typed wrong; 3: the job is done, but some image
 
 from __future__ import annotations
 
+import io
+import shlex
 import sys
 
 # Commands appear in the help in this order.
@@ -15,26 +17,35 @@ from parimg.cli import matching, filtering, skeletons, retrieval, jobs, clusters
 # isort: on
 from parimg.cli.app import app
 from parimg.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from parimg.console import say
 from parimg.errors import ParimgError
 
 
 def main() -> None:
-    """Run the command line, with errors as messages and exit codes."""
+    """Run the command line, with errors as messages and exit codes; with ``--debug`` errors come through."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal in ASCII still shows every name
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app()
-    except ParimgError as error:
-        print(f"parimg: {error}", file=sys.stderr)
-        from parimg.errors import (
-            ClusterError,
-            ImageError,
-            JobError,
-            ProfileNotFoundError,
-            SourceError,
-            TaskError,
-        )
-
-        usage = isinstance(error, SourceError | TaskError | JobError | ImageError | ProfileNotFoundError)
-        failed = isinstance(error, ClusterError) and not isinstance(error, ProfileNotFoundError)
-        sys.exit(EXIT_USAGE if usage and not failed else EXIT_FAILED)
+        app(arguments)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, ParimgError):
+            say(f"parimg: {error}", error=True)
+        else:
+            say(f"parimg: {type(error).__name__}: {error}", error=True)
+            say(f"to see where it comes from: parimg --debug {shlex.join(arguments)}", error=True)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: Exception) -> int:
+    from parimg.errors import ClusterError, ImageError, JobError, ProfileNotFoundError, SourceError, TaskError
+
+    usage = isinstance(error, SourceError | TaskError | JobError | ImageError | ProfileNotFoundError)
+    failed = isinstance(error, ClusterError) and not isinstance(error, ProfileNotFoundError)
+    return EXIT_USAGE if usage and not failed else EXIT_FAILED

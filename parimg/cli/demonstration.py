@@ -11,10 +11,12 @@ import typer
 
 from parimg.cli.app import app
 from parimg.cli.options import Engines
-from parimg.cli.running import console, open_controller, print_summary, progress
+from parimg.cli.running import open_controller, progress
+from parimg.cli.showing import print_summary
+from parimg.console import print_table, say
 
 
-@app.command()
+@app.command(epilog="Example: parimg demo -n 2")
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the views are written.")] = Path("parimg-demo"),
     engines: Engines = None,
@@ -26,19 +28,17 @@ def demo(
     reference, views = demonstration.make_views(str(folder))
     task = MatchSIFT(reference, return_pairs=True, return_keypoints=True)
     by_name = {os.path.basename(view.path): view for view in views}
-    print(f"48 views of photographs in {folder / 'views'}, reference {reference}")
+    say(f"48 views of photographs in {folder / 'views'}, reference {reference}")
     with open_controller(engines, None, "") as controller:
         job = controller.submit(task, os.path.join(folder, "views"))
         with progress(job):
             job.wait()
-    from rich.table import Table
-
-    table = Table("view", "photograph", "features", "matches", "confirmed by the homography", "error")
+    rows = []
     for record in job.in_order():
         name = os.path.basename(record.key)
         view = by_name[name]
         if not record.ok:
-            table.add_row(name, view.photograph, "", "", "", str(record.error), style="red")
+            rows.append((name, view.photograph, "", "", "", str(record.error)))
             continue
         share = ""
         if view.photograph == demonstration.REFERENCE:
@@ -46,9 +46,9 @@ def demo(
                 record["pairs"], task.reference_features.keypoints, record["keypoints"], view.homography
             )
             share = f"{confirmed:6.1%}"
-        table.add_row(name, view.photograph, str(record["features"]), str(record["matches"]), share, "")
-    console().print(table)
+        rows.append((name, view.photograph, str(record["features"]), str(record["matches"]), share, ""))
+    print_table(("view", "photograph", "features", "matches", "confirmed by the homography", "error"), rows)
     print_summary(job)
-    print(f"the job lies in   {job.directory}")
-    print(f"export it by      parimg status {shlex.quote(job.directory)} -o matches.parquet")
-    print(f"go on with it by  {job.resume_command} --retry-failed")
+    say(f"the job lies in   {job.directory}")
+    say(f"export it by      parimg export {shlex.quote(job.directory)} -o matches.parquet")
+    say(f"go on with it by  {job.resume_command} --retry-failed")

@@ -1,4 +1,4 @@
-"""``parimg convolve`` and ``parimg filter``."""
+"""``parimg convolve``, ``parimg filter`` and ``parimg run``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from parimg.cli.options import Images
-from parimg.cli.running import Planned, check_output, job_command
+from parimg.cli.exporting import check_output
+from parimg.cli.options import TABLE_FILE, Images, Output
+from parimg.cli.running import Planned, job_command
 
 Format = Annotated[
     Literal["png", "jpeg", "webp", "bmp", "tiff", "npy"] | None,
@@ -16,14 +17,14 @@ Format = Annotated[
 ]
 
 
-@job_command()
+@job_command("parimg convolve photos/ -k 'gaussian(2.5)' -o smooth/")
 def convolve(
     images: Images,
     kernel: Annotated[
         str, typer.Option("-k", "--kernel", help='A .npy file, or a name: sobel, "gaussian(2.5)", "box(9)", ...')
     ],
     folder: Annotated[Path, typer.Option("-o", "--output", help="Folder that the results are written to.")],
-    table: Annotated[Path | None, typer.Option(help="Write the table: .parquet or .csv.")] = None,
+    table: Annotated[Path | None, typer.Option(help=TABLE_FILE)] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Of the results, such as float32; default: the image's.")
     ] = None,
@@ -49,7 +50,7 @@ def convolve(
     return Planned(task, images, table)
 
 
-@job_command("filter")
+@job_command("parimg filter photos/ mine.py:spread --size 5 -o filtered/", "filter")
 def filter_images(
     images: Images,
     function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
@@ -68,7 +69,7 @@ def filter_images(
     ] = "reflect",
     cval: Annotated[float, typer.Option(help="What lies outside if the mode is constant.")] = 0.0,
     python: Annotated[bool, typer.Option("--python", help="Do not compile the function; slow.")] = False,
-    table: Annotated[Path | None, typer.Option("--table", help="Write the table: .parquet or .csv.")] = None,
+    table: Annotated[Path | None, typer.Option("--table", help=TABLE_FILE)] = None,
 ) -> Planned:
     """Filter every image with a FUNCTION of each pixel's neighbourhood."""
     check_output(table, "--table")
@@ -92,3 +93,19 @@ def filter_images(
         color=color,
     )
     return Planned(task, images, table)
+
+
+@job_command("parimg run mine.py:measure photos/ -o values.csv")
+def run(
+    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    images: Images,
+    output: Output = None,
+    color: Annotated[
+        Literal["unchanged", "gray", "color", "stack"], typer.Option(help="How images are decoded.")
+    ] = "unchanged",
+) -> Planned:
+    """Call any FUNCTION with every image, an array; what it returns, a value or a dict of values, is the table."""
+    check_output(output)
+    from parimg.tasks.function import Function, load_function
+
+    return Planned(Function(load_function(function), color=color), images, output)

@@ -1,31 +1,65 @@
-"""``parimg resume``, ``status`` and ``jobs``: what became of jobs."""
+"""``parimg resume``, ``status``, ``export`` and ``jobs``: what became of jobs."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from parimg.cli.app import app
-from parimg.cli.options import ClusterId, Engines, MaxFailures, MemoryLimit, Output, Profile, Timeout
+from parimg.cli.exporting import check_folder, check_output, export, to_json
+from parimg.cli.options import (
+    ClusterId,
+    Engines,
+    MaxFailures,
+    MemoryLimit,
+    Output,
+    Profile,
+    Quiet,
+    Timeout,
+    Verbose,
+)
 from parimg.cli.running import (
-    check_output,
-    console,
+    check_engines,
     exit_by_failures,
-    export,
     follow,
     open_controller,
     parse_limit,
-    print_summary,
+    resume_options,
 )
-from parimg.errors import ParimgError
+from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
+from parimg.console import print_table, say
+from parimg.errors import JobError
+
+if TYPE_CHECKING:
+    from parimg.job.journal import Journal
+    from parimg.job.listing import JobSummary
 
 
-@app.command()
+def _complete_job(beginning: str) -> list[str]:
+    from parimg.job.directory import jobs_folder
+
+    folder = jobs_folder()
+    return [name for name in _names(folder) if name.startswith(beginning)]
+
+
+JobName = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="As `parimg jobs` names it, or as much as tells it apart; or its directory.",
+        autocompletion=_complete_job,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv")
 def resume(
-    directory: Annotated[Path, typer.Argument(help="The job's directory.")],
+    job: JobName,
     engines: Engines = None,
     profile: Profile = None,
     cluster_id: ClusterId = "",
@@ -34,55 +68,226 @@ def resume(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     output: Output = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run what a job did not record before it was interrupted."""
     check_output(output)
-    from parimg.job.job import open_job
+    check_engines(engines, profile, cluster_id)
+    from parimg.job.directory import JobDirectory
+    from parimg.job.job import Job
+    from parimg.job.journal import Journal
+    from parimg.options import Options
 
     given = {"timeout": timeout, "max_failures": parse_limit(max_failures), "memory_limit": memory_limit}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    open_job(directory)  # its errors come before a cluster is started
+    # What cannot be resumed is told before a cluster is started.
+    journal = Journal(find_job(job))
+    journal.check_trust()
+    Options.changed(journal.meta("options"), changed)
+    JobDirectory(journal.directory).acquire().release()
+    if not _lacks_images(journal, retry_failed=retry_failed):
+        ended = Job(journal)
+        export(ended, output)
+        if quiet:
+            say(ended.directory)
+            exit_by_failures(ended)
+            return
+        say(f"nothing to do: {ended.counts['done']} of {ended.counts['total']} images are recorded")
+        print_summary(ended, verbose=verbose)
+        if output is not None:
+            say(f"table: {output}")
+        exit_by_failures(ended)
+        return
     with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.resume(directory, retry="failed" if retry_failed else None, **changed)
-        follow(running, output)
+        running = controller.resume(journal.directory, retry="failed" if retry_failed else None, **changed)
+        running.resume_options = resume_options(engines, profile, cluster_id, output)
+        follow(running, output, quiet=quiet, verbose=verbose)
+        exit_by_failures(running)
 
 
-@app.command()
+def _lacks_images(journal: Journal, *, retry_failed: bool) -> bool:
+    """Whether there is something to run; a finished job has more to do if images were added to its folders."""
+    from parimg.errors import SourceError
+    from parimg.sources.as_source import source_from_spec
+
+    finished = journal.last_run().state == "finished"
+    if retry_failed and journal.count_by_status()["failed"]:
+        finished = False
+    try:
+        source = source_from_spec(journal.meta("source"))
+    except SourceError:
+        if finished:
+            return False
+        raise
+    return not finished or journal.lacks_any(image.key for image in source)
+
+
+@app.command(epilog="Example: parimg status 20261122-0930")
 def status(
-    directory: Annotated[Path, typer.Argument(help="The job's directory.")],
+    job: JobName,
     output: Output = None,
     table: Annotated[
         str | None, typer.Option(help="With -o: the table of this name of all records, as branch_table.")
     ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
 ) -> None:
     """Tell how a job stands, also while another process runs it; with -o, export its table."""
     check_output(output)
+    from parimg.job.directory import JobDirectory
+    from parimg.job.job import Job
+    from parimg.job.journal import Journal
+    from parimg.job.listing import summarize
+
+    journal = Journal(find_job(job))
+    found = Job(journal)
+    export(found, output, table)
+    if as_json:
+        errors = {error: group.count for error, group in found.failures.by_error.items()}
+        about = _about(summarize(JobDirectory(found.directory)))
+        say(to_json({**about, "duplicates": found.duplicates, "errors": errors}))
+        exit_by_failures(found)
+        return
+    print_summary(found, verbose=verbose)
+    summary = summarize(JobDirectory(found.directory))
+    say(f"task: {describe_task(summary.task, summary.parameters, longest=2000)}")
+    say(f"images: {shown_key(summary.source)}")
+    if summary.writer:
+        say(f"run by: {summary.writer}")
+    if found.state in {"interrupted", "aborted", "failed"}:
+        say(f"to go on: {found.resume_command}")
+    if output is not None:
+        say(f"table: {output}")
+    exit_by_failures(found)
+
+
+@app.command("export", epilog="Example: parimg export 20261122-0930 --to parquet")
+def export_table(
+    job: JobName,
+    to: Annotated[
+        Literal["csv", "parquet", "json", "arrow"] | None,
+        typer.Option(help="Format; default: what the name of the file ends in, or csv."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File; default: named after the job, here.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="The table of this name of all records, such as branch_table.")
+    ] = None,
+) -> None:
+    """Write a job's table into a file, also while another process runs the job."""
     from parimg.job.job import open_job
 
-    job = open_job(directory)
-    print_summary(job)
-    if job.state in {"interrupted", "aborted", "failed"}:
-        print(f"to go on: {job.resume_command}")
-    export(job, output, table)
-    exit_by_failures(job)
+    found = open_job(find_job(job))
+    if output is None:
+        name = os.path.basename(found.directory) + (f"-{table}" if table else "")
+        output = Path(f"{name}.{to or 'csv'}")
+    if to is None:
+        check_output(output)
+    check_folder(output, "-o")
+    export(found, output, table, to)
+    say(f"table: {output}")
 
 
-@app.command()
-def jobs() -> None:
-    """List the jobs that were given no directory of their own."""
-    from rich.table import Table
+@app.command(epilog="Example: parimg jobs --older 30d; then parimg jobs --older 30d --remove")
+def jobs(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[JOB]", help="Only these.", autocompletion=_complete_job, show_default=False),
+    ] = None,
+    older: Annotated[
+        str | None, typer.Option(help="Only those that were last worked on so long ago: 12h, 30d, 8w.")
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove them, with all they recorded, instead of listing them.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the jobs that were given no directory of their own, or remove some."""
+    from parimg.job.directory import JobDirectory, jobs_folder
+    from parimg.job.listing import list_jobs, parse_age, summarize
 
-    from parimg.job.directory import jobs_folder
-    from parimg.job.job import open_job
+    if remove and not names and older is None:
+        raise typer.BadParameter("--remove wants the names of jobs, or --older")
+    folder = jobs_folder()
+    found = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    if older is not None:
+        before = time.time() - parse_age(older)
+        found = [job for job in found if job.last_used < before and job.state != "running"]
+    if remove:
+        for job in found:
+            _remove(job)
+    elif as_json:
+        say(to_json([_about(job) for job in found]))
+    elif not found:
+        say(f"no jobs in {folder}" + (f" are older than {older}" if older else ""))
+    else:
+        rows = []
+        for job in found:
+            done = f"{job.done}/{'?' if job.total is None else job.total}"
+            task = describe_task(job.task, job.parameters, longest=60) if job.task else ""
+            state = f"{job.state}, {job.writer}" if job.writer else job.state
+            rows.append(
+                (job.name, task, shown_key(job.source), state, done, str(job.failed), f"{job.seconds:.1f}",
+                 shown_size(job.nbytes))
+            )  # fmt: skip
+        columns = ("job", "task", "source", "state", "images", "failed", "seconds", "size")
+        print_table(columns, rows, title=folder, whole_names=True)
+
+
+def _about(job: JobSummary) -> dict[str, Any]:
+    """What scripts want to know of a job."""
+    return {
+        "job": job.name,
+        "directory": job.place.path,
+        "task": job.task,
+        "parameters": job.parameters,
+        "source": job.source,
+        "state": job.state,
+        "ok": job.done - job.failed,
+        "failed": job.failed,
+        "done": job.done,
+        "total": job.total,
+        "seconds": job.seconds,
+        "last_used": job.last_used,
+        "bytes": job.nbytes,
+    }
+
+
+def find_job(name: str) -> str:
+    """The directory of a job that is named by it, or by its name among the jobs, or the beginning of that.
+
+    Raises
+    ------
+    JobError
+        If there is none, or more than one.
+    """
+    from parimg.job.directory import JobDirectory, jobs_folder
 
     folder = jobs_folder()
-    table = Table("job", "task", "state", "images", "failed", "seconds", title=folder, title_justify="left")
-    for name in sorted(os.listdir(folder), reverse=True) if os.path.isdir(folder) else []:
-        try:
-            job = open_job(os.path.join(folder, name))
-            counts = job.counts
-            done = f"{counts['done']}/{'?' if counts['total'] is None else counts['total']}"
-            table.add_row(name, job.name, job.state, done, str(counts["failed"]), f"{job.wall_time:.1f}")
-        except ParimgError:  # left by a client that was killed while it made the job
-            table.add_row(name, "", "never began", "", "", "", style="dim")
-    console().print(table if table.row_count else f"no jobs in {folder}")
+    named = os.path.join(folder, name)
+    if JobDirectory(name).holds_job or os.sep in name.rstrip(os.sep):
+        return os.path.abspath(name)
+    if os.path.isdir(named):
+        return named
+    found = [one for one in _names(folder) if name and one.startswith(name)]
+    if len(found) > 1:
+        raise JobError(f"{name!r} may be any of {', '.join(found[:5])}; name more of it")
+    if not found and not os.path.isdir(name):
+        raise JobError(f"there is no job {name!r}, here or in {folder!r}; `parimg jobs` lists the jobs")
+    return os.path.join(folder, found[0]) if found else os.path.abspath(name)  # opening that says it is no job
+
+
+def _names(folder: str) -> list[str]:
+    """Names of the jobs in a folder, newest first."""
+    if not os.path.isdir(folder):
+        return []
+    return sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), reverse=True)
+
+
+def _remove(job: JobSummary) -> None:
+    job.place.remove()
+    path = job.place.path
+    left = f"; {', '.join(sorted(os.listdir(path))[:3])} stays" if os.path.isdir(path) else ""
+    say(f"removed {path} ({shown_size(job.nbytes)}){left}")

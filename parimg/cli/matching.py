@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from parimg.cli.exporting import check_output
 from parimg.cli.options import Images, Output
-from parimg.cli.running import Planned, check_output, job_command
+from parimg.cli.running import Planned, job_command
 
 
-@job_command()
+@job_command("parimg match reference.png photos/ -o matches.csv")
 def match(
     reference: Annotated[str, typer.Argument(help="Reference image, or its descriptors as .npy.")],
     images: Images,
@@ -32,6 +33,7 @@ def match(
     detector: Annotated[
         Literal["parimg", "opencv"], typer.Option(help="Whose SIFT; parimg's is the same on every processor.")
     ] = "parimg",
+    pictures: Annotated[Path | None, typer.Option(help="Folder for pictures with the matches drawn in.")] = None,
 ) -> Planned:
     """Match every image's SIFT features against those of a REFERENCE."""
     check_output(output)
@@ -49,5 +51,6 @@ def match(
         verify_threshold=verify_threshold,
         max_size=max_size,
         detector=detector,
+        pictures=pictures,
     )
     return Planned(task, images, output, sort_by="matches" if task.verify is None else "inliers")

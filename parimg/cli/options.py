@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
-DEFAULT_MAX_PIXELS = 2**28  # that of `parimg.images.decode`, which takes long to load
 
 Images = Annotated[list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")]
 Engines = Annotated[
@@ -17,8 +17,27 @@ Engines = Annotated[
 ]
 Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
 ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Write the table: .parquet or .csv.")]
+TABLE_FILE = "Write the table: .parquet, .csv, .json or .arrow."
+Output = Annotated[Path | None, typer.Option("-o", "--output", help=TABLE_FILE)]
 JobDirectory = Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")]
+Extensions = Annotated[
+    str | None, typer.Option("--ext", help="Take only these files of a folder, such as tif or png,jpg.")
+]
+Sample = Annotated[int | None, typer.Option(min=1, help="Take only so many of the images, chosen at random.")]
+Seed = Annotated[int, typer.Option(help="Of the choice: the same number, the same images.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what would be run, and end.")]
+
+
+def _silence(quiet: bool) -> bool:
+    if quiet:
+        os.environ["IPP_NONINTERACTIVE"] = "1"  # ipyparallel's own bars ask for it
+    return quiet
+
+
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", callback=_silence, help="Print only where the job lies, and errors.")
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print parameters, and every failed image.")]
 Column = Annotated[str | None, typer.Option(help="Column of paths, if IMAGES is a table.")]
 Retries = Annotated[int, typer.Option(min=0, help="Attempts more for an image whose engine died.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images fail undecoded.")]

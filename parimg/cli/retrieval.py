@@ -11,20 +11,25 @@ from typing import Annotated, Any, Literal
 import typer
 
 from parimg.cli.app import app
-from parimg.cli.options import ClusterId, Column, Engines, Images, Output, Profile
-from parimg.cli.running import (
-    check_folder,
-    check_output,
-    check_source,
-    console,
-    follow,
-    one_or_all,
-    open_controller,
-    shown_key,
+from parimg.cli.exporting import check_folder, check_output
+from parimg.cli.options import (
+    ClusterId,
+    Column,
+    DryRun,
+    Engines,
+    Extensions,
+    Images,
+    Profile,
+    Quiet,
+    Verbose,
 )
+from parimg.cli.running import check_engines, exit_by_failures, follow, open_controller, print_left_out
+from parimg.cli.selecting import select
+from parimg.cli.showing import shown_key
+from parimg.console import print_table, say
 
 
-@app.command()
+@app.command(epilog="Example: parimg index photos/ -m efficientnet.onnx -o index/")
 def index(
     images: Images,
     model: Annotated[str, typer.Option("-m", "--model", help="Convolutional network as an ONNX file.")],
@@ -38,9 +43,13 @@ def index(
     profile: Profile = None,
     cluster_id: ClusterId = "",
     column: Column = None,
+    extensions: Extensions = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Index images for `parimg search`; again with the same folder, add what is new."""
-    from parimg.retrieval.indexing import check_index, index_images
+    from parimg.retrieval.indexing import check_index, index_images, lacks_images
 
     options: dict[str, Any] = {
         "model": model,
@@ -50,21 +59,35 @@ def index(
         "scale": _per_channel("--scale", scale),
         "pooling": pooling,
     }
-    source = one_or_all(images)
-    check_source(check_index(output, **options), source, column)
+    check_engines(engines, profile, cluster_id)
+    task = check_index(output, **options)
+    source = select(images, column=column, extensions=extensions, absolute_keys=True)
+    task.resolve()
+    if not lacks_images(output, source):
+        say(f"nothing to do: all {source.count()} images are in the index {output}")
+        return
+    if dry_run:
+        say(f"{source.count()} images for the index {output}; nothing was run (--dry-run)")
+        print_left_out(source)
+        return
     with open_controller(engines, profile, cluster_id) as controller:
-        running = index_images(controller, source, output, column=column, **options)
-        follow(running, None)
+        running = index_images(controller, source, output, **options)
+        follow(running, None, quiet=quiet, verbose=verbose)
+        if not quiet:
+            print_left_out(source)
+        exit_by_failures(running)
 
 
-@app.command()
+@app.command(epilog="Example: parimg search photo.jpg:40,60,200,220 index/ --picture found.png")
 def search(
     query: Annotated[str, typer.Argument(help="Query image; with :y1,x1,y2,x2, that part of it, in pixels.")],
     directory: Annotated[Path, typer.Argument(help="Folder of the index.")],
     top_k: Annotated[int, typer.Option("-k", min=1, help="How many images to show.")] = 20,
     rerank: Annotated[int, typer.Option(min=0, help="Search regions in the best so many.")] = 200,
     expand: Annotated[int, typer.Option(min=0, help="Add the best so many to the query, and rank again.")] = 3,
-    output: Output = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the hits: .parquet or .csv.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw them with their regions: .png or .jpg.")] = None,
     engines: Annotated[
         int | None, typer.Option("-n", "--engines", min=1, help="Search on an own cluster; default: without one.")
@@ -73,7 +96,7 @@ def search(
     cluster_id: ClusterId = "",
 ) -> None:
     """Find the indexed images that show what a QUERY shows, and where in them it is."""
-    check_output(output)
+    check_output(output, formats=("parquet", "csv"))
     if picture is not None and picture.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
         raise typer.BadParameter(f"--picture must end in .png or .jpg (got {str(picture)!r})")
     if picture is not None:
@@ -86,27 +109,27 @@ def search(
     on_cluster = engines is not None or profile is not None or cluster_id
     with open_controller(engines, profile, cluster_id) if on_cluster else contextlib.nullcontext() as controller:
         hits = opened.search(looked_for, top_k=top_k, rerank=rerank, expand=expand, controller=controller)
-    from rich.table import Table
-
-    table = Table("rank", "image", "score", "similarity", "distance", "region y1, x1, y2, x2")
-    for hit in hits:
-        distance = "" if hit.distance is None else f"{hit.distance:.3f}"
-        region = "" if hit.image_box is None else ", ".join(map(str, hit.image_box))
-        table.add_row(
-            str(hit.rank), shown_key(hit.key), f"{hit.score:.3f}", f"{hit.similarity:.3f}", distance, region
-        )
-    table.caption = f"{len(hits)} of {len(opened)} images"
-    console().print(table)
     if output is not None:
-        from parimg.retrieval.image_index import write_hits
+        from parimg.retrieval.hits import write_hits
 
         write_hits(hits, output)
-        print(f"table: {output}")
     if picture is not None:
         from parimg.plots import draw_hits, write_picture
 
         write_picture(picture, draw_hits(hits, query=name, box=box))
-        print(f"picture: {picture}")
+    rows = []
+    for hit in hits:
+        distance = "" if hit.distance is None else f"{hit.distance:.3f}"
+        region = "" if hit.image_box is None else ", ".join(map(str, hit.image_box))
+        rows.append(
+            (str(hit.rank), shown_key(hit.key), f"{hit.score:.3f}", f"{hit.similarity:.3f}", distance, region)
+        )
+    columns = ("rank", "image", "score", "similarity", "distance", "region y1, x1, y2, x2")
+    print_table(columns, rows, caption=f"{len(hits)} of {len(opened)} images")
+    if output is not None:
+        say(f"table: {output}")
+    if picture is not None:
+        say(f"picture: {picture}")
 
 
 def _parse_query(text: str) -> tuple[str, tuple[int, ...] | None]:

@@ -1,4 +1,4 @@
-"""What commands have in common once they run: the cluster, checks of what was typed, progress, tables.
+"""What commands have in common once they run: checks of what was typed, the cluster, the job to its end.
 
 A command that runs a job says which task on which images, and is declared by `job_command`.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
-import sys
+import itertools
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,30 +16,38 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from parimg.cli.app import app
+from parimg.cli.exporting import export
 from parimg.cli.options import (
-    DEFAULT_MAX_PIXELS,
     EXIT_FAILED,
     EXIT_SOME_IMAGES_FAILED,
     ClusterId,
     Column,
+    DryRun,
     Engines,
+    Extensions,
     JobDirectory,
     MaxFailures,
     MaxPixels,
     MemoryLimit,
     Profile,
+    Quiet,
     Retries,
+    Sample,
+    Seed,
     Timeout,
+    Verbose,
 )
+from parimg.cli.selecting import select
+from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
+from parimg.console import say
 from parimg.errors import ParimgError
+from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job.job import Job
-    from parimg.record import Record
+    from parimg.sources.source import Source
     from parimg.tasks.task import Task
-
-SHOWN = 20  # rows of a table on the screen
 
 
 class Planned(NamedTuple):
@@ -55,7 +63,7 @@ class Planned(NamedTuple):
     """Where the tables of its records are written, by name."""
 
 
-def job_command(name: str | None = None) -> Callable[[Callable[..., Planned]], None]:
+def job_command(example: str, name: str | None = None) -> Callable[[Callable[..., Planned]], None]:
     """Declare a command by a function that plans a job: it gets the options that all jobs have, and runs it."""
 
     def declare(plan: Callable[..., Planned]) -> None:
@@ -71,7 +79,7 @@ def job_command(name: str | None = None) -> Callable[[Callable[..., Planned]], N
         command.__doc__ = plan.__doc__
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(name or plan.__name__)(command)
+        app.command(name or plan.__name__, epilog=f"Example: {example}")(command)
 
     return declare
 
@@ -83,45 +91,103 @@ def _run(
     cluster_id: ClusterId = "",
     job: JobDirectory = None,
     column: Column = None,
+    extensions: Extensions = None,
+    sample: Sample = None,
+    seed: Seed = 0,
     retries: Retries = 2,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
-    most_failures = parse_limit(max_failures)
-    source = one_or_all(planned.images)
-    check_source(planned.task, source, column)
+    options: dict[str, Any] = {
+        "retries": retries,
+        "max_pixels": max_pixels,
+        "timeout": timeout,
+        "max_failures": parse_limit(max_failures),
+        "memory_limit": memory_limit,
+    }
+    # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
+    Options(**options)
+    check_engines(engines, profile, cluster_id)
+    if job is not None:
+        _check_job_dir(str(job))
+    source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
+    planned.task.resolve()
+    if verbose or dry_run:
+        say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
+    if dry_run:
+        _print_plan(planned, source)
+        return
     with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(
-            planned.task,
-            source,
-            job_dir=job,
-            column=column,
-            retries=retries,
-            max_pixels=max_pixels,
-            timeout=timeout,
-            max_failures=most_failures,
-            memory_limit=memory_limit,
-        )
-        follow(running, planned.output, planned.sort_by, planned.inner)
+        running = controller.submit(planned.task, source, job_dir=job, **options)
+        running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
+        follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
+        if not quiet:
+            print_left_out(source)
+        exit_by_failures(running)
 
 
-def one_or_all(images: list[str]) -> str | list[str]:
-    """What was typed as a source: one path may be a table, several are a list."""
-    return images[0] if len(images) == 1 else images
+def _check_job_dir(directory: str) -> None:
+    """Refuse a directory that cannot take a job; what is made for the trial is removed."""
+    from parimg.job.directory import JobDirectory
+
+    place = JobDirectory(directory)
+    path = Path(place.path)
+    made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+    owned = place.reserve()
+    if made:
+        place.discard(owned)
+    else:
+        owned.release()
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # another process may use it by now
+            folder.rmdir()
 
 
-@contextlib.contextmanager
-def open_controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
+def _print_plan(planned: Planned, source: Source) -> None:
+    first = [shown_key(image.key) for image in itertools.islice(source, 5)]
+    n_images = source.count()
+    more = ", ..." if n_images is None or n_images > len(first) else ""
+    say(f"{n_images} {'image' if n_images == 1 else 'images'}: {', '.join(first)}{more}")
+    print_left_out(source)
+    for path in (planned.output, *(planned.inner or {}).values()):
+        if path is not None:
+            say(f"table: {path}")
+    say("nothing was run (--dry-run)")
+
+
+def print_left_out(source: Source) -> None:
+    """Tell how many files of the folders were not taken for images."""
+    for reason, count in source.left_out().items():
+        say(f"  {count} {'file' if count == 1 else 'files'} left out: {reason}")
+
+
+def check_engines(engines: int | None, profile: str | None, cluster_id: str) -> None:
+    """Refuse an own cluster and a running one at once."""
     if engines is not None and (profile is not None or cluster_id):
         raise typer.BadParameter(
             "-n starts an own cluster, --profile and --cluster-id use a running one: give one"
         )
+
+
+@contextlib.contextmanager
+def open_controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
+    """An own cluster, or the running one that was named."""
+    check_engines(engines, profile, cluster_id)
     from parimg.controller import connect, start
 
     with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
         yield controller
+
+
+def resume_options(engines: int | None, profile: str | None, cluster_id: str, output: Path | None) -> str:
+    """What was typed for the cluster and the table, to be typed once more."""
+    given = {"-n": engines, "--profile": profile, "--cluster-id": cluster_id or None, "-o": output}
+    return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
 
 
 def parse_limit(text: str | None) -> int | float | None:
@@ -136,130 +202,68 @@ def parse_limit(text: str | None) -> int | float | None:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
 
 
-def check_output(output: Path | None, option: str = "-o") -> None:
-    if output is None:
-        return
-    if output.suffix not in {".parquet", ".csv"}:
-        raise typer.BadParameter(f"{option} must end in .parquet or .csv (got {str(output)!r})")
-    check_folder(output, option)
-
-
-def check_folder(output: Path, option: str) -> None:
-    if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"{option} {str(output)!r}: there is no folder {str(output.absolute().parent)!r}")
-
-
 def number(text: str, option: str) -> float:
+    """A number that was typed where a word or several numbers may stand, too."""
     try:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{option} wants a number (got {text!r})") from None
 
 
-def check_source(task: Any, source: str | list[str], column: str | None) -> None:
-    """Tell mistakes before the seconds that a cluster takes to start; `submit` checks them again."""
-    from parimg.sources.as_source import as_source
-
-    as_source(source, column=column)
-    task.resolve()
-
-
-def progress(job: Job) -> contextlib.AbstractContextManager[None]:
+def progress(job: Job, *, quiet: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Show a job's progress while the body runs."""
     from parimg.job.progress import show_progress
 
-    return show_progress(job)
+    return contextlib.nullcontext() if quiet else show_progress(job)
 
 
 def follow(
-    job: Job, output: Path | None, sort_by: str | None = None, inner: Mapping[str, Path | None] | None = None
+    job: Job,
+    output: Path | None,
+    sort_by: str | None = None,
+    inner: Mapping[str, Path | None] | None = None,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> None:
-    """Show a job until it ends, then its table and what failed; export it, and tables of its records by name."""
+    """Show a job until it ends. Write its table and those of its records by name, then print.
+
+    However the job ends, also by Ctrl-C, what it has recorded is written.
+    """
     try:
-        with progress(job):
+        with progress(job, quiet=quiet):
             job.wait()
+    except KeyboardInterrupt:
+        if output is not None and job.progress:
+            export(job, output)
+            say(f"table so far: {output}", error=True)
+        raise
     except ParimgError as error:
-        print_summary(job)
-        print(f"parimg: {error}", file=sys.stderr)
-        print(f"to go on: {job.resume_command}")
+        export(job, output)
+        print_summary(job, verbose=verbose)
+        plain_command = job.resume_command.removesuffix(job.resume_options)
+        say(f"parimg: {str(error).removesuffix(f'; to go on: {plain_command}')}", error=True)
+        say(f"to go on: {job.resume_command}")
         raise typer.Exit(EXIT_FAILED) from None
-    _print_records(job, sort_by)
-    print_summary(job)
-    export(job, output)
-    for name, path in (inner or {}).items():
-        export(job, path, name)
-    print(f"job: {job.directory}")
-    exit_by_failures(job)
-
-
-def _print_records(job: Job, sort_by: str | None) -> None:
-    import heapq
-
-    from rich.table import Table
-
-    good = (record for record in job.in_order() if record.ok)
-    if sort_by is not None:
-        shown = heapq.nlargest(SHOWN, good, key=lambda record: record[sort_by])
-    else:
-        shown = [record for _, record in zip(range(SHOWN), good, strict=False)]
-    if not shown:
+    tables: dict[str | None, Path | None] = {None: output}
+    tables.update(inner or {})
+    try:
+        for name, path in tables.items():
+            export(job, path, name)
+    except Exception:
+        say(f"job: {job.directory}", error=True)  # its table can be exported once more
+        raise
+    if quiet:
+        say(job.directory)
         return
-    names = list(shown[0].columns)
-    table = Table("image", *names, title=f"{sort_by}, most first" if sort_by else None, title_justify="left")
-    for record in shown:
-        table.add_row(shown_key(record.key), *(_cell(record.columns.get(name)) for name in names))
-    if (job.counts["ok"] or 0) > len(shown):
-        table.caption = f"{len(shown)} of {job.counts['ok']} images"
-    console().print(table)
-
-
-def shown_key(key: str) -> str:
-    """An image's name, relative to the current directory if it is a path below it."""
-    if not os.path.isabs(key):
-        return key
-    relative = os.path.relpath(key)
-    return key if relative == os.pardir or relative.startswith(os.pardir + os.sep) else relative
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def print_summary(job: Job) -> None:
-    counts = job.counts
-    of = "" if counts["total"] is None else f" of {counts['total']}"
-    seconds = job.wall_time
-    print(
-        f"{job.name}, {job.state}: {counts['done']}{of} images, {counts['failed']} failed, {seconds:.1f} s "
-        f"({job.serial_time:.1f} s on engines)"
-    )
-    if job.duplicates:
-        print(f"  {job.duplicates} images were named more than once, and run once")
-    if counts["failed"]:
-        for record in job.failures[:SHOWN]:
-            print(f"  {shown_key(record.key)}: {_reason(record)}")
-        if counts["failed"] > SHOWN:
-            kinds = ", ".join(f"{group.count} {group.error}" for group in job.failures.by_error.values())
-            print(f"  ... and {counts['failed'] - SHOWN} more; in all {kinds}")
-
-
-def _reason(record: Record) -> str:
-    return f"{record.error}: {record.message}"
-
-
-def export(job: Job, output: Path | None, table: str | None = None) -> None:
-    if output is None:
-        return
-    (job.to_parquet if output.suffix == ".parquet" else job.to_csv)(output, table)
-    print(f"table: {output}")
+    print_records(job, sort_by)
+    print_summary(job, verbose=verbose)
+    for path in filter(None, tables.values()):
+        say(f"table: {path}")
+    say(f"job: {job.directory}")
 
 
 def exit_by_failures(job: Job) -> None:
+    """End with the exit code that says that images failed, if some did."""
     if job.counts["failed"]:
         raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
-
-
-def console() -> Any:
-    from rich.console import Console
-
-    # Into a file or pipe, a table is as wide as it needs to be.
-    return Console() if sys.stdout.isatty() else Console(width=200)

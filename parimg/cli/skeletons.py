@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from parimg.cli.exporting import check_output
 from parimg.cli.options import Output
-from parimg.cli.running import Planned, check_output, job_command, number
+from parimg.cli.running import Planned, job_command, number
 
 
-@job_command()
+@job_command("parimg skeleton photos/ --min-size 20 -o skeletons.csv --branches branches.csv")
 def skeleton(
     images: Annotated[
         list[str],
@@ -19,7 +20,7 @@ def skeleton(
     ],
     output: Output = None,
     branches: Annotated[
-        Path | None, typer.Option(help="Write the table of all branches: .parquet or .csv.")
+        Path | None, typer.Option(help="Write the table of all branches: .parquet, .csv, .json or .arrow.")
     ] = None,
     overlays: Annotated[Path | None, typer.Option(help="Folder for pictures with the skeletons drawn in.")] = None,
     threshold: Annotated[
@@ -31,6 +32,10 @@ def skeleton(
         str, typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5.")
     ] = "1",
     prune: Annotated[float, typer.Option(min=0, help="Spurs shorter than this are left out.")] = 0.0,
+    ridges: Annotated[
+        Literal["sato"] | None, typer.Option(help="Threshold how much a line each pixel is, not gray levels.")
+    ] = None,
+    scales: Annotated[str, typer.Option(help="Half widths of the lines for --ridges, in pixels.")] = "1,2,3",
 ) -> Planned:
     """Measure the skeletons of every image's foreground, branch by branch."""
     check_output(output)
@@ -49,5 +54,7 @@ def skeleton(
         spacing=tuple(steps) if len(steps) > 1 else steps[0],
         prune=prune,
         overlays=overlays,
+        ridges=ridges,
+        scales=tuple(number(scale, "--scales") for scale in scales.split(",")),
     )
     return Planned(task, images, output, sort_by="total_length", inner={"branch_table": branches})

@@ -1,6 +1,7 @@
 """The engines of a client, as a dispatcher uses them: chunks and shared objects to one engine, news of its end.
 
-Leans on ipyparallel's inner ways where its public ones lose or leak something; each place says why.
+Nothing of ipyparallel goes out: answers are plain futures, errors are `EngineGone` or `EngineRefused`. Leans on
+ipyparallel's inner ways where its public ones lose or leak something; each place says why.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any, cast
 
 import ipyparallel as ipp
 
-from parimg.engine.flight_recorder import recall
-from parimg.engine.runner import introduce, receive_shared, run_chunk
+from parimg.cluster.ipyparallel_internals import drop_late_answers, is_closed, kill_unregistered
+from parimg.engine.flight_recorder import fetch_crash_report
+from parimg.engine.runner import receive_shared, run_chunk
+from parimg.engine.setup import handshake
+from parimg.errors import EngineGone, EngineRefused
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between introductions of an engine that does not answer
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between handshakes with an engine that does not answer
 
 
 class ClientEngines:
@@ -25,12 +29,12 @@ class ClientEngines:
     Parameters
     ----------
     client : ipyparallel.Client
-    tell_end : callable, optional
+    exit_reason : callable, optional
         Given the process id of an engine of our own that died, says how it ended.
     """
 
-    def __init__(self, client: ipp.Client, tell_end: Callable[[int], str] | None = None) -> None:
-        self._tell_end = tell_end
+    def __init__(self, client: ipp.Client, exit_reason: Callable[[int], str] | None = None) -> None:
+        self._exit_reason = exit_reason
         self.use(client)
 
     def use(self, client: ipp.Client | None) -> None:
@@ -41,12 +45,12 @@ class ClientEngines:
         self._answering: set[int] = set()
         self._ask_at: dict[int, tuple[float, float]] = {}
         if client is not None:
-            _drop_late_answers(client)
+            drop_late_answers(client)
 
     def ids(self) -> list[int]:
         """Engines there are now."""
         client = self._client
-        return [] if client is None or client._closed else cast("list[int]", client.ids)  # noqa: SLF001
+        return [] if client is None or is_closed(client) else cast("list[int]", client.ids)
 
     def ready(self) -> list[int]:
         """Those that have answered, and so can be given chunks.
@@ -59,10 +63,10 @@ class ClientEngines:
         now = time.monotonic()
         for engine_id in ids:
             if engine_id not in self._answering and now >= self._ask_at.get(engine_id, (0.0, 0.0))[0]:
-                self._introduce(engine_id, now)
+                self._handshake(engine_id, now)
         return [engine_id for engine_id in ids if engine_id in self._answering]
 
-    def _introduce(self, engine_id: int, now: float) -> None:
+    def _handshake(self, engine_id: int, now: float) -> None:
         """Make an engine fit for images, and learn its host and process."""
         pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
         self._ask_at[engine_id] = (now + pause, pause)
@@ -73,80 +77,109 @@ class ClientEngines:
                 processes[engine_id] = answer.result()
             answering.add(engine_id)
 
-        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):  # it left in this very moment
-            self._view(engine_id).apply_async(introduce).add_done_callback(note)
+        with contextlib.suppress(EngineGone):  # it left in this very moment
+            self._ask(engine_id, handshake).add_done_callback(note)
 
     def probe(self, engine_id: int) -> Future[int]:
         """Ask an engine for a sign of life, behind what it was sent before."""
-        return cast("Future[int]", self._view(engine_id).apply_async(len, b""))
+        return self._ask(engine_id, len, b"")
 
     def process(self, engine_id: int) -> tuple[str, int] | None:
         """Host and process id of an engine, also of one that died, where it told them."""
         return self._processes.get(engine_id)
 
-    def run(self, chunk: bytes, engine_id: int) -> ipp.AsyncResult:
+    def run(self, chunk: bytes, engine_id: int) -> Future[bytes]:
         """Send a chunk to an engine."""
-        view = self._view(engine_id)
-        result = view.apply_async(run_chunk, chunk)
+        answer = self._ask(engine_id, run_chunk, chunk)
         # ipyparallel keeps the id of every message for ever.
+        view = self._views[engine_id]
         view.history.clear()
         view.client.history.clear()
-        return result
+        return answer
+
+    def image_at(self, answer: Future[bytes]) -> int | None:
+        """The image of a chunk that its engine last said to be at, None if it said nothing yet."""
+        assert isinstance(answer, _Answer), "of another pool"  # noqa: S101
+        return cast("int | None", answer.source.metadata["data"].get("image"))
 
     def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
         """Send a shared object to one engine."""
-        return cast("Future[None]", self._view(engine_id).apply_async(receive_shared, digest, data))
+        return self._ask(engine_id, receive_shared, digest, data)
 
-    def recall(self, name: str, engine_id: int) -> Future[bytes | None] | None:
+    def fetch_crash_report(self, name: str, engine_id: int) -> Future[bytes | None] | None:
         """Ask another engine of the same host what a dead one recorded; None if there is no other."""
         host, _ = self._processes.get(engine_id, (None, 0))
         for other in self.ids():
             if other != engine_id and host is not None and self._processes.get(other, (None, 0))[0] == host:
-                return cast("Future[bytes | None]", self._view(other).apply_async(recall, name))
+                return self._ask(other, fetch_crash_report, name)
         return None
 
-    def obituary(self, engine_id: int) -> str:
+    def exit_reason(self, engine_id: int) -> str:
         """What is known of a dead engine's end."""
         found = self.process(engine_id)
         if found is None:
             return f"engine {engine_id}"
         host, pid = found
-        end = self._tell_end(pid) if self._tell_end is not None else ""
+        end = self._exit_reason(pid) if self._exit_reason is not None else ""
         return f"engine {engine_id}, process {pid} on {host}" + (f", {end}" if end else "")
 
     def kill(self, engine_id: int) -> None:
         """End an engine that does not answer: its nanny, a process beside it, takes the signal."""
-        with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+        with contextlib.suppress(EngineGone, ipp.error.NoEnginesRegistered, IndexError):
             self._view(engine_id).client.send_signal("SIGKILL", targets=engine_id, block=False)
 
     def end_lost(self, uuid: str) -> None:
         """End an engine that was given up, when it can be reached again: it never registers anew."""
         client = self._client
-        if client is None or client._closed:  # noqa: SLF001
-            return
-        session, control, identity = client.session, client._control_stream, uuid.encode()  # noqa: SLF001
-        # Not client.send_signal(), which takes engines that are registered, and waits for their answer.
-        client._io_loop.add_callback(  # noqa: SLF001
-            lambda: session.send(control, "signal_request", {"sig": "SIGKILL"}, ident=identity)
-        )
+        if client is not None and not is_closed(client):
+            kill_unregistered(client, uuid)
+
+    def _ask(self, engine_id: int, function: Callable[..., object], *arguments: object) -> Future[Any]:
+        """Have an engine call a function.
+
+        Raises
+        ------
+        EngineGone
+            If the engine just left.
+        """
+        view = self._view(engine_id)
+        try:
+            return _Answer(view.apply_async(function, *arguments))
+        except (ipp.error.NoEnginesRegistered, IndexError) as error:
+            raise EngineGone(f"engine {engine_id} left") from error
 
     def _view(self, engine_id: int) -> ipp.DirectView:
         client, views = self._client, self._views
-        if client is None or client._closed:  # noqa: SLF001 - the controller is lost, or was shut down
-            raise ipp.error.NoEnginesRegistered
+        if client is None or is_closed(client):  # the controller is lost, or was shut down
+            raise EngineGone(f"engine {engine_id} is lost with its controller")
         view = views.get(engine_id)
         if view is None:
-            view = views[engine_id] = client.direct_view(engine_id)
+            try:
+                view = views[engine_id] = client.direct_view(engine_id)
+            except (ipp.error.NoEnginesRegistered, IndexError) as error:
+                raise EngineGone(f"engine {engine_id} left") from error
         return view
 
 
-def _drop_late_answers(client: ipp.Client) -> None:
-    """Ignore answers of engines that were given up; ipyparallel prints and keeps them."""
-    handlers: dict[str, Callable[[dict[str, Any]], None]] = client._queue_handlers  # noqa: SLF001
-    handle = handlers["apply_reply"]
+class _Answer(Future[Any]):
+    """What an engine answers, free of ipyparallel's errors."""
 
-    def handle_awaited(message: dict[str, Any]) -> None:
-        if message["parent_header"]["msg_id"] in client.outstanding:
-            handle(message)
+    def __init__(self, source: ipp.AsyncResult) -> None:
+        super().__init__()
+        self.source = source
+        source.add_done_callback(self._take)
 
-    handlers["apply_reply"] = handle_awaited
+    def _take(self, source: ipp.AsyncResult) -> None:
+        error = source.exception()
+        if error is None:
+            self.set_result(source.result())
+        elif isinstance(error, ipp.error.TaskAborted) or _names_death(error):  # made up by ipyparallel
+            self.set_exception(EngineGone(getattr(error, "evalue", str(error))))
+        elif isinstance(error, ipp.error.RemoteError):
+            self.set_exception(EngineRefused(error.ename, error.evalue))
+        else:
+            self.set_exception(error)
+
+
+def _names_death(error: BaseException) -> bool:
+    return isinstance(error, ipp.error.RemoteError) and error.ename in {"EngineError", "TaskAborted"}

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from parimg.cluster.ipyparallel_internals import ask_hub, is_closed
+
 if TYPE_CHECKING:
     import ipyparallel as ipp
 
@@ -72,7 +74,7 @@ class Heartbeat:
                     lost = f"it gave no sign of life for {MISSES * 1.5 * PERIOD:.0f} s"
             if self._stopped.is_set():
                 return
-            if lost or self._client._closed:  # noqa: SLF001 - there is no public way to ask
+            if lost or is_closed(self._client):
                 self._on_loss(lost or "it was shut down")
                 return
             if misses == 0:
@@ -82,12 +84,7 @@ class Heartbeat:
         """Whether the Hub answers within the period."""
         answered = threading.Event()
         try:
-            # Of no engine: the Hub answers with an error, and writes no log.
-            question = self._client._send(  # noqa: SLF001 - its public questions wait for ever
-                self._client._query_stream,  # noqa: SLF001
-                "queue_request",
-                content={"targets": []},
-            )
+            question = ask_hub(self._client)
         except OSError:  # the client was closed, as ipyparallel does when a controller is shut down in order
             return False
         question.add_done_callback(lambda _: answered.set())

@@ -1,42 +1,82 @@
 """Run a module of ipyparallel, and end with the process that started it.
 
 ``python -m parimg.cluster.parent_poller CLIENT_PID ipyparallel.engine`` is how an embedded cluster starts
-its controller and engines: a client that is killed cannot stop them, so they watch for it themselves.
+its controller and engines: a client that is killed cannot stop them, so they watch for it themselves. So do the
+processes that they start by `multiprocessing`, as ipyparallel's controller its schedulers, and what those start.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import runpy
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing import spawn
+from typing import Any
 
 _LOOK_SECONDS = 1.0
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(10 * _LOOK_SECONDS)
-    os._exit(1)
-
-
-def _start_watching(parent: int) -> None:
-    threading.Thread(target=_watch, args=(parent,), name="parimg-lifeline", daemon=True).start()
 
 
 def main() -> None:
     """Take the client's process id and the module's name off the command line, and become that module."""
     # Not os.getppid(): the client may have died before this line.
-    _start_watching(int(sys.argv[1]))
-    # ipyparallel's controller forks its schedulers, and threads do not survive a fork.
-    os.register_at_fork(after_in_child=lambda: _start_watching(os.getppid()))
+    _end_after(_await_parent, int(sys.argv[1]))
+    _have_children_watch()
     del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
+def _have_children_watch() -> None:
+    """Have the processes that this one starts by fork, forkserver or spawn watch for its end."""
+    if hasattr(os, "register_at_fork"):  # Windows has none, and no fork; threads do not survive one
+        os.register_at_fork(after_in_child=lambda: _end_after(_await_parent, os.getppid()))
+    prepare = spawn.get_preparation_data
+    # There is no public way into a process that is spawned, or that another forks for us: the mapping that
+    # prepares it is the first that it unpickles.
+    spawn.get_preparation_data = lambda name: _Preparation(prepare(name))
+
+
+class _Preparation(dict[str, Any]):
+    """What multiprocessing hands to a new process, which begins to watch when it unpickles that."""
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], dict[str, Any]], tuple[dict[str, Any]]]:
+        return _take_up, (dict(self),)
+
+
+def _take_up(preparation: dict[str, Any]) -> dict[str, Any]:
+    _end_after(_await_starter)
+    _have_children_watch()
+    return preparation
+
+
+def _end_after(wait: Callable[..., None], *arguments: int) -> None:
+    def watch() -> None:
+        wait(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10 * _LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parimg-parent-poller", daemon=True).start()
+
+
+def _await_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+
+
+def _await_starter() -> None:
+    """Wait for the end of the process that asked for this one: its parent is the forkserver, maybe."""
+    while (starter := multiprocessing.parent_process()) is None:  # not told yet
+        time.sleep(_LOOK_SECONDS / 10)
+    starter.join()
+
+
 if __name__ == "__main__":
-    main()
+    # By its name, under which other processes unpickle what is defined here.
+    from parimg.cluster import parent_poller  # noqa: PLW0406 - this one is `__main__`
+
+    parent_poller.main()

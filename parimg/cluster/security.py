@@ -28,7 +28,7 @@ class Security:
 
     @property
     def warning(self) -> str:
-        """What is to be mended, empty if nothing."""
+        """What is to be repaired, empty if nothing."""
         if not self.is_private:
             return (
                 f"others can read {self.connection_file!r}, and with it run code on the engines as you: "

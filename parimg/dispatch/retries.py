@@ -1,7 +1,8 @@
-"""Retries: what becomes of the images that were on an engine when it died.
+"""Retries: what becomes of the images that were on an engine when it died, or that it refused.
 
-Only the image that the engine was at is blamed, where its flight recorder says which; the others run again as if
-nothing had been. Decides, and changes nothing but the counts of the images; called by the dispatcher.
+Only the image that a dead engine was at is blamed, where its flight recorder says which; the others run again as
+if nothing had been. Decides, and changes nothing but the counts of the images, which are changed nowhere else;
+called by the dispatcher and by `lost_engines`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from parimg.dispatch.in_flight import Pending, Sent
-from parimg.engine.flight_recorder import IDLE, PREPARING, LastWords
-from parimg.errors import EngineDied
+from parimg.errors import EngineDied, EngineRefused
 from parimg.options import Options
+from parimg.protocol.crash_report import IDLE, PREPARING, CrashReport
 
 _MAX_LOSSES = 10  # for each attempt: engines that die before they take an image up, for which it is not to blame
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetryDecision:
     """What is to be done."""
 
     again: list[list[Pending]] = field(default_factory=list)
@@ -26,57 +27,67 @@ class Verdict:
     """Images that get a failed record: with type of the error, message, traceback."""
 
 
-def find_verdict(lost: list[Sent], words: LastWords | None, end: str, options: Options) -> Verdict:
+def decide_retries(lost: list[Sent], report: CrashReport | None, end: str, options: Options) -> RetryDecision:
     """Decide over the chunks of a dead engine.
 
     Parameters
     ----------
     lost : list of Sent
         The engine's chunks, in the order in which it got them.
-    words : LastWords or None
+    report : CrashReport or None
         What its flight recorder says; without, every image of the first chunk counts as its possible cause.
     end : str
         What is known of the process's end, for messages.
     options : Options
     """
-    verdict = Verdict()
+    decision = RetryDecision()
     most_losses = _MAX_LOSSES * (options.retries + 1)
     for place, sent in enumerate(lost):
-        suspects = _suspects(sent, words, is_first=place == 0)
+        suspects = _suspects(sent, report, is_first=place == 0)
         waiting = [pending for pending in sent.images if pending not in suspects]
         for pending in waiting:
             pending.losses += 1
         if others := [pending for pending in waiting if pending.losses <= most_losses]:
-            verdict.again.append(others)
-        verdict.failed.extend(
+            decision.again.append(others)
+        decision.failed.extend(
             (pending, EngineDied.__name__, f"{pending.losses} engines died before they took it up: {end}", None)
             for pending in waiting
             if pending.losses > most_losses
         )
         for pending in suspects:
             pending.attempts += 1
-            _judge(pending, words, end, options, verdict)
-    return verdict
+            _judge(pending, report, end, options, decision)
+    return decision
 
 
-def _suspects(sent: Sent, words: LastWords | None, *, is_first: bool) -> list[Pending]:
+def decide_refusal(images: list[Pending], refusal: EngineRefused) -> RetryDecision:
+    """Decide over a chunk that was answered with an error: one unusable result must not spoil its neighbours."""
+    if len(images) > 1:
+        return RetryDecision(again=[[pending] for pending in images])
+    images[0].attempts += 1
+    return RetryDecision(failed=[(images[0], refusal.name, refusal.message, None)])
+
+
+def _suspects(sent: Sent, report: CrashReport | None, *, is_first: bool) -> list[Pending]:
     """Images of a lost chunk that the engine may have died of."""
-    if words is None:
+    if report is None:
         return list(sent.images) if is_first else []
-    if words.chunk != sent.number or words.index == IDLE:
+    if report.chunk != sent.number or report.index == IDLE:
         return []
-    return list(sent.images) if words.index == PREPARING else [sent.images[words.index]]
+    return list(sent.images) if report.index == PREPARING else [sent.images[report.index]]
 
 
-def _judge(pending: Pending, words: LastWords | None, end: str, options: Options, verdict: Verdict) -> None:
-    trace = words.traceback if words is not None else None
-    if words is not None and words.timed_out and options.timeout is not None:
+def _judge(
+    pending: Pending, report: CrashReport | None, end: str, options: Options, decision: RetryDecision
+) -> None:
+    trace = report.traceback if report is not None else None
+    if report is not None and report.timed_out and options.timeout is not None:
         message = f"it ran longer than timeout={options.timeout:g} s, and its engine was ended"
-        verdict.failed.append((pending, TimeoutError.__name__, message, trace))
+        decision.failed.append((pending, TimeoutError.__name__, message, trace))
     elif pending.attempts > options.retries:
         message = f"its engine died at each of {pending.attempts} attempts: {end}"
-        if words is not None and words.memory:
-            message += f"; before this image its memory had reached {words.memory / 2**20:.0f} MiB"
-        verdict.failed.append((pending, EngineDied.__name__, message, trace))
+        if report is not None and report.memory:
+            message += f"; before this image its memory had reached {report.memory / 2**20:.0f} MiB"
+        decision.failed.append((pending, EngineDied.__name__, message, trace))
     else:
-        verdict.again.append([pending])
+        decision.again.append([pending])

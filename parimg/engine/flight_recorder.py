@@ -3,7 +3,7 @@
 An engine keeps one small file for each job, which says at any time which image of which chunk it is at.
 `faulthandler` writes its traceback behind that when the process crashes or an image runs past its time limit,
 also under native code that holds the GIL. The file lies in the job's directory where the engine's host sees that,
-else in the host's own folder, where another engine of the host finds it (`recall`).
+else in the host's own folder, where another engine of the host finds it (`fetch_crash_report`).
 """
 
 from __future__ import annotations
@@ -11,55 +11,15 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Self
 
 from parimg.engine import memory
 from parimg.protocol import shared_objects
+from parimg.protocol.crash_report import FOLDER, HEADER, IDLE, PREPARING, read_bytes
 
-FOLDER = "engines"
-"""Folder of the recorders in a job's directory."""
-
-_HEADER = b"%19d %9d %19d\n"
-_HEADER_LENGTH = len(_HEADER % (0, 0, 0))
-_LONGEST = 100_000  # bytes read of a recorder: a deep recursion in many threads
-_LONGEST_TRACE = 4_000  # characters of a traceback kept
-PREPARING, IDLE = -1, -2  # in the place of an image's index
-
-
-@dataclass(frozen=True, slots=True)
-class LastWords:
-    """What the recorder of a dead engine says."""
-
-    chunk: int
-    """Number of the last chunk that the engine took up."""
-    index: int
-    """Place in that chunk of the image it was at; ``PREPARING`` or ``IDLE`` if it was at none."""
-    memory: int
-    """Peak resident memory of the engine before it took up that image, bytes."""
-    text: str
-    """Traceback, empty if the process had no chance to write one."""
-
-    @property
-    def timed_out(self) -> bool:
-        """Whether the engine ended itself because the image ran too long."""
-        return self.text.startswith("Timeout (")
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of the thread that ran the image."""
-        head, *threads = re.split(r"^(?=(?:Current thread|Thread|Stack) )", self.text, flags=re.MULTILINE)
-        # The function that ipyparallel calls, wherever its module lies.
-        chosen = next((text for text in threads if " in run_chunk" in text), None)
-        if not self.text:
-            return None
-        text = head + (chosen or "".join(threads))
-        return text if len(text) <= _LONGEST_TRACE else f"{text[:_LONGEST_TRACE]}..."
-
-
-# -- on an engine ---------------------------------------------------------------------------------------------
+# Windows has no O_NOFOLLOW, and other systems no O_BINARY.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 class FlightRecorder:
@@ -82,7 +42,7 @@ class FlightRecorder:
                 if place != folder:
                     os.makedirs(place, mode=0o700, exist_ok=True)
                 path = os.path.join(place, name)
-                self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+                self._descriptor = os.open(path, _FLAGS, 0o600)
                 self._path = path
                 faulthandler.enable(file=self._descriptor, all_threads=True)
                 break
@@ -122,43 +82,16 @@ class FlightRecorder:
     def _note(self, index: int) -> None:
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):  # a full disk costs the last words, not the image
-                os.pwrite(self._descriptor, _HEADER % (self._number, index, memory.peak()), 0)
-                os.lseek(self._descriptor, _HEADER_LENGTH, os.SEEK_SET)  # where faulthandler writes
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                os.write(self._descriptor, HEADER % (self._number, index, memory.peak()))  # faulthandler's follows
 
 
-def recall(name: str) -> bytes | None:
+def fetch_crash_report(name: str) -> bytes | None:
     """What an engine of this host left in the host's own folder; it is removed there."""
     path = os.path.join(shared_objects.host_folder(), FOLDER, os.path.basename(name))
     try:
-        found = _read(path)
+        found = read_bytes(path)
         os.remove(path)
     except OSError:
         return None
     return found
-
-
-# -- on the client --------------------------------------------------------------------------------------------
-
-
-def read(folder: str, name: str) -> LastWords | None:
-    """What the recorder `name` says, None if there is none here."""
-    try:
-        return parse(_read(os.path.join(folder, name)))
-    except OSError:
-        return None
-
-
-def parse(found: bytes | None) -> LastWords | None:
-    """Last words as `recall` gives them."""
-    if found is None or len(found) < _HEADER_LENGTH:
-        return None
-    try:
-        chunk, index, peak = (int(number) for number in found[:_HEADER_LENGTH].split())
-    except ValueError:
-        return None
-    return LastWords(chunk, index, peak, found[_HEADER_LENGTH:].decode("utf-8", "replace"))
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(_LONGEST)

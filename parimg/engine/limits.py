@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from parimg.engine import memory
 from parimg.engine.flight_recorder import FlightRecorder
-
-TELL_SECONDS = 1.0  # between signs of progress; one takes an engine 0.13 ms
+from parimg.protocol.messages import TELL_SECONDS
 
 
 @dataclass(slots=True)

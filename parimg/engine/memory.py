@@ -6,6 +6,7 @@ Looks at this process only; `parimg.engine.runner` uses it around each image.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import sys
 from collections.abc import Iterator
@@ -32,14 +33,14 @@ def reset_peak() -> None:
     descriptor = _clear_refs()
     if descriptor is not None:
         with contextlib.suppress(OSError):
-            os.pwrite(descriptor, _RESET_PEAK, 0)
+            os.write(descriptor, _RESET_PEAK)
 
 
 @cache
 def _clear_refs() -> int | None:
     # Kept open: with the file at hand, a reset and a look take 1.5 us together.
     try:
-        return os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        return os.open("/proc/self/clear_refs", os.O_WRONLY)
     except OSError:
         return None
 
@@ -51,8 +52,7 @@ def occupied() -> tuple[int, int]:
             pages, resident = (int(number) for number in file.read().split()[:2])
     except OSError:
         return 0, 0
-    size = os.sysconf("SC_PAGE_SIZE")
-    return pages * size, resident * size
+    return pages * mmap.PAGESIZE, resident * mmap.PAGESIZE
 
 
 def address_limit(most: int) -> int | None:

@@ -1,4 +1,4 @@
-"""All that runs on an engine: the chunk loop with its guards, and the engine's set-up.
+"""The runner: what an engine does with a chunk, each image behind its guards.
 
 The dispatcher calls `run_chunk` through ipyparallel. A chunk is one bytes object, its answer another, so that
 ipyparallel neither looks into them nor copies them. Whatever goes wrong with one image becomes that image's
@@ -11,89 +11,31 @@ import contextlib
 import gc
 import os
 import pickle
-import re
-import socket
-import sys
 import time
 import traceback
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
-from parimg import __version__
 from parimg.engine import memory
-from parimg.engine.flight_recorder import FOLDER, FlightRecorder
+from parimg.engine.compile_once import prepare_once_a_host
+from parimg.engine.departure import is_leaving, working
+from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
+from parimg.engine.setup import host, prepare_engine
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.images.frames import note_frames, watch_frames
 from parimg.protocol import shared_objects
-from parimg.record import Row, Stage, Status, encode_values
+from parimg.protocol.messages import VERSION, Chunk, Reply
+from parimg.record import Row, Stage, encode_values
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from parimg.tasks.task import Task
 
 _TRACEBACK_LIMIT = 4_000  # characters kept of a failed image's traceback
 _MESSAGE_LIMIT = 2_000
-_MAX_REPLY_BYTES = 2**26  # of values; what is left of a chunk then goes out again
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_MAX_REPLY_BYTES = 2**26  # of values
 _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem, without loading OpenCV
-_KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "OPENCV_FOR_THREADS_NUM",
-)
-
-VERSION = f"Python {sys.version_info.major}.{sys.version_info.minor} and parimg {__version__}"
-"""What client and engines must have in common."""
-
-ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]
-"""Position, key, uri, and the array of an image that comes with its pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The images sent to an engine in one message, and what to do with them."""
-
-    version: str
-    refs: tuple[shared_objects.SharedRef, ...]
-    """The task, then the arrays it refers to."""
-    folder: str
-    """The job's folder of shared objects, for hosts that see it."""
-    max_pixels: int
-    images: list[ChunkImage]
-    number: int = 0
-    """Unique in a run of the job."""
-    recorder: str = ""
-    """Name of the engine's flight recorder, empty for none."""
-    timeout: float | None = None
-    """Seconds an image may take."""
-    memory_limit: int | None = None
-    """Bytes an engine may occupy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An engine's answer: rows of the chunk's first images, or the shared objects it lacks, and then no rows."""
-
-    host: str
-    pid: int
-    rows: list[Row]
-    missing: list[str]
-    seconds: float
-
-
-def thread_environment() -> dict[str, str]:
-    """Environment variables that hold libraries to one thread from when they are loaded."""
-    return dict.fromkeys(_THREAD_VARIABLES, "1")
 
 
 def run_chunk(chunk_bytes: bytes) -> bytes:
@@ -119,9 +61,10 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     begin = time.perf_counter()
     chunk: Chunk = pickle.loads(chunk_bytes)
     if chunk.version != VERSION:
-        raise EngineVersionError(f"the client has {chunk.version}, an engine on {_host()} {VERSION}")
+        raise EngineVersionError(f"the client has {chunk.version}, an engine on {host()} {VERSION}")
     recorder = _recorder(chunk)
-    with recorder.chunk(chunk.number) if recorder else contextlib.nullcontext():
+    recording = recorder.chunk(chunk.number) if recorder else contextlib.nullcontext()
+    with working(), recording, watch_frames() as pages:
         prepare_engine()
         missing = shared_objects.missing(chunk.refs, chunk.folder)
         rows = []
@@ -131,64 +74,8 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
                 # Loads OpenCV, which shall not count as time of the first image.
                 import parimg.images.decode  # noqa: F401
             rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
-    reply = Reply(_host(), os.getpid(), rows, missing, time.perf_counter() - begin)
+    reply = Reply(host(), os.getpid(), rows, missing, time.perf_counter() - begin, max(pages, default=1))
     return pickle.dumps(reply, protocol=5)
-
-
-def prepare_engine() -> None:
-    """Make this engine fit for images, whoever started it; quick when repeated.
-
-    Holds OpenCV, BLAS and numba to one thread, and has the C library keep freed memory.
-    """
-    import numpy as np  # noqa: F401 - every task needs it; better loaded before the first image than with it
-
-    _keep_freed_memory()
-    _allow_open_files()
-    loaded = _heavy_libraries()
-    if loaded != _state.limited:
-        variables = thread_environment()
-        if "numba" in sys.modules:  # it compiles no more if its variable changes while its threads run
-            del variables["NUMBA_NUM_THREADS"]
-        os.environ.update(variables)
-        if cv2 := sys.modules.get("cv2"):
-            cv2.setNumThreads(1)
-        if numba := sys.modules.get("numba"):
-            numba.set_num_threads(1)
-        import threadpoolctl
-
-        threadpoolctl.threadpool_limits(1)
-        _state.limited = loaded
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the next image instead of giving it back to the system.
-
-    SIFT of a 640 x 480 image otherwise takes 17 000 page faults a time on an engine: 77 ms instead of 46.
-    """
-    import ctypes
-    import platform
-
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)  # glibc takes no larger one
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-
-
-def introduce() -> tuple[str, int]:
-    """Make this engine fit for images, and tell its host and process."""
-    prepare_engine()
-    return _host(), os.getpid()
-
-
-@cache
-def _allow_open_files() -> None:
-    """Have as many files open as the system allows, not the 1 024 of most shells: a region index is one."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def receive_shared(digest: str, data: bytes) -> None:
@@ -196,42 +83,9 @@ def receive_shared(digest: str, data: bytes) -> None:
     shared_objects.receive(digest, data)
 
 
-def inspect_engine() -> dict[str, object]:
-    """What `parimg doctor` tells of an engine."""
-    import platform
-
-    threads: dict[str, int] = {}
-    with contextlib.suppress(ImportError):
-        import cv2
-
-        threads["opencv"] = cv2.getNumThreads()
-    with contextlib.suppress(ImportError):
-        import numba
-
-        threads["numba"] = numba.get_num_threads()
-    import psutil
-    import threadpoolctl
-
-    for pool in threadpoolctl.threadpool_info():  # numpy and scipy each bring a BLAS
-        name = pool["internal_api"]
-        threads[name] = max(threads.get(name, 0), pool["num_threads"])
-    memory = psutil.virtual_memory()
-    return {
-        "host": _host(),
-        "pid": os.getpid(),
-        "python": platform.python_version(),
-        "parimg": __version__,
-        "threads": threads,
-        "memory_available": memory.available,
-        "memory_used": psutil.Process().memory_info().rss,
-    }
-
-
 class _State:
     """What this engine process remembers between chunks."""
 
-    limited: frozenset[str] | None = None
-    """The thread-pool libraries that were loaded when threads were last limited."""
     recorder: FlightRecorder | None = None
     """That of the job whose chunk came last."""
 
@@ -241,33 +95,24 @@ _state = _State()
 
 def _recorder(chunk: Chunk) -> FlightRecorder | None:
     recorder = _state.recorder
-    if recorder is None or recorder.name != chunk.recorder:
+    folder, name = os.path.split(chunk.recorder)
+    if recorder is None or recorder.name != name:
         if recorder is not None:
             recorder.close()
-        folder = os.path.join(os.path.dirname(chunk.folder), FOLDER)
-        recorder = _state.recorder = FlightRecorder(folder, chunk.recorder) if chunk.recorder else None
+        recorder = _state.recorder = FlightRecorder(folder, name) if name else None
     return recorder
-
-
-def _heavy_libraries() -> frozenset[str]:
-    return frozenset(sys.modules.keys() & {"cv2", "numba", "numpy", "scipy.linalg", "sklearn", "torch", "mkl"})
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()
 
 
 @lru_cache(maxsize=8)  # tasks of the jobs that run at the same time
 def _prepared(ref: shared_objects.SharedRef, folder: str) -> Task:
     try:
         task = shared_objects.load_task(ref, folder)
-        _prepare_once_a_host(task)
+        prepare_once_a_host(task)
     except shared_objects.SharedObjectMissing:
         raise
     except Exception as error:
         raise TaskError(
-            f"the task cannot be prepared on an engine of {_host()}: {type(error).__name__}: {error}\n"
+            f"the task cannot be prepared on an engine of {host()}: {type(error).__name__}: {error}\n"
             f"{traceback.format_exc()}"
         ) from error
     prepare_engine()  # what the task loaded may have brought thread pools
@@ -283,22 +128,8 @@ def _address_limit(memory_limit: int | None) -> int | None:
     except MemoryError as error:
         raise TaskError(
             f"memory_limit={memory_limit} bytes ({memory_limit / 2**20:.0f} MiB) is too little for an engine on "
-            f"{_host()}: {error}"
+            f"{host()}: {error}"
         ) from None
-
-
-def _prepare_once_a_host(task: Task) -> None:
-    """Prepare a task; the first time ever in one process of this host, which fills the others' disk cache."""
-    kind = f"{type(task).__module__}.{type(task).__qualname__}-{__version__}-{sys.version_info.minor}-{_host()}"
-    marker = os.path.join(shared_objects.host_folder(), f"compiled-{re.sub(r'[^A-Za-z0-9_.-]', '_', kind)}")
-    if not os.path.exists(marker):
-        os.makedirs(shared_objects.host_folder(), mode=0o700, exist_ok=True)
-        with FileLock(f"{marker}.lock"):
-            if not os.path.exists(marker):
-                task.prepare()
-                with open(marker, "w", encoding="utf-8"):
-                    return
-    task.prepare()
 
 
 def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
@@ -308,7 +139,7 @@ def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
     for index in range(len(chunk.images)):
         rows.append(row := _run_image(task, chunk, guard, index))
         nbytes += len(row.columns) + len(row.arrays or b"")
-        if nbytes > _MAX_REPLY_BYTES:
+        if nbytes > _MAX_REPLY_BYTES or is_leaving():  # the rest of the chunk goes out again
             break
     return rows
 
@@ -323,10 +154,14 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     error_type = message = trace = None
     try:
         with guard.image(index):
-            image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
+            with watch_frames() as pages:
+                image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)
+            if pages:
+                note_frames(pages[0])
+                values = {"pages": pages[0], **(values if isinstance(values, Mapping) else {"value": values})}
             stage = "result"
             columns, arrays = encode_values(values)
     except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
@@ -339,10 +174,22 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     end = time.perf_counter()
     if decoded == begin and stage == "decode":
         decoded = end
-    outcome: tuple[Status, Stage | None] = ("ok" if error_type is None else "failed", stage)
-    failure = (error_type, message, trace)
-    seconds = (started, decoded - begin, end - decoded)
-    return Row(position, key, uri, *outcome, *failure, *seconds, columns, arrays, memory.peak())
+    return Row(
+        position=position,
+        key=key,
+        uri=uri,
+        status="ok" if error_type is None else "failed",
+        stage=stage,
+        error=error_type,
+        message=message,
+        traceback=trace,
+        started=started,
+        decode_seconds=decoded - begin,
+        task_seconds=end - decoded,
+        columns=columns,
+        arrays=arrays,
+        peak_memory=memory.peak(),
+    )
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:
@@ -355,7 +202,7 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except Exception as second:
-        return f"(its message cannot be told: {type(second).__name__})"
+        return f"(its message cannot be shown: {type(second).__name__})"
 
 
 def _trace(error: BaseException) -> str:

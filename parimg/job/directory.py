@@ -1,6 +1,7 @@
-"""The directory of a job: where it lies, how it is taken and given up, and its lock.
+"""The directory of a job: where it lies, what lies in it, how it is taken and given up.
 
-It holds ``journal.sqlite``, ``lock``, and ``shared/``, the task and its shared objects by content hash.
+`JobDirectory` alone knows the names of what lies there: the journal, the lock and the owner file, ``shared`` with
+the task and its shared objects by content hash, and the flight recorders of the engines while the job runs.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from filelock import FileLock, Timeout
-
-from parimg.errors import JobError, JobLockedError
+from parimg.errors import JobError
 from parimg.files.permissions import check_private
-
-JOURNAL_FILE = "journal.sqlite"
+from parimg.job import owner
+from parimg.job.owner import Ownership
 
 
 def jobs_folder() -> str:
@@ -33,84 +33,163 @@ def resume_command(directory: str) -> str:
     return f"parimg resume {shlex.quote(directory)}"
 
 
-def new_job_dir(name: str) -> str:
-    """Make a directory for a job of task `name`, ``20261122-093015-MatchSIFT``, so that names sort by time."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9_]', '', name)}"
-    folder = jobs_folder()
-    for attempt in range(1000):
-        path = os.path.join(folder, f"{stem}-{attempt}" if attempt else stem)
-        with contextlib.suppress(FileExistsError):
-            os.makedirs(path, mode=0o700)
-            return path
-    raise JobError(f"no free name for a job in {folder!r}")
-
-
-def reserve_job_dir(directory: str) -> FileLock:
-    """Make a job's directory and take its lock.
+@dataclass(frozen=True, slots=True)
+class JobDirectory:
+    """The directory of one job.
 
     Parameters
     ----------
-    directory : str
-        New, empty, or left by a client that was killed before its job began.
-
-    Raises
-    ------
-    JobError
-        If it holds a job or other files already, cannot be written, or can be written by others.
+    path : str
+        Made absolute.
     """
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        check_private(directory)
-        found = set(os.listdir(directory))
-        if JOURNAL_FILE in found:
+
+    path: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", os.path.abspath(self.path))
+
+    @property
+    def journal(self) -> str:
+        """The journal, an SQLite file."""
+        return os.path.join(self.path, "journal.sqlite")
+
+    @property
+    def unfinished_journal(self) -> str:
+        """The journal while it is being made."""
+        return f"{self.journal}.new"
+
+    @property
+    def lock(self) -> str:
+        """The file whose lock the writing process holds."""
+        return os.path.join(self.path, "lock")
+
+    @property
+    def owner(self) -> str:
+        """The file that names the writing process."""
+        return os.path.join(self.path, "owner")
+
+    @property
+    def shared(self) -> str:
+        """Folder of the task and its shared objects."""
+        return os.path.join(self.path, "shared")
+
+    @property
+    def recorders(self) -> str:
+        """Folder of the engines' flight recorders."""
+        return os.path.join(self.path, "engines")
+
+    @property
+    def holds_job(self) -> bool:
+        """Whether there is a journal."""
+        return os.path.isfile(self.journal)
+
+    @classmethod
+    def make(cls, task: str) -> JobDirectory:
+        """Make one for a job of a task, ``20261122-093015-MatchSIFT``, so that names sort by time."""
+        stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{re.sub(r'[^A-Za-z0-9_]', '', task)}"
+        folder = jobs_folder()
+        for attempt in range(1000):
+            path = os.path.join(folder, f"{stem}-{attempt}" if attempt else stem)
+            with contextlib.suppress(FileExistsError):
+                os.makedirs(path, mode=0o700)
+                return cls(path)
+        raise JobError(f"no free name for a job in {folder!r}")
+
+    @classmethod
+    def find(cls, name: str | os.PathLike[str]) -> JobDirectory:
+        """The directory of a job that is given by its path, or by its name as ``parimg jobs`` prints it."""
+        here = cls(os.fspath(name))
+        there = cls(os.path.join(jobs_folder(), os.fspath(name)))
+        return there if there.holds_job and not here.holds_job else here
+
+    def reserve(self) -> Ownership:
+        """Make the directory of a new job, and become its writer.
+
+        It must be new, empty, or left by a client that was killed before its job began.
+
+        Raises
+        ------
+        JobError
+            If it holds a job or other files already, cannot be written, or can be written by others.
+        """
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            check_private(self.path)
+            self._check_free()
+            owned = self.acquire()
+        except OSError as error:
+            raise JobError(f"the job directory {self.path!r} cannot be written: {error}") from error
+        try:
+            self._check_free()  # a job may have been made while the lock was waited for
+        except JobError:
+            owned.release()
+            raise
+        return owned
+
+    def _check_free(self) -> None:
+        if self.holds_job:
             raise JobError(
-                f"{directory!r} holds a job already; go on with it by `{resume_command(directory)}` or "
+                f"{self.path!r} holds a job already; go on with it by `{resume_command(self.path)}` or "
                 "ctl.resume(...), or give another job_dir"
             )
-        if others := found - {"shared", "lock", "lock.owner", f"{JOURNAL_FILE}.new"}:
+        own = {os.path.basename(path) for path in self._files()} | {os.path.basename(self.shared)}
+        if others := set(os.listdir(self.path)) - own:
             raise JobError(
-                f"the job_dir {directory!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}"
+                f"the job_dir {self.path!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}"
             )
-        lock = acquire_lock(directory)
-    except OSError as error:
-        raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
-    if os.path.exists(os.path.join(directory, JOURNAL_FILE)):  # made while the lock was waited for
-        lock.release()
-        return reserve_job_dir(directory)  # raises
-    return lock
 
+    def acquire(self) -> Ownership:
+        """Become the writer of the job, until the process dies or gives it up; see `parimg.job.owner.acquire`."""
+        return owner.acquire(self.lock, self.owner)
 
-def discard_job_dir(directory: str, lock: FileLock) -> None:
-    """Undo `reserve_job_dir` for a job that could not be made."""
-    lock.release()
-    shutil.rmtree(os.path.join(directory, "shared"), ignore_errors=True)
-    for name in ("lock", "lock.owner", f"{JOURNAL_FILE}.new"):
+    def discard(self, owned: Ownership) -> None:
+        """Undo `reserve` for a job that could not be made."""
+        owned.release()
+        with contextlib.suppress(OSError):  # the error that ended it is told
+            self._clear()
+
+    def remove(self) -> None:
+        """Delete the job; other files that lie in its directory stay, and then the directory.
+
+        Raises
+        ------
+        JobLockedError
+            If a process writes it.
+        JobError
+            If it is no job, or cannot be deleted.
+        """
+        if not self.holds_job and os.path.dirname(self.path) != os.path.abspath(jobs_folder()):
+            raise JobError(f"{self.path!r} is not a job; `parimg jobs` lists the jobs")
+        try:
+            self.acquire().release()
+            self._clear()
+        except OSError as error:
+            raise JobError(f"the job {self.path!r} cannot be removed: {error}") from error
+
+    def _files(self) -> list[str]:
+        journals = (self.journal, self.unfinished_journal)
+        sqlite = [f"{path}{ending}" for path in journals for ending in ("", "-wal", "-shm", "-journal")]
+        return [*sqlite, self.lock, self.owner]
+
+    def _clear(self) -> None:
+        for folder in (self.shared, self.recorders):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in self._files():
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
         with contextlib.suppress(OSError):
-            os.remove(os.path.join(directory, name))
-    with contextlib.suppress(OSError):
-        os.rmdir(directory)
+            os.rmdir(self.path)
 
+    def size(self) -> int:
+        """Bytes of all files in it."""
+        return sum(found.st_size for found in self._stats())
 
-def acquire_lock(directory: str) -> FileLock:
-    """Take the lock of a job's directory, which the operating system frees when this process dies.
+    def last_used(self) -> float:
+        """When something was last written into it, seconds since the epoch."""
+        return max((found.st_mtime for found in self._stats()), default=os.stat(self.path).st_mtime)
 
-    Raises
-    ------
-    JobLockedError
-        If another live process holds it; host and process are named.
-    """
-    path = os.path.join(directory, "lock")
-    # Not per thread: the dispatcher's thread releases what the submitting thread took.
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(timeout=0.5)  # a reader that asks whether the job is written holds it for an instant
-    except Timeout:
-        with open(f"{path}.owner", encoding="utf-8") as file:
-            owner = file.read()
-        raise JobLockedError(
-            f"the job {directory!r} is being written by {owner}; look at it with parimg.open_job(...), or stop "
-            "that process first"
-        ) from None
-    with open(f"{path}.owner", "w", encoding="utf-8") as file:
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    return lock
+    def _stats(self) -> Iterator[os.stat_result]:
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with contextlib.suppress(OSError):  # a running job removes files
+                    yield os.lstat(os.path.join(folder, name))

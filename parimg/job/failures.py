@@ -37,16 +37,22 @@ class Failures(Sequence[Record]):
 
     def __getitem__(self, place: int | slice) -> Record | list[Record]:
         if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        record = self._journal.nth_failed(place if place >= 0 else len(self) + place)
-        if record is None:
+            return self._journal.failed_slice(range(*place.indices(len(self))))
+        n = place if place >= 0 else len(self) + place
+        records = self._journal.failed_slice(range(n, n + 1)) if n >= 0 else []
+        if not records:
             raise IndexError(f"no failure {place}; there are {len(self)}")
-        return record
+        return records[0]
 
     @property
     def by_error(self) -> dict[str, FailureGroup]:
         """By type of error, most first: ``error, count``, and ``key, message`` of the first image."""
         return {group.error: group for group in self._journal.failures_by_error()}
+
+    @property
+    def commonest(self) -> FailureGroup | None:
+        """The commonest error among the last 1 000 failures, found fast; None without failures."""
+        return self._journal.commonest_failure()
 
     def __repr__(self) -> str:
         groups = self.by_error.values()

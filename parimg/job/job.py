@@ -1,8 +1,7 @@
 """Job: the asynchronous collection of a job's records.
 
-A job is a view of its journal. While this process runs the job, its `Dispatcher` tells when there is more;
-a job of another process is looked at again a few times a second. Nothing is held in memory but what an
-iteration is just reading, so any number of iterations, in any order, cost the same.
+A job is a view of its journal, and of its newest run (`RunState`), which tells when there is more. Nothing is held
+in memory but what an iteration is just reading, so any number of iterations, in any order, cost the same.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 from parimg.errors import JobError
 from parimg.job import tables
-from parimg.job.directory import resume_command
+from parimg.job.directory import JobDirectory, resume_command
 from parimg.job.failures import Failures
 from parimg.job.journal import Journal
-from parimg.job.progress import show_progress
+from parimg.job.progress import show_progress, tell_commonest
+from parimg.job.run_state import WAKE_SECONDS, RunState, StoredRun
 from parimg.record import Record
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from parimg.dispatch.dispatcher import Dispatcher
     from parimg.events import Listener
-
-_POLL_SECONDS = 0.25  # between looks at a job that another process runs
-_WAKE_SECONDS = 0.5  # a wait in a thread returns this often, so that Ctrl-C is heard on every platform
 
 
 class Job:
@@ -52,13 +48,13 @@ class Job:
     Parameters
     ----------
     journal : Journal
-    dispatcher : Dispatcher, optional
+    run : RunState, optional
         If this process runs the job.
     """
 
-    def __init__(self, journal: Journal, dispatcher: Dispatcher | None = None) -> None:
+    def __init__(self, journal: Journal, run: RunState | None = None) -> None:
         self._journal = journal
-        self._dispatcher = dispatcher
+        self._run: RunState = run or StoredRun(journal)
 
     # -- what it is -------------------------------------------------------------------------------------------
 
@@ -79,36 +75,28 @@ class Job:
         ``running``; ``finished``, all images have a record; ``interrupted``, stopped or its process is gone;
         ``aborted``; ``failed``, it could not go on, and waiting for it raises the reason.
         """
-        if self._dispatcher is not None:
-            return self._dispatcher.state
-        state = str(self._journal.last_run().state)
-        if state == "running" and not self._journal.is_being_written():
-            # It may have ended between the two looks.
-            state = str(self._journal.last_run().state)
-            return "interrupted" if state == "running" else state
-        return state
+        return self._run.state
+
+    @property
+    def writer(self) -> str:
+        """The process that runs the job, ``process 77 on node1``, with its last sign if it is on another host.
+
+        Empty if the job is not running.
+        """
+        return self._journal.writer()
 
     @property
     def counts(self) -> dict[str, int | None]:
         """Images by what became of them: ``ok, failed, done, total``; ``total`` is None until it is known."""
-        counts = self._dispatcher.counts if self._dispatcher is not None else self._journal.count_by_status()
+        counts = self._run.counts
         done = counts["ok"] + counts["failed"]
-        return {**counts, "done": done, "total": self._total(done)}
-
-    def _total(self, done: int) -> int | None:
-        if self.state == "finished":
-            return done  # duplicates in the source have no record of their own
-        if self._dispatcher is not None:
-            return self._dispatcher.total
-        total: int | None = self._journal.meta("total")
-        return total
+        # Duplicates in the source have no record of their own.
+        return {**counts, "done": done, "total": done if self.state == "finished" else self._run.total}
 
     @property
     def duplicates(self) -> int:
         """Images that the source named once more; each is run once."""
-        if self._dispatcher is not None:
-            return self._dispatcher.duplicates
-        return int(self._journal.last_run().duplicates)
+        return self._run.duplicates
 
     @property
     def failures(self) -> Failures:
@@ -118,7 +106,16 @@ class Job:
     @property
     def resume_command(self) -> str:
         """The shell command that runs what is missing."""
-        return resume_command(self.directory)
+        return f"{resume_command(self.directory)}{self.resume_options}"
+
+    @property
+    def resume_options(self) -> str:
+        """What `resume_command` repeats of what was typed; set by the command line."""
+        return self._run.resume_options
+
+    @resume_options.setter
+    def resume_options(self, options: str) -> None:
+        self._run.resume_options = options
 
     def __len__(self) -> int:
         """Images of the job: all of them where their number is known, else those with a record."""
@@ -140,25 +137,31 @@ class Job:
 
     def __getitem__(self, image: int | str | slice) -> Record | list[Record]:
         if isinstance(image, slice):
-            return [self[number] for number in range(*image.indices(self.progress))]
+            return self._journal.slice(range(*image.indices(self.progress)))
         if isinstance(image, str):
             record = self._journal.find(image)
         else:
             number = operator.index(image)
-            record = self._journal.nth(number if number >= 0 else self.progress + number)
+            place = number if number >= 0 else self.progress + number
+            record = next(iter(self._journal.slice(range(place, place + 1))), None) if place >= 0 else None
         if record is None:
             kind = KeyError if isinstance(image, str) else IndexError
             raise kind(f"no record of image {image!r} ({'so far' if not self.ready() else 'in this job'})")
         return record
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return self._journal.keys()
+
     def __repr__(self) -> str:
         counts = self.counts
         of = "" if counts["total"] is None else f"/{counts['total']}"
-        failed = f", {counts['failed']} failed" if counts["failed"] else ""
+        failed = f", {counts['failed']} failed{tell_commonest(self)}" if counts["failed"] else ""
         duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
         engines = f", {self.engines} engines" if self.engines is not None else ""
+        writer = self.writer if self.engines is None else ""
+        by = f" by {writer}" if writer else ""
         return (
-            f"<Job {self.name} {self.state}: {counts['done']}{of} images{failed}{duplicates}{engines}, "
+            f"<Job {self.name} {self.state}{by}: {counts['done']}{of} images{failed}{duplicates}{engines}, "
             f"{self.elapsed:.1f} s, {self.directory!r}>"
         )
 
@@ -183,14 +186,15 @@ class Job:
     def _follow(self, read: Callable[[int], Iterator[tuple[int, Record]]], after: int) -> Iterator[Record]:
         while True:
             ended = self.ready()  # before reading: what is written until then is read below
-            seen = self._written()
+            seen = self._run.written
             for place, record in read(after):
                 yield record
                 after = place
             if ended:
                 self._raise_error()
                 return
-            self._wait_for_more(seen)
+            with self._interruptible():
+                self._run.wait_for_more(seen)
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         records = iter(self)
@@ -202,7 +206,7 @@ class Job:
 
     def __await__(self) -> Generator[Any, None, Self]:
         async def ended() -> Self:
-            while not await asyncio.to_thread(self._wait_step, _WAKE_SECONDS):
+            while not await asyncio.to_thread(self._run.wait, WAKE_SECONDS):
                 pass
             self._raise_error()
             return self
@@ -210,29 +214,6 @@ class Job:
         return ended().__await__()
 
     # -- waiting ----------------------------------------------------------------------------------------------
-
-    def _written(self) -> int:
-        return sum(self._dispatcher.counts.values()) if self._dispatcher is not None else 0
-
-    def _wait_for_more(self, seen: int) -> None:
-        """Return when there may be records beyond the first `seen`."""
-        if self._dispatcher is None:
-            time.sleep(_POLL_SECONDS)
-            return
-        dispatcher = self._dispatcher
-        with self._interruptible(), dispatcher.changed:
-            while dispatcher.state == "running" and sum(dispatcher.counts.values()) <= seen:
-                dispatcher.changed.wait(_WAKE_SECONDS)
-
-    def _wait_step(self, seconds: float) -> bool:
-        """Wait up to `seconds` for the end; True if it came."""
-        if self._dispatcher is None:
-            if self.ready():
-                return True
-            time.sleep(min(seconds, _POLL_SECONDS))
-            return self.ready()
-        with self._dispatcher.changed:
-            return self._dispatcher.changed.wait_for(self.ready, seconds)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of the job.
@@ -255,8 +236,8 @@ class Job:
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
         with self._interruptible():
             while True:
-                left = _WAKE_SECONDS if deadline is None else min(_WAKE_SECONDS, deadline - time.monotonic())
-                if self._wait_step(max(left, 0)):
+                left = WAKE_SECONDS if deadline is None else min(WAKE_SECONDS, deadline - time.monotonic())
+                if self._run.wait(max(left, 0)):
                     break
                 if left <= 0:
                     return False
@@ -273,15 +254,13 @@ class Job:
         try:
             yield
         except KeyboardInterrupt:
-            self.stop_gracefully()
+            with contextlib.suppress(JobError):  # a job of another process runs on
+                self.stop()
             raise
 
     def _raise_error(self) -> None:
-        if self._dispatcher is not None:
-            if self._dispatcher.error is not None:
-                raise self._dispatcher.error
-        elif self.state == "failed":
-            raise JobError(f"the job {self.directory!r} ended early: {self._journal.last_run().reason}")
+        if (error := self._run.error) is not None:
+            raise error
 
     # -- AsyncResult's vocabulary -----------------------------------------------------------------------------
 
@@ -318,47 +297,24 @@ class Job:
         return list(self.in_order())
 
     def stop(self) -> None:
-        """Send no new chunks, and wait for the running ones; the job can be resumed."""
-        if self._dispatcher is not None:
-            self._dispatcher.stop()
-            self._dispatcher.join()
+        """Send no new chunks, gather the running ones, and print how to go on, as Ctrl-C does.
 
-    def stop_gracefully(self) -> None:
-        """Stop as on Ctrl-C: gather what runs, and print how to go on; a Ctrl-C meanwhile aborts."""
-        dispatcher = self._dispatcher
-        if dispatcher is None or dispatcher.state != "running":
-            return
-        try:
-            waiting = f"waiting for {dispatcher.outstanding} running chunks"
-            print_line(f"stopping: {waiting}; Ctrl-C again leaves at once")
-            dispatcher.stop()
-            while not dispatcher.join(_WAKE_SECONDS):
-                pass
-        except KeyboardInterrupt:
-            self.abort()
-        if self.state != "finished":
-            counts = self.counts
-            of = counts["total"] if counts["total"] is not None else "the"
-            print_line(f"{counts['done']} of {of} images are recorded; to go on: {self.resume_command}")
-
-    def lose_controller(self, reason: str | None) -> None:
-        """Take back what was under way; end the job if there is a reason, else another controller comes."""
-        if self._dispatcher is not None:
-            if reason is None:
-                self._dispatcher.forget_engines()
-            else:
-                self._dispatcher.fail(reason)
-
-    @property
-    def restarts(self) -> int:
-        """How often the cluster was started anew under the job."""
-        return self._dispatcher.restarts if self._dispatcher is not None else 0
+        Raises
+        ------
+        JobError
+            If another process runs the job.
+        """
+        self._run.stop()
 
     def abort(self) -> None:
-        """End now, without waiting for what engines are computing; the job can be resumed."""
-        if self._dispatcher is not None:
-            self._dispatcher.abort()
-            self._dispatcher.join()
+        """End now, without waiting for what engines are computing; the job can be resumed.
+
+        Raises
+        ------
+        JobError
+            If another process runs the job.
+        """
+        self._run.abort()
 
     @property
     def progress(self) -> int:
@@ -403,9 +359,23 @@ class Job:
             return tables.to_arrow(records, self._declared())
 
     def to_pandas(self) -> pd.DataFrame:
-        """The records so far as a data frame, by place in the source."""
-        frame: pd.DataFrame = self.to_arrow().to_pandas()
-        return frame
+        """The records so far as a data frame, by place in the source.
+
+        Integers and bools stay what they are where images have none: such columns have pandas' nullable dtypes.
+        If not all images have a record yet, ``frame.attrs["partial"]`` says how many do, as does the frame's text.
+
+        Returns
+        -------
+        DataFrame
+        """
+        from parimg.job import frames
+
+        state, counts = self.state, self.counts
+        frame = frames.to_pandas(self.to_arrow())
+        if state == "finished":
+            return frame
+        of = "" if counts["total"] is None else f" of {counts['total']}"
+        return frames.partial(frame, f"{len(frame)}{of} images are recorded; the job is {state}")
 
     def table(self, name: str) -> pd.DataFrame:
         """A table that the task gives for every image, as one data frame: the rows of all records so far.
@@ -425,9 +395,10 @@ class Job:
         JobError
             If the records have no such table.
         """
+        from parimg.job import frames
+
         with self._journal.snapshot(arrays=True) as records:
-            frame: pd.DataFrame = tables.inner_to_arrow(records, name).to_pandas()
-        return frame
+            return frames.to_pandas(tables.inner_to_arrow(records, name))
 
     def to_parquet(self, path: str | os.PathLike[str], table: str | None = None) -> None:
         """Write the records so far as a Parquet file, in batches.
@@ -459,29 +430,16 @@ class Job:
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with each further event of the job, from another thread."""
-        if self._dispatcher is not None:
-            self._dispatcher.listeners.append(listener)
+        self._run.listen(listener)
 
     def unlisten(self, listener: Listener) -> None:
         """Call `listener` no more."""
-        if self._dispatcher is not None and listener in self._dispatcher.listeners:
-            self._dispatcher.listeners.remove(listener)
+        self._run.unlisten(listener)
 
     @property
     def engines(self) -> int | None:
         """Engines of the cluster that runs the job, None if this process does not run it."""
-        if self._dispatcher is None or self._dispatcher.state != "running":
-            return None
-        return len(self._dispatcher.engines.ids())
-
-
-def print_line(text: str) -> None:
-    """Tell the user something, beside a progress bar if there is one."""
-    import sys
-
-    from tqdm import tqdm
-
-    tqdm.write(text, file=sys.stderr)
+        return self._run.engines
 
 
 def open_job(path: str | os.PathLike[str]) -> Job:
@@ -490,7 +448,7 @@ def open_job(path: str | os.PathLike[str]) -> Job:
     Parameters
     ----------
     path : path
-        The job's directory.
+        The job's directory, or its name as ``parimg jobs`` prints it.
 
     Returns
     -------
@@ -502,4 +460,4 @@ def open_job(path: str | os.PathLike[str]) -> Job:
     JobError
         If there is no job, or it was written by an incompatible version.
     """
-    return Job(Journal(os.fspath(path)))
+    return Job(Journal(JobDirectory.find(path).path))

@@ -1,11 +1,8 @@
-"""Journal: what was asked and what is done, in one SQLite file of the job's directory.
+"""Journal: what was asked and what is done, in one SQLite file of the job's directory, as it is read.
 
-Only the dispatcher of the process that holds the job's lock writes it; any number of readers, also in other
-processes, follow it while it grows (SQLite's write-ahead log). A record stands in the journal before anyone
-sees it, so a client that is killed at any moment loses at most what engines were still computing.
-
-The directory holds ``journal.sqlite``, ``lock``, and ``shared/``, the task and its shared objects by content
-hash. Each engine's values are kept as it sent them: JSON and NPZ, never a pickle.
+Only the process that owns the job writes it, through `journal_writer`; any number of readers, also in other
+processes, follow it while it grows (SQLite's write-ahead log). Each engine's values are kept as it sent them: JSON
+and NPZ, never a pickle.
 """
 
 from __future__ import annotations
@@ -13,50 +10,52 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import socket
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 from urllib.parse import quote
-
-from filelock import FileLock, Timeout
 
 from parimg.errors import JobError
 from parimg.files.permissions import check_private
-from parimg.job.directory import JOURNAL_FILE, acquire_lock, resume_command
+from parimg.job.directory import JobDirectory
+from parimg.job.owner import OwnerWatch
 from parimg.protocol import shared_objects
-from parimg.record import Record, Row, decode_values
+from parimg.record import Placement, Record, Row, decode_values
+from parimg.sources.names import unescape_name
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
 
 FORMAT = 3
-_LOOK_UP_BATCH = 500  # keys of a query
-_GLANCE_SECONDS = 0.05  # other readers hold the lock for an instant when they ask whether it is held
+_MOST_COMPLETIONS = 10_000
+_COMMONEST_AMONG = 1_000  # failures that a bar may look at a few times a second
+# SQLite's types of the fields that `Row`, the number of attempts and `Placement` give to a record, by name.
+_FIELDS = {**get_type_hints(Row), "attempts": int, **get_type_hints(Placement)}
+_SQL_TYPES: dict[object, str] = {int: "INTEGER", float: "REAL", bytes: "BLOB"}  # all others are text
+RECORD_FIELDS = tuple(_FIELDS)
 
-_SCHEMA = """
+
+def _declaration(name: str) -> str:
+    kinds = {kind for kind in (_FIELDS[name], *get_args(_FIELDS[name])) if kind in _SQL_TYPES}
+    sql = _SQL_TYPES[kinds.pop()] if kinds else "TEXT"
+    null = "" if type(None) in get_args(_FIELDS[name]) else " NOT NULL"
+    return f"{name} {sql}{null}{' UNIQUE' if name == 'key' else ''}"
+
+
+SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE runs (
     run INTEGER PRIMARY KEY, started REAL NOT NULL, ended REAL, host TEXT NOT NULL, pid INTEGER NOT NULL,
     state TEXT NOT NULL, reason TEXT, duplicates INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE records (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, position INTEGER NOT NULL,
-    key TEXT NOT NULL UNIQUE, uri TEXT NOT NULL, status TEXT NOT NULL, stage TEXT, error TEXT, message TEXT,
-    traceback TEXT, started REAL NOT NULL, decode_seconds REAL NOT NULL, task_seconds REAL NOT NULL,
-    columns TEXT NOT NULL, arrays BLOB, peak_memory INTEGER,
-    attempts INTEGER NOT NULL, engine INTEGER, host TEXT, pid INTEGER
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, {", ".join(map(_declaration, RECORD_FIELDS))}
 );
 CREATE INDEX records_by_position ON records (position);
 CREATE INDEX failed_records ON records (seq) WHERE status = 'failed';
 """
-_RECORD_COLUMNS = (
-    "seq, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds, "
-    "columns, arrays, peak_memory, attempts, engine, host, pid"
-)
+_FAILED = "status = 'failed'"
 
 
 class Run(NamedTuple):
@@ -93,15 +92,6 @@ class FailureGroup:
     """Its message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where an engine's rows were made, and at which attempt."""
-
-    engine: int | None
-    host: str | None
-    pid: int | None
-
-
 class Journal:
     """Reading side: records and state of a job, also while another process writes it.
 
@@ -117,13 +107,14 @@ class Journal:
     """
 
     def __init__(self, directory: str) -> None:
-        self.directory = os.path.abspath(directory)
-        path = os.path.join(self.directory, JOURNAL_FILE)
-        if not os.path.isfile(path):
+        self.place = JobDirectory(directory)
+        path = self._path = self.place.journal
+        if not self.place.holds_job:
             raise JobError(
-                f"{self.directory!r} is not a job: it holds no {JOURNAL_FILE}; `parimg jobs` lists the jobs"
+                f"{self.directory!r} is not a job: it holds no {os.path.basename(path)}; `parimg jobs` lists the "
+                "jobs"
             )
-        self._path = path
+        self._owner = OwnerWatch(self.place.owner)
         try:
             found = self.meta("format")
         except sqlite3.DatabaseError as error:
@@ -134,6 +125,11 @@ class Journal:
                 f"format {FORMAT}: export its table with the version that wrote it, or submit the job again into "
                 "a new directory"
             )
+
+    @property
+    def directory(self) -> str:
+        """The job's directory."""
+        return self.place.path
 
     def _writer(self) -> str:
         """Which parimg wrote the journal."""
@@ -164,7 +160,7 @@ class Journal:
         """The job's task, as it was sent; JobError if others can write it, or the journal that names it."""
         self.check_trust()
         ref, *_ = self.meta("task")["refs"]
-        return shared_objects.load_task(shared_objects.SharedRef(*ref), os.path.join(self.directory, "shared"))
+        return shared_objects.load_task(shared_objects.SharedRef(*ref), self.place.shared)
 
     def check_trust(self) -> None:
         """Refuse, by JobError, to run what the journal names if others can write it."""
@@ -176,16 +172,12 @@ class Journal:
         return Run(*self._rows("SELECT * FROM runs ORDER BY run DESC LIMIT 1")[0])
 
     def is_being_written(self) -> bool:
-        """Whether a live process holds the job's lock."""
-        lock = FileLock(os.path.join(self.directory, "lock"))
-        try:
-            lock.acquire(timeout=_GLANCE_SECONDS, poll_interval=_GLANCE_SECONDS / 10)
-        except Timeout:
-            return True
-        except OSError:
-            return False  # a read-only directory: nobody can be writing
-        lock.release()
-        return False
+        """Whether a live process, on whatever host, writes the job; asking is never in its way."""
+        return self._owner.look() is not None
+
+    def writer(self) -> str:
+        """The process that writes the job, ``process 77 on node1, seen 3 s ago``, empty if there is none."""
+        return self._owner.describe()
 
     def count_by_status(self) -> dict[str, int]:
         """Number of records by status, ``{"ok": 46, "failed": 1}``."""
@@ -209,14 +201,38 @@ class Journal:
 
     def find(self, key: str) -> Record | None:
         """The record of one image, None if it has none yet."""
-        rows = self._rows(f"SELECT {_RECORD_COLUMNS} FROM records WHERE key = ?", (key,))
-        return self._record(rows[0]) if rows else None
+        return next((record for _, record in self._scan("key = ?", "seq", key)), None)
 
-    def nth(self, n: int) -> Record | None:
-        """The n-th record by place in the source, from 0, None if there are not so many."""
-        query = f"SELECT {_RECORD_COLUMNS} FROM records ORDER BY position LIMIT 1 OFFSET ?"
-        rows = self._rows(query, (n,))
-        return self._record(rows[0]) if rows else None
+    def lacks_any(self, keys: Iterable[str]) -> bool:
+        """Whether one of `keys` has no record yet."""
+        with self._look() as connection:
+            query = "SELECT 1 FROM records WHERE key = ?"
+            return any(connection.execute(query, (key,)).fetchone() is None for key in keys)
+
+    def keys(self) -> list[str]:
+        """Keys of the first 10 000 records by place in the source, for completion in shells."""
+        query = "SELECT key FROM records ORDER BY position LIMIT ?"
+        return [key for (key,) in self._rows(query, (_MOST_COMPLETIONS,))]
+
+    def slice(self, places: range) -> list[Record]:
+        """The records at these places, from 0, by place in the source; those that there are."""
+        return self._slice("true", "position", places)
+
+    def failed_slice(self, places: range) -> list[Record]:
+        """The failed records at these places, from 0, in order of completion; those that there are."""
+        return self._slice(_FAILED, "seq", places)
+
+    def _slice(self, where: str, order: str, places: range) -> list[Record]:
+        """One scan of an index for all, whatever the step."""
+        if not places:
+            return []
+        first, last, step = min(places), max(places), abs(places.step)
+        names = ", ".join(RECORD_FIELDS)
+        span = f"SELECT seq, position FROM records WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
+        numbered = f"SELECT seq AS chosen, row_number() OVER (ORDER BY {order}) - 1 AS n FROM ({span})"
+        query = f"SELECT seq, {names} FROM ({numbered}) JOIN records ON seq = chosen WHERE n % ? = 0 ORDER BY n"
+        records = [self._record(row) for row in self._rows(query, (last - first + 1, first, step))]
+        return records if places.step > 0 else records[::-1]
 
     def completed(self, after: int = 0) -> Iterator[tuple[int, Record]]:
         """Records in order of completion, each with its sequence number, from those after `after`."""
@@ -228,24 +244,22 @@ class Journal:
 
     def failed(self) -> Iterator[Record]:
         """Records of failed images, in order of completion."""
-        return (record for _, record in self._scan("status = 'failed' AND seq > ?", "seq", 0))
+        return (record for _, record in self._scan(f"{_FAILED} AND seq > ?", "seq", 0))
 
-    def nth_failed(self, n: int) -> Record | None:
-        """The n-th failed record in order of completion, from 0, None if there are not so many."""
-        query = f"SELECT {_RECORD_COLUMNS} FROM records WHERE status = 'failed' ORDER BY seq LIMIT 1 OFFSET ?"
-        rows = self._rows(query, (n,))
-        return self._record(rows[0]) if rows else None
-
-    def failures_by_error(self) -> list[FailureGroup]:
-        """Failed images by the type of their error, most first."""
+    def failures_by_error(self, latest: int | None = None) -> list[FailureGroup]:
+        """Failed images by the type of their error, most first; of the `latest` only, if given."""
         # SQLite takes `key` and `message` from the row that has the smallest `seq`.
         query = (
-            "SELECT error, count(*) AS n, key, message, min(seq) FROM records WHERE status = 'failed' "
+            "SELECT error, count(*) AS n, key, message, min(seq) FROM "
+            f"(SELECT error, key, message, seq FROM records WHERE {_FAILED} ORDER BY seq DESC LIMIT ?) "
             "GROUP BY error ORDER BY n DESC, error"
         )
-        return [
-            FailureGroup(error or "", n, key, message or "") for error, n, key, message, _ in self._rows(query)
-        ]
+        rows = self._rows(query, (-1 if latest is None else latest,))
+        return [FailureGroup(error or "", n, key, message or "") for error, n, key, message, _ in rows]
+
+    def commonest_failure(self) -> FailureGroup | None:
+        """The commonest error among the last 1 000 failures, which is found fast while a job runs."""
+        return next(iter(self.failures_by_error(_COMMONEST_AMONG)), None)
 
     @contextlib.contextmanager
     def snapshot(self, *, arrays: bool = False) -> Iterator[Callable[[], Iterator[Record]]]:
@@ -253,228 +267,34 @@ class Journal:
 
         The records come without their arrays unless `arrays` are wanted.
         """
-        columns = _RECORD_COLUMNS if arrays else _RECORD_COLUMNS.replace(" arrays,", " NULL,")
         with self._look() as connection:
             connection.execute("BEGIN")
             yield lambda: (
-                record for _, record in self._select(connection, columns, "position > ?", "position", -1)
+                record for _, record in self._select(connection, "position > ?", "position", -1, arrays=arrays)
             )
 
-    def _scan(self, where: str, order: str, after: int) -> Iterator[tuple[int, Record]]:
+    def _scan(self, where: str, order: str, value: object) -> Iterator[tuple[int, Record]]:
         with self._look() as connection:
-            yield from self._select(connection, _RECORD_COLUMNS, where, order, after)
+            yield from self._select(connection, where, order, value)
 
     def _select(
-        self, connection: sqlite3.Connection, columns: str, where: str, order: str, after: int
+        self, connection: sqlite3.Connection, where: str, order: str, value: object, *, arrays: bool = True
     ) -> Iterator[tuple[int, Record]]:
+        names = ", ".join("NULL" if name == "arrays" and not arrays else name for name in RECORD_FIELDS)
         # Row by row: arrays may be large.
-        for row in connection.execute(f"SELECT {columns} FROM records WHERE {where} ORDER BY {order}", (after,)):
+        query = f"SELECT seq, {names} FROM records WHERE {where} ORDER BY {order}"
+        for row in connection.execute(query, (value,)):
             yield row[0], self._record(row)
 
     def _record(self, row: tuple[Any, ...]) -> Record:
-        _, position, key, uri, status, stage, error, message, traceback, started, decode_seconds, task_seconds = (
-            row[:12]
-        )
-        columns, arrays = decode_values(row[12], row[13])
-        return Record(
-            key=key,
-            status=status,
-            columns=columns,
-            arrays=arrays,
-            stage=stage,
-            error=error,
-            message=message,
-            traceback=traceback,
-            peak_memory=row[14],
-            attempts=row[15],
-            engine=row[16],
-            host=row[17],
-            pid=row[18],
-            started=started,
-            decode_seconds=decode_seconds,
-            task_seconds=task_seconds,
-            uri=uri,
-            position=position,
-            job=self.directory,
-        )
-
-
-class JournalWriter(Journal):
-    """Writing side: one process at a time, which holds the job's lock, from one thread at a time.
-
-    Made by `create` for a new job and by `resume` to go on with one.
-
-    Attributes
-    ----------
-    run : int
-        Number of this run of the job, from 1.
-    """
-
-    def __init__(self, directory: str, lock: FileLock, run: int) -> None:
-        super().__init__(directory)
-        self._lock = lock
-        self._connection = _open_for_writing(self._path)
-        self._inode = os.stat(self._path).st_ino
-        self.run = run
-
-    @classmethod
-    def create(cls, directory: str, lock: FileLock, meta: Mapping[str, object]) -> JournalWriter:
-        """Write a journal with its first run into a directory that `reserve_job_dir` made.
-
-        Raises
-        ------
-        JobError
-            If the directory cannot be written.
-        """
-        path = os.path.join(directory, JOURNAL_FILE)
-        unfinished = f"{path}.new"
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(unfinished)
-            with contextlib.closing(_open_for_writing(unfinished)) as connection:
-                connection.executescript(_SCHEMA)
-                connection.executemany(
-                    "INSERT INTO meta VALUES (?, ?)",
-                    [(name, json.dumps(value)) for name, value in {"format": FORMAT, **meta}.items()],
-                )
-                run = _start_run(connection)
-                connection.execute("PRAGMA journal_mode = DELETE")
-            os.rename(unfinished, path)  # a job directory never holds half a journal
-        except (OSError, sqlite3.Error) as error:
-            raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
-        return cls(directory, lock, run)
-
-    @classmethod
-    def resume(cls, directory: str) -> JournalWriter:
-        """Take up an existing journal, and note that a new run begins.
-
-        Raises
-        ------
-        JobLockedError
-            If another live process writes it.
-        JobError
-            If there is no journal, it cannot be written, or others can write it: it names the code to be run.
-        """
-        Journal(directory).check_trust()  # its errors name what is wrong with the directory
-        try:
-            journal = cls(directory, acquire_lock(os.path.abspath(directory)), 0)
-            journal.run = _start_run(journal._connection)
-        except (OSError, sqlite3.Error) as error:
-            raise JobError(f"the job directory {directory!r} cannot be written: {error}") from error
-        return journal
-
-    def set_meta(self, name: str, value: object) -> None:
-        """Store a JSON-able value under `name`."""
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
-
-    def end_run(self, state: str, reason: str | None, duplicates: int) -> None:
-        """Note how the run ended."""
-        self._connection.execute(
-            "UPDATE runs SET ended = ?, state = ?, reason = ?, duplicates = ? WHERE run = ?",
-            (time.time(), state, reason, duplicates, self.run),
-        )
-
-    def append(self, rows: Iterable[tuple[Row, int]], placement: Placement) -> None:
-        """Write the rows of one chunk, each with its number of attempts, in one transaction.
-
-        A row takes the place of an earlier record of the same key.
-        """
-        where = (placement.engine, placement.host, placement.pid)
-        self._check_place()
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO records (run, position, key, uri, status, stage, error, message, "
-                "traceback, started, decode_seconds, task_seconds, columns, arrays, peak_memory, attempts, "
-                "engine, host, pid) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((self.run, *map(_storable, row), attempts, *where) for row, attempts in rows),
-            )
-            self._connection.execute("COMMIT")
-        except BaseException as error:
-            with contextlib.suppress(sqlite3.Error):
-                if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
-                    self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise JobError(self._why_unwritable(error)) from error
-            raise
-
-    def _check_place(self) -> None:
-        """Notice a journal that was removed: writing on would succeed, into a file without a name."""
-        try:
-            found: int | None = os.stat(self._path).st_ino
-        except OSError:
-            found = None
-        if found != self._inode:
-            raise JobError(
-                f"the journal {self._path!r} was {'removed' if found is None else 'replaced'} while the job ran; "
-                "what it held is lost with it"
-            )
-
-    def _why_unwritable(self, error: sqlite3.Error) -> str:
-        free = ""
-        with contextlib.suppress(OSError):
-            free = f" ({shutil.disk_usage(self.directory).free / 2**20:.1f} MiB free)"
-        return (
-            f"the journal {self._path!r} cannot be written: {error}{free}; what was recorded stays; once there is "
-            f"room, go on by {resume_command(self.directory)}"
-        )
-
-    def recorded(self, keys: Sequence[str]) -> dict[str, Recorded]:
-        """What is known of those of `keys` that have a record."""
-        return {key: Recorded(*known) for key, *known in self._among("key", "key, run, status, position", keys)}
-
-    def occupied(self, positions: Sequence[int]) -> set[int]:
-        """Those of `positions` that a record has."""
-        return {position for (position,) in self._among("position", "position", positions)}
-
-    def _among(self, column: str, wanted: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(values), _LOOK_UP_BATCH):
-            batch = values[start : start + _LOOK_UP_BATCH]
-            marks = ",".join("?" * len(batch))
-            yield from self._connection.execute(
-                f"SELECT {wanted} FROM records WHERE {column} IN ({marks})", list(batch)
-            )
-
-    def last_position(self) -> int:
-        """The largest position that a record has, -1 if there is none."""
-        [(position,)] = self._connection.execute("SELECT max(position) FROM records").fetchall()
-        return -1 if position is None else int(position)
-
-    def close(self) -> None:
-        """Close the journal, leaving one plain file, and free the lock."""
-        with contextlib.suppress(sqlite3.Error):
-            # If a reader is just looking, at least all records are in the one file.
-            self._connection.execute("PRAGMA busy_timeout = 2000")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.execute("PRAGMA journal_mode = DELETE")
-        self._connection.close()
-        self._lock.release()
+        """The record of a row that begins with its ``seq``."""
+        found = dict(zip(RECORD_FIELDS, row[1:], strict=True))
+        found["columns"], found["arrays"] = decode_values(found["columns"], found["arrays"])
+        found["uri"] = unescape_name(found["uri"])
+        return Record(**found, job=self.directory)
 
 
 def _open_for_reading(path: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False, timeout=30, isolation_level=None
     )
-
-
-def _open_for_writing(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
-    # With a write-ahead log, NORMAL survives the death of the process, and syncs at checkpoints only.
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
-
-
-def _storable(value: object) -> object:
-    """Text as SQLite takes it: a file name that is not UTF-8 keeps its odd bytes as escapes."""
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _start_run(connection: sqlite3.Connection) -> int:
-    cursor = connection.execute(
-        "INSERT INTO runs (started, host, pid, state) VALUES (?, ?, ?, 'running')",
-        (time.time(), socket.gethostname(), os.getpid()),
-    )
-    return int(cursor.lastrowid or 0)

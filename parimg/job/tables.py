@@ -11,11 +11,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
 from parimg.record import Record
+from parimg.sources.names import escape_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,21 +25,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH = 10_000
-_RECORD_FIELDS = (
-    ("key", "string"),
-    ("status", "string"),
-    ("stage", "string"),
-    ("error", "string"),
-    ("message", "string"),
-    ("attempts", "int32"),
-    ("engine", "int32"),
-    ("host", "string"),
-    ("started", "double"),
-    ("decode_seconds", "double"),
-    ("task_seconds", "double"),
-    ("peak_memory", "int64"),
-    ("uri", "string"),
-)
+_NO_COLUMNS = {"columns", "arrays", "traceback", "pid", "position", "job"}  # fields that tables leave out
+_ARROW_TYPES = {"int": "int64", "float": "double"}  # all others are text
+_RECORD_FIELDS = {
+    item.name: _ARROW_TYPES.get(str(item.type).partition(" ")[0], "string")
+    for item in fields(Record)
+    if item.name not in _NO_COLUMNS
+}
 Records = Callable[[], Iterable[Record]]
 
 
@@ -126,34 +120,34 @@ def _layout(records: Records, declared: dict[str, str]) -> _Layout:
     """Find the columns by looking at every value once."""
     import pyarrow as pa
 
-    found: dict[str, set[pa.DataType]] = {name: set() for name in declared}
+    found = {name: _Seen() for name in declared}
     for record in records():
         for name, value in record.columns.items():
-            found.setdefault(name, set()).add(_arrow_type(value))
-    taken = [name for name, _ in _RECORD_FIELDS]
-    fields = [pa.field(name, pa.type_for_alias(alias)) for name, alias in _RECORD_FIELDS]
-    for name, types in found.items():
-        shown = name
-        while shown in taken or (shown != name and shown in found):
+            found.setdefault(name, _Seen()).add(value)
+    taken = list(_RECORD_FIELDS)
+    columns = [pa.field(name, pa.type_for_alias(alias)) for name, alias in _RECORD_FIELDS.items()]
+    for name, seen in found.items():
+        shown = escaped = escape_name(name)
+        while shown in taken or (shown != escaped and shown in found):
             shown = f"task.{shown}"
         taken.append(shown)
-        fields.append(pa.field(shown, _column_type(types, declared.get(name))))
-    return _Layout(pa.schema(fields), list(found))
+        columns.append(pa.field(shown, seen.type(declared.get(name))))
+    return _Layout(pa.schema(columns), list(found))
 
 
 def _batches(records: Iterable[Record], layout: _Layout) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
-    fields = list(layout.schema)
+    n = len(_RECORD_FIELDS)
+    types = [field.type for field in layout.schema]
     iterator = iter(records)
     while batch := list(itertools.islice(iterator, _BATCH)):
-        columns = [
-            pa.array([getattr(record, name) for record in batch], field.type)
-            for (name, _), field in zip(_RECORD_FIELDS, fields, strict=False)
-        ]
-        for name, field in zip(layout.task_names, fields[len(_RECORD_FIELDS) :], strict=True):
-            values = [_fit(record.columns.get(name), field.type) for record in batch]
-            columns.append(pa.array(values, field.type))
+        columns = []
+        for name, kind in zip(_RECORD_FIELDS, types[:n], strict=True):
+            values = [escape_name(record.uri) if name == "uri" else getattr(record, name) for record in batch]
+            columns.append(pa.array(_escape(values) if pa.types.is_string(kind) else values, kind))
+        for name, kind in zip(layout.task_names, types[n:], strict=True):
+            columns.append(pa.array([_fit(record.columns.get(name), kind) for record in batch], kind))
         yield pa.RecordBatch.from_arrays(columns, schema=layout.schema)
 
 
@@ -177,8 +171,8 @@ def _inner_layout(records: Records, inner: str) -> tuple[pa.Schema, list[str]]:
         known = f"they have {', '.join(sorted(others))}" if others else "they have none"
         raise JobError(f"no record of this job has a table {inner!r}; {known}")
     shown = [f"task.{name}" if name == "key" else name for name in found]
-    fields = [pa.field(name, _common_type(types)) for name, types in zip(shown, found.values(), strict=True)]
-    return pa.schema([pa.field("key", pa.string()), *fields]), list(found)
+    columns = [pa.field(name, _common_type(types)) for name, types in zip(shown, found.values(), strict=True)]
+    return pa.schema([pa.field("key", pa.string()), *columns]), list(found)
 
 
 def _inner_of(record: Record, inner: str) -> npt.NDArray[np.void] | None:
@@ -198,7 +192,9 @@ def _inner_batches(
         columns = [keys.take(pa.array(np.repeat(np.arange(len(waiting)), [len(array) for _, array in waiting])))]
         for name, field in zip(names, list(schema)[1:], strict=True):
             if name in (rows.dtype.names or ()):
-                columns.append(pa.array(np.ascontiguousarray(rows[name])).cast(field.type))
+                values = np.ascontiguousarray(rows[name])
+                texts = [_escape(text) for text in values.tolist()] if values.dtype.kind == "U" else values
+                columns.append(pa.array(texts).cast(field.type))
             else:
                 columns.append(pa.nulls(len(rows), field.type))
         return pa.RecordBatch.from_arrays(columns, schema=schema)
@@ -218,35 +214,68 @@ def _inner_batches(
         yield batch()
 
 
+class _Seen:
+    """What is known of the values of a column: their Arrow types, and the range of those that are integers."""
+
+    def __init__(self) -> None:
+        self._types: set[pa.DataType] = set()
+        self._least = self._most = 0
+
+    def add(self, value: Any) -> None:
+        if type(value) is int:
+            self._least, self._most = min(self._least, value), max(self._most, value)
+        self._types.add(_arrow_type(value))
+
+    def type(self, declared: str | None) -> pa.DataType:
+        """The declared type if all values can be had in it unchanged, else one that fits them."""
+        import pyarrow as pa
+
+        types = self._types - {pa.null()}
+        if declared is None:
+            return self._found(types)
+        wanted = pa.type_for_alias(declared)
+        if pa.types.is_string(wanted) or all(self._holds(wanted, found) for found in types):
+            return wanted
+        return self._found(types)
+
+    def _found(self, types: set[pa.DataType]) -> pa.DataType:
+        import pyarrow as pa
+
+        if types == {pa.int64()}:
+            return next((kind for kind in (pa.int64(), pa.uint64()) if self._is_within(kind)), pa.string())
+        common = _common_type(types)
+        return pa.string() if pa.types.is_floating(common) and not self._are_floats() else common
+
+    def _holds(self, wanted: pa.DataType, found: pa.DataType) -> bool:
+        import pyarrow as pa
+
+        if pa.types.is_floating(wanted):
+            return bool(pa.types.is_floating(found) or found == pa.int64()) and self._are_floats()
+        if pa.types.is_integer(wanted):
+            return bool(found == pa.int64()) and self._is_within(wanted)
+        return bool(wanted == found)
+
+    def _are_floats(self) -> bool:
+        """Whether a float holds the integers, rounded."""
+        return max(-self._least, self._most) < 2**1023
+
+    def _is_within(self, kind: pa.DataType) -> bool:
+        import numpy as np
+
+        limits = np.iinfo(kind.to_pandas_dtype())
+        return limits.min <= self._least and self._most <= limits.max
+
+
 def _arrow_type(value: Any) -> pa.DataType:
     import pyarrow as pa
 
+    if type(value) is int:
+        return pa.int64()
     try:
-        found = pa.scalar(value).type
+        found = pa.scalar(_escape(value)).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.string()  # mixed lists, integers beyond 64 bits
     return pa.string() if "struct<>" in str(found) else found  # Parquet has no struct without fields
-
-
-def _column_type(types: set[pa.DataType], declared: str | None) -> pa.DataType:
-    """The declared type if all values can be had in it unchanged, else one that fits them."""
-    import pyarrow as pa
-
-    if declared is None:
-        return _common_type(types)
-    wanted = pa.type_for_alias(declared)
-    types = types - {pa.null()}
-    if pa.types.is_string(wanted) or all(_holds(wanted, found) for found in types):
-        return wanted
-    return _common_type(types)
-
-
-def _holds(wanted: pa.DataType, found: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_floating(wanted):
-        return bool(pa.types.is_floating(found) or pa.types.is_integer(found))
-    return bool(wanted == found or (pa.types.is_integer(wanted) and pa.types.is_integer(found)))
 
 
 def _common_type(types: set[pa.DataType]) -> pa.DataType:
@@ -273,12 +302,23 @@ def _fit(value: Any, wanted: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(wanted):
-        # Arrow takes no lone surrogates, which a file name may bring.
-        return (
-            (value if isinstance(value, str) else str(value)).encode("utf-8", "backslashreplace").decode("utf-8")
-        )
+        return _escape(value if isinstance(value, str) else str(value))
     if pa.types.is_floating(wanted):
         return float(value)
     if pa.types.is_list(wanted):
         return [_fit(item, wanted.value_type) for item in value]
+    return _escape(value)
+
+
+def _escape(value: Any) -> Any:
+    r"""A value whose texts, inside lists and mappings too, are such as Arrow takes: no lone surrogates.
+
+    They come from names and texts in another encoding, and keep their odd bytes as escapes: ``caf\udce9``.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, list):
+        return [_escape(item) for item in value]
+    if isinstance(value, dict):
+        return {escape_name(name): _escape(item) for name, item in value.items()}
     return value

@@ -1,11 +1,13 @@
-"""What lies beyond the borders of an array: SciPy's modes as maps of indices.
+"""What lies beyond the borders of an array: SciPy's axes and modes, and modes as maps of indices.
 
 Kernels that look at neighbourhoods call this; nothing here depends on what they compute.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import operator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -28,7 +30,30 @@ class Run(NamedTuple):
 
 
 _SAME_AS = {"grid-mirror": "reflect", "grid-wrap": "wrap", "grid-constant": "constant"}
+Mode = Literal["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-constant", "grid-wrap"]
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
+
+
+def checked_axes(axes: int | Iterable[int] | None, n_axes: int) -> tuple[int, ...]:
+    """Axes counted from the first; all of them for None.
+
+    Raises
+    ------
+    ValueError
+        If there is no such axis, or one is named twice.
+    TypeError
+        If one is no integer.
+    """
+    if axes is None:
+        return tuple(range(n_axes))
+    given = tuple(map(operator.index, axes if isinstance(axes, Iterable) else (axes,)))
+    for axis in given:
+        if not -n_axes <= axis < n_axes:
+            raise ValueError(f"axes must lie from {-n_axes} to {n_axes - 1} (got {axis})")
+    chosen = tuple(axis % n_axes for axis in given)
+    if len(set(chosen)) != len(chosen):
+        raise ValueError(f"axes must differ from each other (got {axes!r})")
+    return chosen
 
 
 def checked_modes(mode: str | Sequence[str], n_axes: int) -> tuple[str, ...]:

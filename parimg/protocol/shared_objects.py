@@ -10,16 +10,21 @@ against the digest that came with the (signed) request.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import json
 import os
 import pickle
+import re
 import sys
 import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterable
 from functools import cache, lru_cache
+from glob import glob
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import cloudpickle
@@ -28,7 +33,7 @@ from parimg.errors import ParimgError, TaskError
 from parimg.files.permissions import check_private
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from importlib.metadata import Distribution
 
     import numpy as np
     import numpy.typing as npt
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
     from parimg.tasks.task import Task
 
 _PICKLING = threading.Lock()  # cloudpickle's registry of modules belongs to the process
+_INSTALLED = {"site-packages", "dist-packages"}  # folders of what is installed, of whichever interpreter
+_MAIN = {"__main__", "__mp_main__"}  # cloudpickle sends their code anyway
+_HIDDEN_FILE = "<dynamic-code>"
 _LARGE = 16_384  # bytes; an array below travels inside the task's pickle
 
 
@@ -83,8 +91,8 @@ def write_task(folder: str, task: Task) -> list[SharedRef]:
 def _write_task(folder: str, task: Task) -> list[SharedRef]:
     buffer = io.BytesIO()
     pickler = _TaskPickler(buffer, folder)
-    unregistered = set(sys.modules) - cloudpickle.list_registry_pickle_by_value()
-    by_value = [module for name in sorted(unregistered) if (module := _module_engines_lack(name))]
+    unregistered = set(sys.modules) - cloudpickle.list_registry_pickle_by_value() - _MAIN
+    by_value = [sys.modules[name] for name in sorted(unregistered) if sys.modules[name] and is_loose(name)]
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -124,6 +132,13 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         self.folder = folder
         self.refs: list[SharedRef] = []
 
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, CodeType):
+            # cloudpickle 3.1.3 hides the file of a function, which tracebacks on engines shall name.
+            make, values = self.dispatch_table[CodeType](obj)
+            return make, tuple(obj.co_filename if value == _HIDDEN_FILE else value for value in values)
+        return super().reducer_override(obj)
+
     def persistent_id(self, obj: object) -> tuple[str, str] | None:
         # A plain tuple: stored tasks must not name the module that a class of ours lies in.
         numpy = sys.modules.get("numpy")
@@ -138,28 +153,73 @@ class _TaskPickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle is 
         return ref.digest, ref.kind
 
 
-def _module_engines_lack(name: str) -> ModuleType | None:
-    """The module, if it is no installed one, as a user's script or test file, which engines could not import."""
-    module = sys.modules.get(name)
+def is_loose(name: str) -> bool:
+    """Whether a module is a user's loose file, as a script or a test: engines are sent its code."""
+    module, top = sys.modules.get(name), name.partition(".")[0]
+    if module is None or top in _MAIN:
+        return True
     file = getattr(module, "__file__", None)
-    if (
-        module is None
-        or not isinstance(file, str)
-        or name.partition(".")[0] in {"__main__", "__mp_main__", "parimg"}
-    ):
-        return None
-    return None if _is_installed(file) else module
+    if not isinstance(file, str) or top == "parimg":
+        return False
+    folders = tuple(os.path.dirname(path) for path in getattr(sys.modules.get(top), "__path__", [file]))
+    return not (_is_installed(file) or _has_distribution(top, folders))
 
 
 @cache  # 1 400 modules, each looked up on disk: 0.1 s a job
 def _is_installed(file: str) -> bool:
-    return os.path.realpath(file).startswith(_installed_folders())
+    resolved = os.path.realpath(file)
+    parts = {*file.split(os.sep), *resolved.split(os.sep)}
+    return not parts.isdisjoint(_INSTALLED) or resolved.startswith(_library_folders())
 
 
 @cache
-def _installed_folders() -> tuple[str, ...]:
+def _library_folders() -> tuple[str, ...]:
     paths = (sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
     return tuple({os.path.realpath(path) + os.sep for path in paths})
+
+
+def _has_distribution(top: str, folders: tuple[str, ...]) -> bool:
+    """Whether the top-level module in one of these folders or archives was installed, if in place."""
+    if any(top in _names_in(folder) for folder in folders):
+        return True
+    inside = [os.path.join(os.path.realpath(folder), "") for folder in folders]
+    return any(top in names and any(one.startswith(root) for one in inside) for root, names in _in_place())
+
+
+@cache
+def _names_in(folder: str) -> frozenset[str]:
+    """Top-level modules of the distributions that lie in a folder or archive."""
+    from importlib.metadata import distributions
+
+    return frozenset().union(*map(_top_names, distributions(path=[folder])))
+
+
+@cache
+def _in_place() -> list[tuple[str, frozenset[str]]]:
+    """Folder and top-level modules of each distribution that `pip install -e` installed."""
+    from importlib.metadata import distributions
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    found = []
+    for distribution in distributions():
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            root = os.path.realpath(url2pathname(urlsplit(origin["url"]).path))
+            found.append((os.path.join(root, ""), _top_names(distribution)))
+    return found
+
+
+def _top_names(distribution: Distribution) -> frozenset[str]:
+    """Top-level modules of a distribution: as it declares them, of its files, or of its own name."""
+    names = {re.sub(r"[-_.]+", "_", distribution.metadata["Name"] or "").lower()}
+    for file in distribution.files or ():
+        names.add(file.parts[0].partition(".")[0])
+        if file.suffix == ".pth":  # of an install in place: the packages of the folder that it adds to the path
+            with contextlib.suppress(OSError):
+                for folder in filter(os.path.isdir, file.read_text().splitlines()):
+                    names.update(os.path.dirname(init) for init in glob("*/__init__.py", root_dir=folder))
+    return frozenset(names | set((distribution.read_text("top_level.txt") or "").split()))
 
 
 # -- on an engine ---------------------------------------------------------------------------------------------

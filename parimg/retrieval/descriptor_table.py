@@ -1,167 +1,124 @@
-"""What a search needs of all images of an index: names and descriptors, gathered from its journal into two files.
+"""What a search needs of all images of an index: names and descriptors, in one Arrow file.
 
-They lie in one folder, named after the state of the journal and moved into place whole, so that names and
-descriptors always belong together, whoever else gathers at the same time. Called by `retrieval.py`.
+Copied from its journal, and mapped into memory. The file says of which state of the journal it is, and is
+replaced whole, so that names and descriptors always belong together, whoever else writes it at the same time.
+Called by `image_index`.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-import secrets
-import shutil
 import tempfile
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from parimg.files.atomic import whole_file
+from parimg.sources.names import escape_name, unescape_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.job.journal import Journal
 
-_NAME, _UNFINISHED = "gathered-", ".part"
-_IMAGES, _DESCRIPTORS = "images.parquet", "descriptors.npy"
-_ABANDONED = 3600.0  # s: an unfinished folder of that age was left by a process that was killed
+DESCRIPTORS_FILE = "descriptors.arrow"
+_STATE = b"state of the journal"
 
 
-class Gathered(NamedTuple):
+class DescriptorTable(NamedTuple):
     """The recorded images, in the order of their source.
 
     Attributes
     ----------
-    keys, uris : list of str
+    keys, uris, files : list of str
+        Of each image: its name, where it was read, and its file of regions, below their folder.
     descriptors : ndarray of float32, shape (images, channels)
         Mapped from a file, read-only.
     """
 
     keys: list[str]
     uris: list[str]
+    files: list[str]
     descriptors: npt.NDArray[np.float32]
 
 
-def gather(journal: Journal, directory: str) -> Gathered:
+def descriptor_table(journal: Journal, directory: str, regions: str) -> DescriptorTable:
     """Names and descriptors of the images that a journal has recorded.
 
     Parameters
     ----------
     journal : Journal
-        With an array ``rmac`` in each good record.
+        With an array ``rmac`` and a ``path`` in each good record.
     directory : str
-        Where the files are kept for the next time. If it cannot be written, temporary ones are made each time.
+        Where the file is kept for the next time. If it cannot be written, a temporary one is made each time.
+    regions : str
+        The folder that the paths lie below.
 
     Returns
     -------
-    Gathered
+    DescriptorTable
         At least of what was recorded when this was called.
 
     Raises
     ------
     OSError
-        If there is no room for the files anywhere.
+        If there is no room for the file anywhere.
     """
-    stamp = json.dumps([journal.count_by_status(), journal.last_written()])
-    target = os.path.join(directory, _NAME + hashlib.sha256(stamp.encode()).hexdigest()[:16])
-    with suppress(Exception):  # not there yet, taken away, or damaged in one of many ways
-        return _open(target)
-    unfinished = f"{target}.{secrets.token_hex(4)}{_UNFINISHED}"
+    state = json.dumps([journal.count_by_status(), journal.last_written()])
+    path = os.path.join(directory, DESCRIPTORS_FILE)
+    with suppress(Exception):  # not there yet, of another state, or damaged in one of many ways
+        return _open(path, state)
     try:
-        os.mkdir(unfinished)
-        try:
-            found = _make(journal, unfinished)
-            _put(unfinished, target)
-        finally:
-            _remove(unfinished)
+        return _make(journal, path, regions, state)
     except OSError:
         # What is mapped stays readable when its file is gone, so nothing is left behind however this process ends.
         with tempfile.TemporaryDirectory(prefix="parimg-index-", ignore_cleanup_errors=True) as folder:
-            return _make(journal, folder)
-    _remove_others(directory, os.path.basename(target))
-    return found
+            return _make(journal, os.path.join(folder, DESCRIPTORS_FILE), regions, state)
 
 
-def _open(folder: str) -> Gathered:
-    """What `_make` made; any error where it is damaged."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(os.path.join(folder, _IMAGES))
-    descriptors = np.load(os.path.join(folder, _DESCRIPTORS), mmap_mode="r", allow_pickle=False)
-    if descriptors.dtype != np.float32 or descriptors.ndim != 2 or len(descriptors) != table.num_rows:
-        raise ValueError(
-            f"{folder!r} holds {table.num_rows} names for {descriptors.dtype} of shape {descriptors.shape}"
-        )
-    return Gathered(table["key"].to_pylist(), table["uri"].to_pylist(), descriptors)
-
-
-def _make(journal: Journal, folder: str) -> Gathered:
+def _open(path: str, state: str) -> DescriptorTable:
+    """What `_make` made; any error where it is damaged, or of another state."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    keys: list[str] = []
-    uris: list[str] = []
+    table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    if (table.schema.metadata or {}).get(_STATE) != state.encode():
+        raise ValueError(f"{path!r} is of another state of the journal")
+    [column] = table["descriptor"].chunks
+    values = column.flatten().to_numpy(zero_copy_only=True)
+    keys, uris, files = (table[name].to_pylist() for name in ("key", "uri", "file"))
+    return DescriptorTable(
+        keys, list(map(unescape_name, uris)), files, values.reshape(table.num_rows, column.type.list_size)
+    )
+
+
+def _make(journal: Journal, path: str, regions: str, state: str) -> DescriptorTable:
+    import pyarrow as pa
+
+    names: dict[str, list[str]] = {"key": [], "uri": [], "file": []}
     width = 0
-    with open(os.path.join(folder, _DESCRIPTORS), "wb") as file:
-        _write_header(file, 0, 0)
+    # Descriptors of a million images are 5 GB: they go through a file, not through memory.
+    with tempfile.TemporaryFile(dir=os.path.dirname(path)) as unsorted:
         for _, record in journal.in_order():
             if record.ok:
                 descriptor = np.asarray(record["rmac"], np.float32)
-                keys.append(record.key)
-                uris.append(record.uri)
                 width = descriptor.size
-                file.write(descriptor.tobytes())
-        # How many there are is known now; NumPy leaves room for that.
-        file.seek(0)
-        _write_header(file, len(keys), width)
-    pq.write_table(pa.table({"key": keys, "uri": uris}), os.path.join(folder, _IMAGES))
-    return _open(folder)
-
-
-def _write_header(file: BinaryIO, rows: int, columns: int) -> None:
-    header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (rows, columns)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _put(unfinished: str, target: str) -> None:
-    """Move a folder to where it belongs, unless another process has been there first with the same."""
-    with suppress(FileExistsError):
-        _rename(unfinished, target)
-        return
-    try:
-        _open(target)
-    except Exception:
-        damaged = f"{unfinished}.damaged{_UNFINISHED}"
-        with suppress(OSError):
-            os.rename(target, damaged)
-            os.rename(unfinished, target)
-        _remove(damaged)
-
-
-def _rename(source: str, target: str) -> None:
-    """`os.rename`, to which a folder with files in it is one of two errors."""
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-            raise FileExistsError(*error.args) from None
-        raise
-
-
-def _remove_others(directory: str, kept: str) -> None:
-    """Remove what was gathered of earlier states; a process that is just opening it gathers for itself."""
-    with suppress(OSError):
-        for name in os.listdir(directory):
-            path = os.path.join(directory, name)
-            if not name.startswith(_NAME) or name == kept:
-                continue
-            if not name.endswith(_UNFINISHED) or time.time() - os.path.getmtime(path) > _ABANDONED:
-                _remove(path)
-
-
-def _remove(path: str) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        os.unlink(path)  # where it is no folder
+                unsorted.write(descriptor.tobytes())
+                names["key"].append(record.key)
+                names["uri"].append(escape_name(record.uri))
+                names["file"].append(os.path.relpath(record["path"], regions))
+        unsorted.flush()
+        values = np.memmap(unsorted, np.float32, "r") if width else np.empty(0, np.float32)
+        descriptors = pa.FixedSizeListArray.from_arrays(pa.array(values), width)
+        # One batch, so that all descriptors are one array.
+        batch = pa.record_batch(
+            [*(pa.array(column, pa.string()) for column in names.values()), descriptors],
+            pa.schema(
+                [*((name, pa.string()) for name in names), ("descriptor", descriptors.type)], {_STATE: state}
+            ),
+        )
+        with whole_file(path) as unfinished:
+            with pa.OSFile(unfinished, "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            return _open(unfinished, state)

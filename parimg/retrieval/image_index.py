@@ -1,4 +1,4 @@
-"""Retrieval: searching an index for the images that show what a query shows, and where in them it is.
+"""Searching an index for the images that show what a query shows, and where in them it is.
 
 `indexing.py` makes the index, a job of `FeatureMap`; `ImageIndex` searches it, in this process or on engines. Used
 by ``parimg search``.
@@ -6,21 +6,28 @@ by ``parimg search``.
 
 from __future__ import annotations
 
-import math
 import operator
 import os
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from parimg.errors import JobError, TaskError
-from parimg.files.atomic import whole_file
 from parimg.images.decode import read_image
-from parimg.retrieval.descriptor_table import gather
-from parimg.retrieval.indexing import REGIONS, open_journal
-from parimg.tasks.feature_files import file_of
+from parimg.retrieval.descriptor_table import descriptor_table
+from parimg.retrieval.hits import Box, Hit
+from parimg.retrieval.indexing import REGIONS, IndexDescription, open_journal
+from parimg.retrieval.ranking import (
+    NO_REGION,
+    Query,
+    Region,
+    cosine,
+    largest,
+    largest_others,
+    search_here,
+    search_on,
+)
 from parimg.tasks.feature_map import FeatureMap
 from parimg.tasks.region_search import RegionSearch, open_index
 
@@ -30,45 +37,8 @@ if TYPE_CHECKING:
 
     from parimg.controller import Controller
 
-Box = tuple[int, int, int, int]
-
 _ASPECT_RANGE = (1 / 1.1, 1.1)  # as in the paper
 _STEP = 3  # cells, as in the paper
-_CHUNKS_AN_ENGINE = 4  # of a search: few enough to cost nothing, enough for engines to finish together
-
-
-class Hit(NamedTuple):
-    """One image of a ranking.
-
-    Attributes
-    ----------
-    rank : int
-        From 1.
-    key : str
-        Name of the image in the index.
-    score : float
-        What images are ranked by: the cosine of the R-MAC descriptors of image and query, and for re-ranked ones
-        that of the descriptors of their best region and the query added. After expansion both are those of the
-        expanded query, so that `score` no longer follows from `similarity` and `distance`.
-    similarity : float
-        Cosine of the R-MAC descriptors of image and query, before expansion.
-    distance : float or None
-        Between the normalised descriptors of the image's best region and the query, 0 to 2, before expansion; None
-        for images that were not re-ranked, and where no region counts.
-    box, image_box : tuple of int or None
-        That region, ``(y1, x1, y2, x2)``, in cells of the map and in pixels of the image.
-    uri : str
-        Where the image was read from.
-    """
-
-    rank: int
-    key: str
-    score: float
-    similarity: float
-    distance: float | None
-    box: Box | None
-    image_box: Box | None
-    uri: str
 
 
 class ImageIndex:
@@ -97,7 +67,9 @@ class ImageIndex:
         if not self._journal.count_by_status()["ok"]:
             job_dir = self._journal.directory
             raise JobError(f"the index {self.directory!r} holds no image yet; see `parimg status {job_dir}`")
-        self.keys, self.uris, self.descriptors = gather(self._journal, self.directory)
+        regions = IndexDescription.read(self.directory).regions
+        table = descriptor_table(self._journal, self.directory, regions)
+        self.keys, self.uris, self._files, self.descriptors = table
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -177,13 +149,13 @@ class ImageIndex:
         )
         looked_for = self._checked_query(query, box)
         similarity = self.descriptors @ looked_for.rmac
-        shortlist = _largest(similarity, rerank)
+        shortlist = largest(similarity, rerank)
         regions = self._best_regions(shortlist, looked_for, controller)
-        near, near_regions = similarity[shortlist], np.array([_cosine(found.distance) for found in regions])
+        near, near_regions = similarity[shortlist], np.array([cosine(found.distance) for found in regions])
         order = np.argsort(-(near + near_regions), kind="stable")
         rest = similarity
         if expand:
-            best = np.concatenate([shortlist[order], _largest_others(similarity, shortlist, expand)])[:expand]
+            best = np.concatenate([shortlist[order], largest_others(similarity, shortlist, expand)])[:expand]
             expanded = expand_query(looked_for.rmac, self.descriptors[best])
             near = self.descriptors[shortlist] @ expanded
             if regions:
@@ -192,10 +164,10 @@ class ImageIndex:
             order = np.argsort(-(near + near_regions), kind="stable")
             if top_k > len(shortlist):  # as many bytes to read as there are descriptors
                 rest = self.descriptors @ expanded
-        order, others = order[:top_k], _largest_others(rest, shortlist, top_k)
+        order, others = order[:top_k], largest_others(rest, shortlist, top_k)
         places = [*shortlist[order].tolist(), *others.tolist()]
         scores = [*(near + near_regions)[order].tolist(), *rest[others].tolist()]
-        found_regions = [*(regions[i] for i in order.tolist()), *[_NO_REGION] * len(others)]
+        found_regions = [*(regions[i] for i in order.tolist()), *[NO_REGION] * len(others)]
         hits = []
         for rank, (place, score, region) in enumerate(zip(places, scores, found_regions, strict=True), 1):
             about = (self.keys[place], score, float(similarity[place]))
@@ -254,17 +226,17 @@ class ImageIndex:
 
     def _best_regions(
         self, places: npt.NDArray[np.int64], query: Query, controller: Controller | None
-    ) -> list[_Region]:
+    ) -> list[Region]:
         if not len(places):
             return []
         task = RegionSearch(query.region, query.aspect_ratio, _ASPECT_RANGE, step=_STEP)
         paths = [self._region_file(place) for place in places.tolist()]
-        searched = _searched_here(task, paths) if controller is None else _searched_on(controller, task, paths)
+        searched = search_here(task, paths) if controller is None else search_on(controller, task, paths)
         found, reasons = [], []
         for path, outcome in zip(paths, searched, strict=True):
             if isinstance(outcome, str):
                 reasons.append(f"{path!r}: {outcome}")
-            found.append(_NO_REGION if isinstance(outcome, str) else outcome)
+            found.append(NO_REGION if isinstance(outcome, str) else outcome)
         if reasons:
             warnings.warn(
                 f"{len(reasons)} of {len(paths)} region indexes cannot be searched, and their images are ranked "
@@ -274,7 +246,7 @@ class ImageIndex:
             )
         return found
 
-    def _region_vectors(self, places: npt.NDArray[np.int64], regions: list[_Region]) -> npt.NDArray[np.float32]:
+    def _region_vectors(self, places: npt.NDArray[np.int64], regions: list[Region]) -> npt.NDArray[np.float32]:
         import numpy as np
 
         vectors = np.zeros((len(regions), self.descriptors.shape[1]), np.float32)
@@ -284,93 +256,7 @@ class ImageIndex:
         return vectors
 
     def _region_file(self, place: int) -> str:
-        return file_of(os.path.join(self.directory, REGIONS), self.keys[place], ".npy")
-
-
-class Query(NamedTuple):
-    """What is looked for.
-
-    Attributes
-    ----------
-    rmac, region : ndarray of float32, shape (channels,)
-        Its descriptors: `parimg.kernels.rmac` for whole images, and what regions are compared with, pooled as the
-        index is: `parimg.kernels.mac`, or the sum over the cells.
-    aspect_ratio : float
-        Height over width.
-    """
-
-    rmac: npt.NDArray[np.float32]
-    region: npt.NDArray[np.float32]
-    aspect_ratio: float
-
-
-class _Region(NamedTuple):
-    """The best region of an image; None where none counts, or none was looked for."""
-
-    distance: float | None
-    box: Box | None
-    image_box: Box | None
-
-
-_NO_REGION = _Region(None, None, None)
-
-
-def _region(values: Mapping[str, Any]) -> _Region:
-    distance, box, image_box = (values[name] for name in ("distance", "box", "image_box"))
-    if box is None:
-        return _NO_REGION
-    return _Region(distance, tuple(box), None if image_box is None else tuple(image_box))
-
-
-def _searched_here(task: RegionSearch, paths: list[str]) -> Iterator[_Region | str]:
-    """The best region of each index, or what is wrong with its file."""
-    for path in paths:
-        try:
-            yield _region(task(open_index(path)))
-        except (OSError, ValueError) as error:
-            yield f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
-
-
-def _searched_on(controller: Controller, task: RegionSearch, paths: list[str]) -> Iterator[_Region | str]:
-    """The same on engines."""
-    chunk_size = math.ceil(len(paths) / (_CHUNKS_AN_ENGINE * max(1, len(controller))))
-    with tempfile.TemporaryDirectory(prefix="parimg-search-") as folder:
-        job = controller.submit(task, paths, job_dir=os.path.join(folder, "job"), chunk_size=chunk_size)
-        for record in job.in_order():
-            yield _region(record.columns) if record.ok else f"{record.error}: {record.message}"
-
-
-def _cosine(distance: float | None) -> float:
-    """Of normalised descriptors at that distance; where there is no region, nothing is alike."""
-    return 0.0 if distance is None else 1 - distance**2 / 2
-
-
-def _largest(values: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.int64]:
-    """Places of the n largest values, largest first, of equal ones the first first."""
-    import numpy as np
-
-    if n == 0:
-        return np.empty(0, np.int64)
-    if n < len(values):
-        threshold = np.partition(values, len(values) - n)[len(values) - n]
-        candidates = np.flatnonzero(values >= threshold)
-    else:
-        candidates = np.arange(len(values))
-    return candidates[np.argsort(-values[candidates], kind="stable")][:n]
-
-
-def _largest_others(
-    values: npt.NDArray[np.float32], known: npt.NDArray[np.int64], n: int
-) -> npt.NDArray[np.int64]:
-    """Of those that are not `known`, so many that all together are `n`."""
-    import numpy as np
-
-    missing = min(n, len(values)) - len(known)
-    if missing <= 0:
-        return np.empty(0, np.int64)
-    remaining = values.copy()
-    remaining[known] = -np.inf
-    return _largest(remaining, missing)
+        return os.path.join(self.directory, REGIONS, self._files[place])
 
 
 def _checked_count(name: str, value: object, least: int) -> int:
@@ -412,24 +298,3 @@ def _cells(first: int, end: int, factor: float, cells: int) -> tuple[int, int]:
     """The cells nearest to a stretch of pixels, at least one."""
     start = min(round(first * factor), cells - 1)
     return start, max(start + 1, min(round(end * factor), cells))
-
-
-def write_hits(hits: Sequence[Hit], path: str | os.PathLike[str]) -> None:
-    """Write a ranking as a table, whole or not at all: Parquet, or CSV if the path ends in ``.csv``.
-
-    Columns have the same types whatever the hits are; boxes are lists of four integers, or null.
-    """
-    if os.fspath(path).endswith(".csv"):
-        import pandas as pd
-
-        with whole_file(path) as unfinished:
-            pd.DataFrame(hits, columns=list(Hit._fields)).to_csv(unfinished, index=False)
-        return
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    box = pa.list_(pa.int64())
-    types = (pa.int64(), pa.string(), pa.float64(), pa.float64(), pa.float64(), box, box, pa.string())
-    schema = pa.schema(list(zip(Hit._fields, types, strict=True)))
-    with whole_file(path) as unfinished:
-        pq.write_table(pa.Table.from_pylist([hit._asdict() for hit in hits], schema), unfinished)

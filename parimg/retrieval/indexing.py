@@ -1,18 +1,21 @@
 """Making an index of many images: a job of `FeatureMap`, whose files and descriptors are searched afterwards.
 
-Also tells, for `retrieval.py`, which folder is such an index. Used by ``parimg index``.
+Also tells, for `image_index`, which folder is such an index. Used by ``parimg index``.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
+import json
 import os
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from parimg.errors import JobError
-from parimg.job.directory import JOURNAL_FILE
+from parimg.files.atomic import whole_file
+from parimg.job.directory import JobDirectory
 from parimg.job.journal import Journal
+from parimg.retrieval.descriptor_table import DESCRIPTORS_FILE
 from parimg.sources.as_source import as_source
 from parimg.tasks.feature_map import FeatureMap, PerChannel
 
@@ -22,12 +25,72 @@ if TYPE_CHECKING:
     from parimg.controller import Controller
     from parimg.job.job import Job
     from parimg.sources.as_source import Images
+    from parimg.sources.source import Source
 
 REGIONS = "regions"
 """Folder of the files of an index, in its directory."""
 
 _JOB = "job"
-_SIZE, _MEAN, _SCALE = 640, 127.0, 1 / 128
+_DESCRIPTION = "index.json"
+_FORMAT = 2
+_MAKE_ONE = "`parimg index IMAGES --model M -o DIR` makes one"
+
+
+@dataclass(frozen=True)
+class IndexDescription:
+    """What an index was made with: the content of its ``index.json``."""
+
+    model: str
+    digest: str
+    """Of the model up to the layer."""
+    layer: str | None
+    size: int | tuple[int, int] | None
+    mean: PerChannel
+    scale: PerChannel
+    pooling: str
+    regions: str
+    """Folder that regions are written to, real path."""
+    format: int = _FORMAT
+
+    @classmethod
+    def of(cls, task: FeatureMap) -> IndexDescription:
+        """That of the index which a task makes.
+
+        Raises
+        ------
+        TaskError
+            If its model cannot be read.
+        """
+        regions = os.path.realpath(task.folder or "")
+        numbers = task.size, task.mean, task.scale
+        return cls(os.fspath(task.model), task.digest, task.layer, *numbers, task.index or "", regions)
+
+    @classmethod
+    def read(cls, directory: str) -> IndexDescription:
+        """That of an index there is.
+
+        Raises
+        ------
+        JobError
+            If there is none, or one of another format.
+        """
+        try:
+            with open(os.path.join(directory, _DESCRIPTION), encoding="utf-8") as file:
+                found = json.load(file)
+            if found["format"] == _FORMAT:
+                return cls(**found)
+            problem = f"has format {found['format']}, this parimg reads {_FORMAT}"
+        except FileNotFoundError:
+            problem = f"has no {_DESCRIPTION}: it is no index, or one that an older parimg made"
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            problem = f"has a damaged {_DESCRIPTION} ({type(error).__name__}: {error})"
+        raise JobError(f"{directory!r} {problem}; {_MAKE_ONE}, in a new folder")
+
+    def write(self, directory: str) -> None:
+        """Write it, whole."""
+        os.makedirs(directory, exist_ok=True)
+        with whole_file(os.path.join(directory, _DESCRIPTION)) as path, open(path, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2)
 
 
 def index_images(
@@ -37,9 +100,9 @@ def index_images(
     *,
     model: str | os.PathLike[str],
     layer: str | None = None,
-    size: int | tuple[int, int] | None = _SIZE,
-    mean: PerChannel = _MEAN,
-    scale: PerChannel = _SCALE,
+    size: int | tuple[int, int] | None = 640,
+    mean: PerChannel = 127.0,
+    scale: PerChannel = 1 / 128,
     pooling: Literal["sum", "max"] = "max",
     **options: Any,
 ) -> Job:
@@ -82,15 +145,15 @@ def index_images(
     added.
 
     In the directory, ``job`` is the job, which can be resumed like any other; ``regions`` has a `RegionIndex` for
-    each image; ``gathered-...``, all names and descriptors, is made by the first search, and again when images
-    were added. With EfficientNet-Lite0 and ``pooling="max"`` it takes about 3 MB an image at 640 pixels, 8 MB at
-    1024.
+    each image; ``index.json`` says what the index was made with; ``descriptors.arrow``, all names and
+    descriptors, is made by the first search, and again when images were added. With
+    EfficientNet-Lite0 and ``pooling="max"`` it takes about 3 MB an image at 640 pixels, 8 MB at 1024.
     """
     for name in options.keys() - _options_of(controller.submit):
         raise TypeError(f"index_images() got an unexpected keyword argument {name!r}")
     task = check_index(directory, model=model, layer=layer, size=size, mean=mean, scale=scale, pooling=pooling)
     job_dir = _job_dir(os.path.realpath(directory))
-    grows = os.path.exists(os.path.join(job_dir, JOURNAL_FILE))
+    grows = JobDirectory(job_dir).holds_job
     for name in options.keys() - _options_of(controller.resume) if grows else ():
         raise JobError(
             f"{name} must be left out for the index {os.fspath(directory)!r}: it exists, and keeps the one it was "
@@ -99,6 +162,7 @@ def index_images(
     source = as_source(images, column=options.pop("column", None), absolute_keys=True)
     if grows:
         return controller.resume(job_dir, images=source, retry="failed", **options)
+    IndexDescription.of(task).write(os.path.dirname(job_dir))
     return controller.submit(task, source, job_dir=job_dir, **options)
 
 
@@ -112,11 +176,11 @@ def check_index(
     directory: str | os.PathLike[str],
     *,
     model: str | os.PathLike[str],
-    layer: str | None = None,
-    size: int | tuple[int, int] | None = _SIZE,
-    mean: PerChannel = _MEAN,
-    scale: PerChannel = _SCALE,
-    pooling: Literal["sum", "max"] = "max",
+    layer: str | None,
+    size: int | tuple[int, int] | None,
+    mean: PerChannel,
+    scale: PerChannel,
+    pooling: Literal["sum", "max"],
 ) -> FeatureMap:
     """The task that `index_images` would submit, if it may be: the directory is new, or has such an index.
 
@@ -129,24 +193,38 @@ def check_index(
     task = FeatureMap(
         model, layer, size, mean, scale, output=os.path.join(folder, REGIONS), index=pooling, rmac=True
     )
-    if os.path.exists(os.path.join(_job_dir(folder), JOURNAL_FILE)):
-        found, wanted = open_journal(folder).meta("task")["parameters"], task.describe()
-        if not _is_same_folder(found["output"], wanted["output"]):
+    if JobDirectory(_job_dir(folder)).holds_job:
+        open_journal(folder)
+        found, wanted = IndexDescription.read(folder), IndexDescription.of(task)
+        if os.path.realpath(found.regions) != wanted.regions:
             raise JobError(
-                f"the index {folder!r} was moved: its regions would be written to {found['output']}; it can be "
+                f"the index {folder!r} was moved: its regions would be written to {found.regions!r}; it can be "
                 "searched here, but added to only there"
             )
-        for name in wanted.keys() - {"model", "output", "digest"}:  # a model may be called otherwise from here
-            if found.get(name) != wanted[name]:
-                raise JobError(f"the index {folder!r} was made with {name}={found.get(name)}, not {wanted[name]}")
-        if found.get("digest") != wanted["digest"]:
+        for name in ("layer", "size", "mean", "scale", "pooling"):  # a model may be called otherwise from here
+            before, now = getattr(found, name), getattr(wanted, name)
+            if json.dumps(before) != json.dumps(now):  # a tuple comes back as a list
+                raise JobError(f"the index {folder!r} was made with {name}={before!r}, not {now!r}")
+        if found.digest != wanted.digest:
             raise JobError(
-                f"the index {folder!r} was made with another model, {found['model']} with digest "
-                f"{found.get('digest')}; {os.fspath(model)!r} has {wanted['digest']}"
+                f"the index {folder!r} was made with another model, {found.model!r} with digest {found.digest}; "
+                f"{wanted.model!r} has {wanted.digest}"
             )
-    elif os.path.isdir(folder) and (others := sorted(set(os.listdir(folder)) - {_JOB, REGIONS})):
+    elif os.path.isdir(folder) and (
+        others := sorted(set(os.listdir(folder)) - {_JOB, REGIONS, _DESCRIPTION, DESCRIPTORS_FILE})
+    ):
         raise JobError(f"{folder!r} is no index: it holds {others[0]!r}; choose a new folder")
     return task
+
+
+def lacks_images(directory: str | os.PathLike[str], source: Source) -> bool:
+    """Whether `index_images` would find something to do: an image that is new, or failed, or an unfinished job."""
+    if not JobDirectory(_job_dir(os.fspath(directory))).holds_job:
+        return True
+    journal = open_journal(os.fspath(directory))
+    if journal.last_run().state != "finished" or journal.count_by_status()["failed"]:
+        return True
+    return journal.lacks_any(image.key for image in source)
 
 
 def open_journal(directory: str) -> Journal:
@@ -155,33 +233,14 @@ def open_journal(directory: str) -> Journal:
     Raises
     ------
     JobError
-        If the directory holds none, or another job.
+        If the directory holds none, or one of another format.
     """
     job_dir = _job_dir(directory)
-    if not os.path.exists(os.path.join(job_dir, JOURNAL_FILE)):
-        raise JobError(f"{directory!r} is no index; `parimg index IMAGES --model M -o DIR` makes one")
-    journal = Journal(job_dir)
-    about = journal.meta("task")
-    parameters = about["parameters"]
-    if (
-        about["name"] != FeatureMap.__name__
-        or parameters.get("index") == "None"
-        or parameters.get("rmac") != "True"
-    ):
-        raise JobError(f"{directory!r} is no index: {job_dir!r} is another job, of {about['name']}")
-    return journal
+    if not JobDirectory(job_dir).holds_job:
+        raise JobError(f"{directory!r} is no index; {_MAKE_ONE}")
+    IndexDescription.read(directory)
+    return Journal(job_dir)
 
 
 def _job_dir(directory: str) -> str:
     return os.path.join(directory, _JOB)
-
-
-def _is_same_folder(described: str, wanted: str) -> bool:
-    """Whether two folders, as `Task.describe` writes them, are one, maybe by way of a link."""
-    if described == wanted:
-        return True
-    try:
-        first, second = (os.path.realpath(ast.literal_eval(text)) for text in (described, wanted))
-    except (SyntaxError, ValueError):  # long paths are abridged
-        return False
-    return bool(first == second)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parimg.errors import ImageError, TaskError
-from parimg.tasks.task import COLOR_MODES
-from parimg.tasks.writing_task import WritingTask
+from parimg.tasks.image_transform import ImageTransform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +23,7 @@ _PROBE_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Convolve(WritingTask):
+class Convolve(ImageTransform):
     """Each image convolved with a kernel, written as an image or returned.
 
     Parameters
@@ -40,8 +38,8 @@ class Convolve(WritingTask):
         are returned, and kept in the job's journal.
     dtype : str, optional
         Dtype of the result: an integer of up to 32 bits, ``"float32"`` or ``"float64"``; by default the image's.
-    format : {"png", "jpeg", "tiff", "npy"}, optional
-        Of the files; by default PNG for uint8 and uint16, and TIFF for others.
+    format : {"png", "jpeg", "webp", "bmp", "tiff", "npy"}, optional
+        Of the files; by default PNG where it holds the image, else TIFF.
     mode : {"reflect", "constant", "nearest", "mirror", "wrap"}
         What lies beyond the borders; see `parimg.kernels.convolve`.
     cval : float, default 0
@@ -74,8 +72,6 @@ class Convolve(WritingTask):
     parimg.errors.TaskError: kernel gaussian(sigma) needs 0 < sigma <= 512 pixels (got -1)
     """
 
-    columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
-
     kernel: str | os.PathLike[str] | npt.NDArray[Any] = field()
     output: str | os.PathLike[str] | None = None
     dtype: str | None = None
@@ -90,7 +86,6 @@ class Convolve(WritingTask):
         for name, allowed in (
             ("dtype", (None, *_DTYPES)),
             ("mode", _MODES),
-            ("color", COLOR_MODES),
             ("casting", ("saturate", "round", "truncate")),
         ):
             value = getattr(self, name)
@@ -98,40 +93,11 @@ class Convolve(WritingTask):
                 raise TaskError(f"{name} must be one of {', '.join(map(repr, allowed))} (got {value!r})")
         if isinstance(self.cval, bool) or not isinstance(self.cval, int | float):
             raise TaskError(f"cval must be a number (got {self.cval!r}, a {type(self.cval).__name__})")
-        self.check_folder()
-        if self.format is not None:
-            from parimg.tasks.image_files import check_format
-
-            if self.output is None:
-                raise TaskError("format needs output, a folder for the files")
-            check_format(self.format, self._known_dtype)
+        self.check_output()
         if not self._kernel_file:
             _ = self._kernels  # its mistakes are told at once
 
-    def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
-        """Values of one image, with the result as an array, also where there is an `output`."""
-        from parimg.tasks.image_files import statistics
-
-        result = self.convolve(image)
-        return {**statistics(result), "image": result}
-
-    def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
-        """Values of one image, the result written to `output` if there is one.
-
-        Parameters
-        ----------
-        image : ndarray
-        key : str
-            Names the file.
-        """
-        if self.folder is None:
-            return self(image)
-        from parimg.tasks.image_files import statistics, write_image
-
-        result = self.convolve(image)
-        return {**statistics(result), "path": write_image(self.folder, key, result, self.format)}
-
-    def convolve(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def transform(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Convolve one image with this task's kernel.
 
         Parameters
@@ -171,16 +137,9 @@ class Convolve(WritingTask):
 
     def prepare(self) -> None:
         """Load or compile what a small image of the likeliest kind needs."""
-        import numpy as np
-
         from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
 
-        channels = {"color": (3,)}.get(self.color, ())
-        self.convolve(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
-
-    @property
-    def _known_dtype(self) -> str | None:
-        return self.dtype or (None if self.color == "unchanged" else "uint8")
+        self.transform(self.probe(_PROBE_SIDE))
 
     @property
     def _kernel_file(self) -> str | None:
@@ -216,7 +175,7 @@ def _read_kernel(name: str) -> npt.NDArray[Any]:
 
     import numpy as np
 
-    from parimg.images.decode import read_bytes
+    from parimg.images.read import read_bytes
 
     try:
         data = read_bytes(name if "://" in name else os.path.abspath(name))

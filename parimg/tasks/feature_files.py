@@ -1,24 +1,18 @@
-"""Feature maps as files: where the map of an image is put, how it is written, how it is read back.
+"""Feature maps as files: how one is written, how it is read back.
 
-A file is named after its image, below the folder that the user chose and nowhere else, whatever the image is
-called. Used by `FeatureMap` and `SkeletonGraph` on engines, and by whoever reads maps.
+Used by `FeatureMap` on engines, and by whoever reads maps.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import re
-from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
 from parimg.errors import ImageFormatError, TaskError
-from parimg.files.atomic import write_whole
-from parimg.images.decode import read_bytes
+from parimg.images.read import read_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,99 +20,7 @@ if TYPE_CHECKING:
 MapDtype = Literal["float32", "float16", "uint8"]
 """How the values of a map are stored."""
 
-_LONGEST_NAME = 200  # bytes; file systems take 255, and unfinished files have a longer name
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f%\\:*?"<>|\ud800-\udfff]')
 _LARGEST_BYTE = 255
-
-
-def file_of(folder: str, key: str, extension: str) -> str:
-    """Path of the file that belongs to an image, below `folder`.
-
-    Parameters
-    ----------
-    folder : str
-    key : str
-        The image's key: a relative or absolute path, a URL, any name.
-    extension : str
-        Appended to the image's own one: images that differ in it have different files.
-
-    Returns
-    -------
-    str
-        Different keys have different paths. What could lead out of the folder, or what file systems do not
-        take, is replaced: ``..`` by ``%2E%2E``, an empty part, such as that before a leading slash, by ``%``.
-
-    Examples
-    --------
-    >>> file_of("maps", "views/a.png", ".npy")
-    'maps/views/a.png.npy'
-    >>> file_of("maps", "/etc/../a.png", ".npy")
-    'maps/%/etc/%2E%2E/a.png.npy'
-    """
-    *folders, name = key.split("/")
-    return "/".join([folder, *(_safe(part) for part in folders), _safe(name, extension)])
-
-
-def write_file(folder: str, key: str, extension: str, write: Callable[[BinaryIO], None]) -> str:
-    """Write the file that belongs to an image, which appears under its name once it is complete.
-
-    Parameters
-    ----------
-    folder : str
-        Created if it does not exist. It may be a symbolic link; below it none is followed.
-    key, extension : str
-        See `file_of`.
-    write : callable
-        Called with the open file.
-
-    Returns
-    -------
-    str
-        Its path. A file of that name is replaced.
-
-    Raises
-    ------
-    TaskError
-        If something below `folder` is a symbolic link or a file where a folder is needed.
-    OSError
-        If it cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> path = write_file(folder, "views/a.png", ".txt", lambda file: file.write(b"a"))
-    >>> path.removeprefix(folder)
-    '/views/a.png.txt'
-    """
-    path = file_of(folder, key, extension)
-    os.makedirs(folder, exist_ok=True)
-    place = folder
-    for part in os.path.dirname(path).removeprefix(folder).split("/")[1:]:
-        place = f"{place}/{part}"
-        with suppress(FileExistsError):
-            os.mkdir(place)
-        if os.path.islink(place) or not os.path.isdir(place):
-            kind = "a symbolic link, which is not followed" if os.path.islink(place) else "a file"
-            raise TaskError(f"{place!r} is {kind}; wanted a folder for the file of image {key!r}")
-    write_whole(path, write)
-    return path
-
-
-def make_folder(folder: str) -> None:
-    """Make the folder that files of images go to, and make sure that it can be written.
-
-    Raises
-    ------
-    TaskError
-        If it cannot be made or written.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise TaskError(f"the output folder cannot be made: {error}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise TaskError(f"the output folder {folder!r} may not be written by this user")
 
 
 def map_extension(dtype: MapDtype) -> str:
@@ -245,17 +147,3 @@ def _quantise(feature_map: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint
     zero_point = round(-lowest / float(scale))
     steps = np.rint(feature_map / scale) + np.float32(zero_point)
     return np.clip(steps, 0, _LARGEST_BYTE).astype(np.uint8), scale, np.uint8(zero_point)
-
-
-def _safe(part: str, extension: str = "") -> str:
-    """A part of a path that means nothing to a file system, told from all others."""
-    if part in {".", ".."}:
-        safe = part.replace(".", "%2E")
-    else:
-        safe = _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part) or "%"
-    encoded = safe.encode()
-    if len(encoded) + len(extension) > _LONGEST_NAME:
-        digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        kept = encoded[: _LONGEST_NAME - len(extension) - len(digest) - 2].decode("utf-8", "ignore")
-        safe = f"{kept}%~{digest}"
-    return safe + extension

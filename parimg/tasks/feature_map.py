@@ -84,6 +84,7 @@ class FeatureMap(WritingTask):
     """
 
     color: ClassVar[ColorMode] = "color"
+    writes_images: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, str]] = {
         "channels": "int64",
         "height": "int64",
@@ -159,18 +160,16 @@ class FeatureMap(WritingTask):
         feature_map = self.feature_map(image)
         return {
             **_columns(feature_map, image),
-            "path": self._write(self.folder, key, feature_map, image),
+            "path": self._write(key, feature_map, image),
             **self._descriptor(feature_map),
         }
 
-    def _write(
-        self, folder: str, key: str, feature_map: npt.NDArray[np.float32], image: npt.NDArray[np.uint8]
-    ) -> str:
-        from parimg.tasks.feature_files import map_extension, save_feature_map, write_file
+    def _write(self, key: str, feature_map: npt.NDArray[np.float32], image: npt.NDArray[np.uint8]) -> str:
+        from parimg.tasks.feature_files import map_extension, save_feature_map
 
         if self.index is None:
             extension = map_extension(self.dtype)
-            return write_file(folder, key, extension, lambda file: save_feature_map(file, feature_map, self.dtype))
+            return self.write_below(key, extension, lambda file: save_feature_map(file, feature_map, self.dtype))
         from parimg.kernels import RegionIndex
 
         height, width = image.shape[:2]
@@ -178,7 +177,7 @@ class FeatureMap(WritingTask):
             index = RegionIndex(feature_map, self.index, image_size=(height, width))
         except ValueError as error:  # a layer with values below 0, or an image that made infinite ones
             raise TaskError(f"the map cannot be indexed: {error}") from None
-        return write_file(folder, key, ".npy", index.save)
+        return self.write_below(key, ".npy", index.save)
 
     def _descriptor(self, feature_map: npt.NDArray[np.float32]) -> dict[str, object]:
         if not self.rmac:
@@ -266,14 +265,19 @@ class FeatureMap(WritingTask):
         TaskError
             If the model cannot be read.
         """
-        return {**super().describe(), "digest": hashlib.sha256(self._model.data.tobytes()).hexdigest()[:16]}
+        return {**super().describe(), "digest": self.digest}
+
+    @property
+    def digest(self) -> str:
+        """Of the model up to the layer: what tells two models of one name apart."""
+        return hashlib.sha256(self._model.data.tobytes()).hexdigest()[:16]
 
     @cached_property
     def _model(self) -> _Model:
         """What travels with the task: the model, cut behind the layer."""
         import numpy as np
 
-        from parimg.images.decode import read_bytes
+        from parimg.images.read import read_bytes
         from parimg.tasks._onnx_graph import cut_model
 
         name = os.fspath(self.model)

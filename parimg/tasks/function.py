@@ -97,7 +97,7 @@ def load_function(name: str) -> Callable[..., object]:
         raise TaskError(f"name a function as module:function or path/to/file.py:function (got {name!r})")
     try:
         module = _load_file(place) if place.endswith(".py") else _import(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(f"{place!r} cannot be loaded: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)
     if not callable(found):
@@ -120,6 +120,9 @@ def _load_file(path: str) -> ModuleType:
         raise FileNotFoundError(f"no file {path!r}")
     if name in sys.modules:
         raise ImportError(f"there is another module {name!r}; rename the file")
+    folder = os.path.dirname(os.path.abspath(path))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as Python does: the file may import others that lie beside it
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:

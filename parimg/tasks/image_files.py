@@ -1,6 +1,6 @@
-"""Images as files: which format holds which dtype, how one is encoded, and what is told of it.
+"""Images as files: which format holds which image, how one is encoded, and what is told of it.
 
-Used by tasks that make images, on engines; `feature_files.write_file` puts the bytes in their place.
+Used by tasks that make images, on engines, and by `plots`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from parimg.errors import TaskError
-from parimg.tasks.feature_files import write_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +27,7 @@ _DTYPES: dict[str, tuple[str, ...]] = {
     ),
     "npy": (),  # any
 }  # fmt: skip
-_EXTENSIONS = {
+EXTENSIONS: dict[str, str] = {
     "png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif", "npy": ".npy"
 }  # fmt: skip
 _CHANNELS = {"png": (1, 3, 4), "jpeg": (1, 3), "webp": (1, 3, 4), "bmp": (1, 3)}
@@ -36,14 +35,24 @@ IMAGE_FORMATS = tuple(_DTYPES)
 STATISTICS = ("min", "max", "mean", "std")
 
 
-def format_for(dtype: npt.DTypeLike, ndim: int = 2) -> ImageFormat:
+def format_for(dtype: npt.DTypeLike, channels: int | None = 1, *, pages: bool = False) -> ImageFormat:
     """The format that is taken where none is asked for: PNG where it holds the image, else TIFF or NumPy's."""
-    name = np.dtype(dtype).name
-    return "png" if ndim <= 3 and name in _DTYPES["png"] else "tiff" if name in _DTYPES["tiff"] else "npy"
+    formats: tuple[ImageFormat, ...] = ("png", "tiff")
+    return next((one for one in formats if _misfit(one, dtype, channels, pages) is None), "npy")
 
 
-def check_format(image_format: str, dtype: npt.DTypeLike | None = None, ndim: int = 2) -> None:
-    """Refuse a format that is unknown, does not hold a dtype, or no array of more than three axes.
+def check_format(
+    image_format: str, dtype: npt.DTypeLike | None = None, channels: int | None = None, *, pages: bool = False
+) -> None:
+    """Refuse a format that is unknown or does not hold an image.
+
+    Parameters
+    ----------
+    image_format : str
+    dtype, channels : optional
+        Of the image, where they are known.
+    pages : bool
+        Whether there are several images, for one file.
 
     Raises
     ------
@@ -51,44 +60,22 @@ def check_format(image_format: str, dtype: npt.DTypeLike | None = None, ndim: in
     """
     if image_format not in _DTYPES:
         raise TaskError(f"format must be one of {', '.join(map(repr, IMAGE_FORMATS))} (got {image_format!r})")
+    if misfit := _misfit(image_format, dtype, channels, pages):
+        raise TaskError(f"format {image_format!r} holds {misfit}, take 'tiff' or 'npy'")
+
+
+def _misfit(image_format: str, dtype: npt.DTypeLike | None, channels: int | None, pages: bool) -> str | None:
+    """What the format holds instead, if it does not hold an image."""
     if dtype is not None and _DTYPES[image_format] and np.dtype(dtype).name not in _DTYPES[image_format]:
-        held = ", ".join(_DTYPES[image_format])
-        raise TaskError(
-            f"format {image_format!r} holds {held}; the image is {np.dtype(dtype)}, take 'tiff' or 'npy'"
-        )
-    if ndim > 3 and image_format not in {"tiff", "npy"}:
-        raise TaskError(f"format {image_format!r} holds one image (got {ndim} axes); take 'tiff' or 'npy'")
-
-
-def write_image(folder: str, key: str, image: npt.NDArray[Any], image_format: ImageFormat | None = None) -> str:
-    """Write the file of an image that was made of a job's image, and give its path.
-
-    Parameters
-    ----------
-    folder, key : str
-        See `parimg.tasks.feature_files.write_file`.
-    image : ndarray
-        See `save_image`.
-    image_format : optional
-        By default the one that `format_for` gives.
-
-    Raises
-    ------
-    TaskError
-        If the format does not hold it, or its place is taken by something else.
-    OSError
-        If it cannot be written.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> path = write_image(folder, "views/a.jpg", np.zeros((4, 6), np.uint8))
-    >>> path.removeprefix(folder)
-    '/views/a.jpg.png'
-    """
-    chosen = image_format or format_for(image.dtype, image.ndim)
-    return write_file(folder, key, _EXTENSIONS[chosen], lambda file: save_image(file, image, chosen))
+        return f"{', '.join(_DTYPES[image_format])}; the image is {np.dtype(dtype)}"
+    held = _CHANNELS.get(image_format)
+    if held is None:
+        return None
+    if pages:
+        return "one image (got several for one file, such as the results of a filter that returns a tuple)"
+    if channels is not None and channels not in held:
+        return f"{', '.join(map(str, held[:-1]))} or {held[-1]} channels (got {channels})"
+    return None
 
 
 def statistics(image: npt.NDArray[Any]) -> dict[str, object]:
@@ -103,21 +90,28 @@ def statistics(image: npt.NDArray[Any]) -> dict[str, object]:
     }
 
 
-def save_image(file: BinaryIO, image: npt.NDArray[Any], image_format: ImageFormat) -> None:
+def channels_of(image: npt.NDArray[Any], *, pages: bool = False) -> int:
+    """Number of channels of ``(height, width[, channels])``, behind an axis of pages if there is one."""
+    return image.shape[-1] if image.ndim == 3 + pages else 1
+
+
+def save_image(file: BinaryIO, image: npt.NDArray[Any], image_format: ImageFormat, *, pages: bool = False) -> None:
     """Write an image to an open file.
 
     Parameters
     ----------
     file : binary file
     image : ndarray, shape (height, width) or (height, width, channels)
-        Gray, red-green-blue, or these with alpha; any channels and several images as TIFF and ``.npy``.
+        Gray, red-green-blue, or these with alpha; any channels as TIFF and ``.npy``.
     image_format : {"png", "jpeg", "webp", "bmp", "tiff", "npy"}
         JPEG is written at quality 95, WebP, PNG, BMP and TIFF without loss.
+    pages : bool
+        The first axis counts images, each of which becomes a page of a TIFF.
 
     Raises
     ------
     TaskError
-        If the format does not hold the image's dtype or channels.
+        If the format does not hold the image.
 
     Examples
     --------
@@ -128,14 +122,12 @@ def save_image(file: BinaryIO, image: npt.NDArray[Any], image_format: ImageForma
     >>> decode(file.getvalue(), "unchanged")
     array([[   0, 1000]], dtype=uint16)
     """
-    check_format(image_format, image.dtype, image.ndim)
-    channels = image.shape[2] if image.ndim == 3 else 1
-    if channels not in _CHANNELS.get(image_format, (channels,)):
-        raise TaskError(f"format {image_format!r} holds {_CHANNELS[image_format]} channels (got {channels})")
+    channels = channels_of(image, pages=pages)
+    check_format(image_format, image.dtype, channels, pages=pages)
     if image_format == "npy":
         np.save(file, image, allow_pickle=False)
     elif image_format == "tiff":
-        _save_tiff(file, image)
+        _save_tiff(file, image if pages else image[None], channels)
     else:
         import cv2
 
@@ -143,21 +135,25 @@ def save_image(file: BinaryIO, image: npt.NDArray[Any], image_format: ImageForma
         pixels = image if order is None else image[..., order]
         # 101 of WebP means without loss.
         options = [cv2.IMWRITE_WEBP_QUALITY, 101] if image_format == "webp" else []
-        is_encoded, data = cv2.imencode(_EXTENSIONS[image_format], pixels, options)
+        is_encoded, data = cv2.imencode(EXTENSIONS[image_format], pixels, options)
         if not is_encoded:
             raise TaskError(f"OpenCV could not encode {image.dtype} of shape {image.shape} as {image_format!r}")
         file.write(data.tobytes())
 
 
-def _save_tiff(file: BinaryIO, image: npt.NDArray[Any]) -> None:
+def _save_tiff(file: BinaryIO, images: npt.NDArray[Any], channels: int) -> None:
+    """Write images, each as a page: what tifffile guesses from the shape of all is wrong for narrow ones."""
     import tifffile
 
-    is_color = image.ndim >= 3 and image.shape[-1] in {3, 4}
-    tifffile.imwrite(
-        file,
-        np.ascontiguousarray(image),
-        photometric="rgb" if is_color else "minisblack",
-        planarconfig="contig" if image.ndim == 3 or is_color else None,
-        compression="zlib",
-        metadata=None,
-    )
+    is_color = channels in {3, 4}
+    with tifffile.TiffWriter(file) as writer:
+        for image in images:
+            writer.write(
+                np.ascontiguousarray(image.reshape(image.shape[:2]) if channels == 1 else image),
+                photometric="rgb" if is_color else "minisblack",
+                planarconfig=None if channels == 1 else "contig",
+                extrasamples=["unassalpha"] if channels in {2, 4} else None,
+                compression="zlib",
+                metadata=None,
+                contiguous=False,
+            )

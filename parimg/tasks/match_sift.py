@@ -8,15 +8,27 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from parimg.errors import ImageError, TaskError
-from parimg.tasks.task import Task
+from parimg.errors import TaskError
+from parimg.tasks._match_picture import MOST_LINES, shrunk
+from parimg.tasks._sift_inputs import (
+    DESCRIPTOR_WIDTH,
+    are_descriptors,
+    as_bytes,
+    as_gray,
+    named,
+    read_as,
+    where_to_look,
+)
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import cv2
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.kernels.descriptors.verification import Model
+    from parimg.kernels.descriptors.matching import Matches
+    from parimg.kernels.descriptors.verification import Model, Verification
+    from parimg.tasks._match_picture import LineColors
 
 CrossCheck = Literal["mutual", "one-way"]
 Detector = Literal["parimg", "opencv"]
@@ -24,7 +36,7 @@ _CROSS_CHECKS = ("mutual", "one-way", None)
 _DETECTORS = ("parimg", "opencv")
 _MODELS = ("homography", "fundamental", None)
 _LEAST_SIZE = 16  # pixels; SIFT finds nothing in less
-_DESCRIPTOR_WIDTH = 128
+_LONGEST_DRAWN = 1000  # pixels
 
 
 class Features(NamedTuple):
@@ -41,8 +53,16 @@ class Features(NamedTuple):
     descriptors: npt.NDArray[np.uint8]
 
 
+class Matched(NamedTuple):
+    """An image's features, which of them match, and which matches a model explains, if that was asked for."""
+
+    features: Features
+    matches: Matches
+    verification: Verification | None
+
+
 @dataclass(frozen=True, eq=False)
-class MatchSIFT(Task):
+class MatchSIFT(WritingTask):
     """SIFT features of each image, matched against those of one reference.
 
     Parameters
@@ -73,8 +93,9 @@ class MatchSIFT(Task):
         Images, and the reference, whose longer side has more pixels are scaled down to it before features are
         sought. Keypoints are told in pixels of the original.
     mask : path or ndarray, optional
-        Where to look for features, in every image: nonzero pixels of a gray image of the images' size. It does
-        not apply to the reference.
+        Where to look for features, in every image: what is not 0, in any channel, in an image of the images' size
+        and of any dtype. What is transparent is not looked at; of an image that is all black but has alpha, what
+        is not transparent is. It does not apply to the reference.
     detector : {"parimg", "opencv"}, default "parimg"
         Whose SIFT: `parimg.kernels.detect_sift`, which gives the same bits on every processor, or OpenCV's, for
         comparison. Descriptors of either are taken as `reference`.
@@ -83,6 +104,10 @@ class MatchSIFT(Task):
         the image's.
     return_keypoints : bool
         Also return ``keypoints``, float32 of shape ``(features, 4)``: x, y, diameter (pixels), angle (degrees).
+    pictures : path, optional
+        Folder that all engines see. Each image becomes a PNG picture in it, beside the reference and with lines
+        between their matches, as `parimg.draw_matches` draws it; both at most 1000 pixels long. The reference must
+        be an image then.
 
     Raises
     ------
@@ -114,6 +139,8 @@ class MatchSIFT(Task):
     ['distance_median', 'features', 'matches']
     """
 
+    folder_parameter: ClassVar[str] = "pictures"
+    path_column: ClassVar[str] = "picture"
     columns: ClassVar[Mapping[str, str]] = {
         "features": "int64",
         "matches": "int64",
@@ -125,7 +152,7 @@ class MatchSIFT(Task):
     cross_check: CrossCheck | None = "mutual"
     max_ratio: float | None = None
     contrast_threshold: float = 0.04
-    mask: str | os.PathLike[str] | npt.NDArray[np.uint8] | None = None
+    mask: str | os.PathLike[str] | npt.NDArray[Any] | None = None
     root: bool = False
     verify: Model | None = None
     verify_threshold: float = 3.0
@@ -133,6 +160,7 @@ class MatchSIFT(Task):
     detector: Detector = "parimg"
     return_pairs: bool = False
     return_keypoints: bool = False
+    pictures: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.cross_check not in _CROSS_CHECKS:
@@ -168,11 +196,41 @@ class MatchSIFT(Task):
                 object.__setattr__(self, name, os.path.abspath(value))
             if not isinstance(value, str | os.PathLike) and not hasattr(value, "__array_interface__"):
                 raise TaskError(f"{name} must be a path or an array (got {value!r:.80}, a {type(value).__name__})")
+        self.check_folder()
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> dict[str, object]:
         """Match one gray image of dtype uint8 and shape ``(height, width)``."""
-        import numpy as np
+        return self._values(*self.match(image))
 
+    def run(self, image: npt.NDArray[np.uint8], key: str) -> dict[str, object]:
+        """Values of one gray image, its picture written to `pictures` if there is such a folder.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+        key : str
+            Names the picture.
+        """
+        matched = self.match(image)
+        values = self._values(*matched)
+        if self.folder is not None:
+            from parimg.tasks.image_files import save_image
+
+            picture = self.draw(image, matched)
+            values["picture"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
+        return values
+
+    def match(self, image: npt.NDArray[np.uint8]) -> Matched:
+        """Match one gray image.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+
+        Returns
+        -------
+        Matched
+        """
         from parimg.kernels.descriptors.matching import match_descriptors
 
         reference = self.reference_features
@@ -183,6 +241,51 @@ class MatchSIFT(Task):
             cross_check=self.cross_check,
             max_ratio=self.max_ratio,
         )
+        if self.verify is None:
+            return Matched(found, matches, None)
+        from parimg.kernels.descriptors.verification import verify_matches
+
+        points = reference.keypoints[matches.query, :2], found.keypoints[matches.train, :2]
+        return Matched(found, matches, verify_matches(*points, self.verify, self.verify_threshold))
+
+    def draw(
+        self,
+        image: npt.NDArray[np.uint8],
+        matched: Matched,
+        *,
+        color: LineColors = "random",
+        most: int = MOST_LINES,
+        longest: int | None = _LONGEST_DRAWN,
+    ) -> npt.NDArray[np.uint8]:
+        """Draw the reference and an image that was matched, with lines between them; see `parimg.draw_matches`.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (height, width)
+        matched : Matched
+        color, most
+            As for `parimg.draw_matches`.
+        longest : int or None
+            Images with a longer side are scaled down to it.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width, 3)
+        """
+        from parimg.tasks._match_picture import match_picture
+
+        matches = matched.matches
+        (left, scale_left), (right, scale_right) = (shrunk(one, longest) for one in (self._drawn_reference, image))
+        points = (
+            self.reference_features.keypoints[matches.query, :2] * scale_left,
+            matched.features.keypoints[matches.train, :2] * scale_right,
+        )
+        inliers = None if matched.verification is None else matched.verification.inliers
+        return match_picture((left, right), points, matches.distance, inliers, color=color, most=most)
+
+    def _values(self, found: Features, matches: Matches, verification: Verification | None) -> dict[str, object]:
+        import numpy as np
+
         n_matches = len(matches.query)
         values: dict[str, object] = {
             "features": len(found.descriptors),
@@ -190,11 +293,7 @@ class MatchSIFT(Task):
             "distance_median": float(np.median(matches.distance)) if n_matches else None,
         }
         pairs = np.column_stack([matches.query, matches.train]).astype(np.int32)
-        if self.verify is not None:
-            from parimg.kernels.descriptors.verification import verify_matches
-
-            points = reference.keypoints[pairs[:, 0], :2], found.keypoints[pairs[:, 1], :2]
-            verification = verify_matches(*points, self.verify, self.verify_threshold)
+        if verification is not None:
             n_inliers = int(verification.inliers.sum())
             values["inliers"] = n_inliers
             values["inlier_ratio"] = n_inliers / n_matches if n_matches else None
@@ -248,7 +347,7 @@ class MatchSIFT(Task):
         keypoints, descriptors = self._sift.detectAndCompute(image, mask) if image.size else ((), None)
         points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
         if descriptors is None:
-            return Features(points, np.empty((0, _DESCRIPTOR_WIDTH), np.uint8))
+            return Features(points, np.empty((0, DESCRIPTOR_WIDTH), np.uint8))
         return Features(points, np.asarray(descriptors, np.uint8))
 
     def _reference_array(self) -> npt.NDArray[Any]:
@@ -257,15 +356,15 @@ class MatchSIFT(Task):
         if isinstance(self.reference, str | os.PathLike):
             color: Literal["gray", "unchanged"]
             color = "unchanged" if os.fspath(self.reference).endswith(".npy") else "gray"
-            return _read(self.reference, "reference", color)
+            return read_as(self.reference, "reference", color)
         return np.asarray(self.reference)
 
     def reference_image(self) -> npt.NDArray[np.uint8]:
         """The reference as a gray image; TaskError if descriptors were given."""
         array = self._reference_array()
-        if _are_descriptors(array):
-            raise TaskError(f"the reference {_named(self.reference)} holds descriptors; there is no picture of it")
-        return _as_gray(array, "reference")
+        if are_descriptors(array):
+            raise TaskError(f"the reference {named(self.reference)} holds descriptors; there is no picture of it")
+        return as_gray(array, "reference")
 
     @cached_property
     def reference_features(self) -> Features:
@@ -273,25 +372,32 @@ class MatchSIFT(Task):
         import numpy as np
 
         array = self._reference_array()
-        if _are_descriptors(array):
+        if are_descriptors(array):
             if self.verify is not None:
                 raise TaskError(
                     f"verify={self.verify!r} needs the reference's keypoints; give the image instead of its "
-                    f"descriptors (got {_named(self.reference)})"
+                    f"descriptors (got {named(self.reference)})"
                 )
-            features = Features(np.empty((0, 4), np.float32), _as_bytes(array))
+            features = Features(np.empty((0, 4), np.float32), as_bytes(array))
         else:
-            features = self.detect(_as_gray(array, "reference"))
+            features = self.detect(as_gray(array, "reference"))
         if not len(features.descriptors):
             raise TaskError(
-                f"no SIFT feature in the reference {_named(self.reference)}; a smaller contrast_threshold than "
+                f"no SIFT feature in the reference {named(self.reference)}; a smaller contrast_threshold than "
                 f"{self.contrast_threshold} finds more"
             )
         return features
 
+    @cached_property
+    def _drawn_reference(self) -> npt.NDArray[np.uint8]:
+        return self.reference_image()
+
     def resolve(self) -> None:
-        """Read the reference and the mask, and compute the reference's features."""
+        """Read the reference and the mask, compute the reference's features, and make the folder of pictures."""
         _ = self._comparable_reference, self._mask_array
+        if self.folder is not None:
+            _ = self._drawn_reference
+        super().resolve()
 
     def prepare(self) -> None:
         """Load the compiled detector, or OpenCV's, and the compiled matcher."""
@@ -299,14 +405,14 @@ class MatchSIFT(Task):
 
         from parimg.kernels.descriptors.matching import match_descriptors
 
-        one = self._comparable(np.ones((1, _DESCRIPTOR_WIDTH), np.uint8))
+        one = self._comparable(np.ones((1, DESCRIPTOR_WIDTH), np.uint8))
         match_descriptors(self._comparable_reference, one, cross_check=self.cross_check, max_ratio=self.max_ratio)
         self.detect(np.zeros((_LEAST_SIZE, _LEAST_SIZE), np.uint8))
 
     def declared_columns(self) -> dict[str, str]:
         """Arrow type by name of the columns."""
         verified = {"inliers": "int64", "inlier_ratio": "double"} if self.verify is not None else {}
-        return {**self.columns, **verified}
+        return {**self.columns, **verified, **super().declared_columns()}
 
     def _comparable(self, descriptors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
         """Descriptors in the form in which they are compared."""
@@ -361,75 +467,11 @@ class MatchSIFT(Task):
         if self.mask is None:
             return None
         if isinstance(self.mask, str | os.PathLike):
-            return _read(self.mask, "mask", color="gray")
-        mask = np.asarray(self.mask)
-        if mask.ndim != 2:
-            raise TaskError(f"mask must have shape (height, width) (got {mask.shape})")
-        return np.ascontiguousarray(mask != 0, np.uint8) * np.uint8(255)
+            mask = read_as(self.mask, "mask", color="unchanged")
+        else:
+            mask = np.asarray(self.mask)
+        return where_to_look(mask)
 
     def __getstate__(self) -> dict[str, object]:
         # OpenCV's detector cannot be pickled; every process makes its own.
-        return {name: value for name, value in self.__dict__.items() if name != "_sift"}
-
-
-def _named(value: object) -> str:
-    shape = getattr(value, "shape", None)
-    return repr(os.fspath(value)) if shape is None else f"array of shape {shape}"  # type: ignore[call-overload]
-
-
-def _read(path: str | os.PathLike[str], name: str, color: Literal["gray", "unchanged"]) -> npt.NDArray[Any]:
-    from parimg.images.decode import read_image
-
-    try:
-        return read_image(os.fspath(path), color)
-    except ImageError as error:
-        raise TaskError(f"the {name} cannot be read: {error}") from error
-
-
-def _are_descriptors(array: npt.NDArray[Any]) -> bool:
-    """Whether an array holds descriptors and is no image of the same width.
-
-    SIFT gives each descriptor a length of 512, give or take rounding; rows of an image have any.
-    """
-    import numpy as np
-
-    if array.ndim != 2 or array.shape[1] != _DESCRIPTOR_WIDTH:
-        return False
-    if array.dtype != np.uint8:
-        return True
-    length = np.linalg.norm(array.astype(np.float32), axis=1)
-    return bool(((length > 500) & (length < 525)).all())
-
-
-def _as_gray(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
-    import cv2
-    import numpy as np
-
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in {2, 3}
-        or (array.ndim == 3 and array.shape[2] not in {1, 3, 4})
-    ):
-        raise TaskError(
-            f"{name} must be a uint8 image of shape (h, w) or (h, w, 3), or descriptors of shape (n, "
-            f"{_DESCRIPTOR_WIDTH}) (got {array.dtype}, shape {array.shape})"
-        )
-    array = np.ascontiguousarray(array)
-    if array.ndim == 2:
-        return array
-    if array.shape[2] == 1:
-        return array[:, :, 0]
-    code = cv2.COLOR_RGB2GRAY if array.shape[2] == 3 else cv2.COLOR_RGBA2GRAY
-    return np.asarray(cv2.cvtColor(array, code), np.uint8)
-
-
-def _as_bytes(descriptors: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    import numpy as np
-
-    narrow = descriptors.astype(np.uint8)
-    if not np.array_equal(narrow, descriptors):
-        raise TaskError(
-            f"reference descriptors must be integers from 0 to 255, as OpenCV's SIFT gives them (got "
-            f"{descriptors.dtype} from {descriptors.min()} to {descriptors.max()})"
-        )
-    return np.ascontiguousarray(narrow)
+        return {name: value for name, value in super().__getstate__().items() if name != "_sift"}

@@ -5,24 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from parimg.errors import TaskError
-from parimg.tasks.task import COLOR_MODES
-from parimg.tasks.writing_task import WritingTask
+from parimg.tasks.image_transform import ImageTransform
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
-    from parimg.kernels.filters.plans import Mode
+    from parimg.kernels.borders import Mode
     from parimg.tasks.image_files import ImageFormat
 
 _PROBE_SIDE = 4  # pixels of the image that a function is tried with
 
 
 @dataclass(frozen=True, eq=False)
-class NeighbourhoodFilter(WritingTask):
+class NeighbourhoodFilter(ImageTransform):
     """A function of the neighbourhood of every pixel, on each image, compiled on every engine.
 
     Parameters
@@ -52,7 +51,7 @@ class NeighbourhoodFilter(WritingTask):
         Folder that all engines see. Each result becomes a file in it, named after its image; without it results
         are returned, and kept in the job's journal.
     format : {"png", "jpeg", "webp", "bmp", "tiff", "npy"}, optional
-        Of the files; by default PNG where it holds the dtype, else TIFF.
+        Of the files; by default PNG where it holds the image, else TIFF.
     statistics_only : bool
         Return no arrays; for jobs without an `output`.
     python : bool
@@ -70,8 +69,8 @@ class NeighbourhoodFilter(WritingTask):
     -----
     Columns: ``min``, ``max``, ``mean`` and ``std`` of the result, in its dtype. With `output` also ``path``, the
     file; without it the array ``image``, unless `statistics_only`. If the function returns k numbers, the
-    result has the shape ``(k, height, width)``, and the columns are those of all; TIFF and ``.npy`` files hold
-    such results.
+    result has the shape ``(k, height, width)``, and the columns are those of all; TIFF, with a page
+    for each, and ``.npy`` files hold such results.
 
     The client compiles the function before anything is sent, engines load what is compiled from the host's disk.
 
@@ -85,8 +84,6 @@ class NeighbourhoodFilter(WritingTask):
     array([[8, 8, 7],
            [8, 8, 7]], dtype=uint8)
     """
-
-    columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
 
     function: Callable[..., object] = field()
     size: int | Sequence[int] | None = None
@@ -108,49 +105,18 @@ class NeighbourhoodFilter(WritingTask):
     def __post_init__(self) -> None:
         import numpy as np
 
-        from parimg.tasks.image_files import check_format
-
         if not callable(self.function):
             raise TaskError(f"function must be callable (got {self.function!r}, a {type(self.function).__name__})")
         if (self.size is None) == (self.footprint is None):
             raise TaskError(f"give either a size or a footprint (got {self.size!r} and {self.footprint!r:.80})")
-        if self.color not in COLOR_MODES:
-            raise TaskError(f"color must be one of {', '.join(map(repr, COLOR_MODES))} (got {self.color!r})")
-        if self.format is not None:
-            if self.output is None:
-                raise TaskError("format needs output, a folder for the files")
-            check_format(self.format)
         for name in ("dtype", "values_dtype"):
             try:
                 np.dtype(getattr(self, name))
             except TypeError as error:
                 raise TaskError(f"{name} must be a dtype or None (got {getattr(self, name)!r}): {error}") from None
-        self.check_folder()
+        self.check_output()
 
-    def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
-        """Values of one image, with its result as an array, also where there is an `output`."""
-        from parimg.tasks.image_files import statistics
-
-        filtered = self.filtered(image)
-        return statistics(filtered) | ({} if self.statistics_only else {"image": filtered})
-
-    def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
-        """Values of one image, its result written to `output` if there is one.
-
-        Parameters
-        ----------
-        image : ndarray, shape (height, width) or (height, width, channels)
-        key : str
-            Names the file.
-        """
-        if self.folder is None:
-            return self(image)
-        from parimg.tasks.image_files import statistics, write_image
-
-        filtered = self.filtered(image)
-        return {**statistics(filtered), "path": write_image(self.folder, key, filtered, self.format)}
-
-    def filtered(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def transform(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Filter one image with this task's parameters.
 
         Parameters
@@ -167,7 +133,7 @@ class NeighbourhoodFilter(WritingTask):
         TaskError
             If the image has another number of axes, or the function cannot be compiled for it.
         """
-        from parimg.kernels.filters.scipy_filters import generic_filter
+        from parimg.kernels.filters.generic_filter import generic_filter
 
         if image.ndim not in {2, 3}:
             raise TaskError(f"an image has shape (h, w) or (h, w, channels) (got {image.shape})")
@@ -193,26 +159,27 @@ class NeighbourhoodFilter(WritingTask):
     def resolve(self) -> None:
         """Compile the function, try it on a black image, and make the output folder."""
         try:
-            probe = self._probe()
-        except (ValueError, TaskError) as error:
+            probe = self.probe(_PROBE_SIDE)
+            has_pages = self.transform(probe).ndim > probe.ndim
+        except (TaskError, ValueError) as error:
             raise TaskError(str(error)) from error
-        if self.folder is not None and (self.color != "unchanged" or self.dtype is not None):
-            from parimg.tasks.image_files import check_format, format_for
+        except Exception as error:  # numba lets some of its own out, and the function may raise any
+            name = getattr(self.function, "__name__", repr(self.function))
+            raise TaskError(
+                f"the function {name!r:.80} cannot be compiled, or fails on a black image: "
+                f"{type(error).__name__}: {error}; python=True calls it as it is"
+            ) from error
+        if self.format is not None and has_pages:
+            from parimg.tasks.image_files import check_format
 
-            check_format(self.format or format_for(probe.dtype, probe.ndim), probe.dtype, probe.ndim)
+            check_format(self.format, pages=True)
         super().resolve()
 
     def prepare(self) -> None:
         """Compile the function, or load it from the disk."""
         from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
 
-        self._probe()
-
-    def _probe(self) -> npt.NDArray[Any]:
-        import numpy as np
-
-        channels = (3,) if self.color == "color" else ()
-        return self.filtered(np.zeros((_PROBE_SIDE, _PROBE_SIDE, *channels), np.uint8))
+        self.transform(self.probe(_PROBE_SIDE))
 
     def __getstate__(self) -> dict[str, object]:
         # What numba compiled here is of no use there: engines compile the plain function, or find it on disk.

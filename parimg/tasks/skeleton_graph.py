@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from parimg.errors import TaskError
+from parimg.tasks._skeleton_picture import draw_overlay
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
 
-_DEGREE_COLORS = ((114, 31, 129), (114, 31, 129), (241, 96, 93), (252, 253, 191))
-"""Red, green, blue of pixels with no, one, two and more links: the ends of the colour map magma."""
+
+_LARGEST_SCALE = 100.0  # pixels; the filter's kernels are eight times as wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,9 @@ class SkeletonGraph(WritingTask):
     Parameters
     ----------
     threshold : "otsu", float or None
-        Foreground is what is above it. "otsu": found for each image by Otsu's method. None: what is not 0, for
-        images that are masks.
+        Foreground is what is above it. "otsu": found for each image by Otsu's method, which parts what is large
+        and bright from what is large and dark; for thin lines on uneven ground see `ridges`. None: what is not 0,
+        for images that are masks.
     invert : bool
         Foreground is what is not above the threshold: dark lines on bright ground.
     min_size : int
@@ -44,8 +46,13 @@ class SkeletonGraph(WritingTask):
     prune : float
         Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
     overlays : path, optional
-        Folder that all engines see. Each image becomes a PNG picture in it with its skeleton drawn in: tips
-        purple, paths red, junctions yellow. Of a volume the brightest level along its first axis is shown.
+        Folder that all engines see. Each image becomes a PNG picture in it with its skeleton drawn in: paths red,
+        dots at tips purple, at junctions yellow. Of a volume the brightest level along its first axis is shown.
+    ridges : "sato", optional
+        The threshold is that of how much each pixel is in a line, not of gray levels: `skimage.filters.sato`,
+        which sees bright lines, or dark ones with `invert`, whatever the ground is like.
+    scales : tuple of float, default (1, 2, 3)
+        Widths of the lines to see, as standard deviations in pixels: about half the width of a line.
 
     Raises
     ------
@@ -54,9 +61,11 @@ class SkeletonGraph(WritingTask):
 
     Notes
     -----
-    Columns: ``pixels`` of the skeleton; ``branches``; ``junctions``, groups of touching pixels with more than two
-    links; ``tips``, pixels with one link; ``cycles``, how many links could go before all loops are open;
-    ``total_length`` of all branches and ``longest_length``, that of the longest branch, in the unit of `spacing`;
+    Columns: ``foreground``, its share of the image, None of one without pixels: near 0 or 1 the threshold found
+    something else than lines; ``pixels`` of the skeleton; ``branches``; ``junctions``, groups of touching pixels
+    with more than two links; ``tips``, pixels with one link; ``cycles``, how many links could go before all loops
+    are open; ``total_length`` of all branches and ``longest_length``, that of the longest branch, in the unit of
+    `spacing`;
     with `overlays` also ``overlay``, the picture's path.
 
     The array ``branch_table``, with named fields, has one row a branch with the columns of
@@ -84,6 +93,7 @@ class SkeletonGraph(WritingTask):
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
     columns: ClassVar[Mapping[str, str]] = {
+        "foreground": "double",
         "pixels": "int64",
         "branches": "int64",
         "junctions": "int64",
@@ -99,6 +109,8 @@ class SkeletonGraph(WritingTask):
     spacing: float | tuple[float, ...] = 1.0
     prune: float = 0.0
     overlays: str | os.PathLike[str] | None = None
+    ridges: Literal["sato"] | None = None
+    scales: tuple[float, ...] = (1.0, 2.0, 3.0)
 
     def __post_init__(self) -> None:
         if not (self.threshold is None or self.threshold == "otsu" or _is_finite(self.threshold)):
@@ -112,11 +124,21 @@ class SkeletonGraph(WritingTask):
             raise TaskError(f"spacing must be a positive number, or one for each axis (got {self.spacing!r})")
         if not _is_finite(self.prune) or self.prune < 0:
             raise TaskError(f"prune must be a number of at least 0 (got {self.prune!r})")
+        if self.ridges not in {None, "sato"}:
+            raise TaskError(f"ridges must be 'sato' or None (got {self.ridges!r})")
+        scales = self.scales if isinstance(self.scales, tuple | list) else ()
+        if not scales or not all(_is_finite(scale) and 0 < scale <= _LARGEST_SCALE for scale in scales):
+            raise TaskError(f"scales must be numbers above 0, up to {_LARGEST_SCALE} pixels (got {self.scales!r})")
+        if self.ridges is not None and self.threshold is None:
+            raise TaskError(
+                "threshold must be 'otsu' or a number for ridges: nearly everything is a little of one"
+            )
         self.check_folder()
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one gray image or volume, with its table of branches; no picture is written."""
-        return self._values(image, self.graph(image))
+        mask = self._mask(image)
+        return self._values(image, mask, self._graph(mask))
 
     def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one gray image or volume, its picture written to `overlays` if there is such a folder.
@@ -127,15 +149,16 @@ class SkeletonGraph(WritingTask):
         key : str
             Names the picture.
         """
-        graph = self.graph(image)
-        values = self._values(image, graph)
+        mask = self._mask(image)
+        graph = self._graph(mask)
+        values = self._values(image, mask, graph)
         if self.folder is not None:
-            from parimg.tasks.image_files import write_image
+            from parimg.tasks.image_files import save_image
 
             picture = draw_overlay(image, graph)
             if not picture.size:
                 raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
-            values["overlay"] = write_image(self.folder, key, picture, "png")
+            values["overlay"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
         return values
 
     def graph(self, image: npt.NDArray[Any]) -> PixelGraph:
@@ -155,12 +178,15 @@ class SkeletonGraph(WritingTask):
         TaskError
             If the image has another number of axes, or NaN.
         """
+        return self._graph(self._mask(image))
+
+    def _graph(self, mask: npt.NDArray[np.bool_]) -> PixelGraph:
         from skimage.morphology import skeletonize
 
         from parimg.kernels.skeletons.analysis import prune
         from parimg.kernels.skeletons.graph import pixel_graph
 
-        thin = skeletonize(self._mask(image))  # type: ignore[no-untyped-call]
+        thin = skeletonize(mask)  # type: ignore[no-untyped-call]
         graph = pixel_graph(thin, self.spacing)
         return prune(graph, self.prune) if self.prune else graph
 
@@ -174,18 +200,14 @@ class SkeletonGraph(WritingTask):
             )
         if image.dtype.kind == "f" and np.isnan(image).any():
             raise TaskError(f"the image has {np.isnan(image).sum()} NaN, neither foreground nor background")
-        level: float = 0
-        if self.threshold is None:
-            mask = image != 0
-        else:
-            if self.threshold != "otsu":
-                level = self.threshold
-            elif image.size:
-                from skimage.filters import threshold_otsu
+        levels = image
+        if self.ridges is not None and image.size:
+            from skimage.filters import sato
 
-                level = threshold_otsu(image)  # type: ignore[no-untyped-call]
-            mask = image > level
-        if self.invert:
+            levels = sato(image, self.scales, black_ridges=self.invert)  # type: ignore[no-untyped-call]
+        level = (_otsu(levels) if image.size else 0.0) if self.threshold == "otsu" else self.threshold
+        mask = levels != 0 if level is None else levels > level
+        if self.invert and self.ridges is None:
             mask = ~mask
         if self.min_size > 1:
             from scipy.ndimage import generate_binary_structure, label
@@ -194,7 +216,9 @@ class SkeletonGraph(WritingTask):
             mask &= (np.bincount(labels.ravel()) >= self.min_size)[labels]
         return np.asarray(mask, bool)
 
-    def _values(self, image: npt.NDArray[Any], graph: PixelGraph) -> dict[str, object]:
+    def _values(
+        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph
+    ) -> dict[str, object]:
         import numpy as np
 
         from parimg.kernels.skeletons.analysis import skeleton_counts
@@ -207,6 +231,7 @@ class SkeletonGraph(WritingTask):
         lengths = table["branch_distance"]
         counts = skeleton_counts(graph)
         return {
+            "foreground": float(mask.mean()) if mask.size else None,
             "pixels": counts.pixels,
             "branches": len(lengths),
             "junctions": counts.junctions,
@@ -224,48 +249,27 @@ class SkeletonGraph(WritingTask):
         for ndim in (2, 3):
             image = np.zeros((9,) * ndim, np.uint8)
             image[(4,) * (ndim - 1)] = 1
-            task = SkeletonGraph(self.threshold if self.threshold == "otsu" else 0, prune=1, min_size=2)
+            threshold = self.threshold if self.threshold == "otsu" else 0
+            task = SkeletonGraph(threshold, prune=1, min_size=2, ridges=self.ridges)
             draw_overlay(image, task.graph(image))
             task(image)
 
 
-def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.uint8]:
-    """Draw a skeleton into its image: tips purple, paths red, junctions yellow.
-
-    Parameters
-    ----------
-    image : ndarray, shape (height, width) or (depth, height, width)
-        Gray levels; of a volume the largest along the first axis.
-    graph : PixelGraph
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        Red, green, blue. Levels are stretched to the range of a byte.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from parimg.kernels.skeletons.graph import pixel_graph
-    >>> image = np.eye(3)
-    >>> draw_overlay(image, pixel_graph(image))[1, 1].tolist()
-    [241, 96, 93]
-    """
+def _otsu(image: npt.NDArray[Any]) -> float:
+    """Otsu's threshold; scikit-image makes a bin for each integer in the range, 30 GB for one level of 4e9."""
     import numpy as np
+    from skimage.filters import threshold_otsu
 
-    levels = np.asarray(image, np.float64)
-    degrees = np.zeros(graph.shape, np.int8) - 1
-    degrees[tuple(graph.coordinates.T)] = np.minimum(graph.degrees, len(_DEGREE_COLORS) - 1)
-    if levels.ndim == 3:
-        levels = levels.max(axis=0, initial=-np.inf)
-        degrees = degrees.max(axis=0, initial=-1)
-    finite = levels[np.isfinite(levels)]
-    lowest, highest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    scaled = (np.clip(levels, lowest, highest) - lowest) * (255 / (highest - lowest) if highest > lowest else 0.0)
-    picture = np.repeat(np.rint(scaled).astype(np.uint8)[:, :, None], 3, axis=2)
-    is_skeleton = degrees >= 0
-    picture[is_skeleton] = np.array(_DEGREE_COLORS, np.uint8)[degrees[is_skeleton]]
-    return picture
+    if image.dtype.kind == "f":
+        if not np.isfinite(image).all():
+            raise TaskError("the image has infinite levels, for which Otsu's method finds no threshold")
+        return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
+    if image.dtype.itemsize <= 2 and image.dtype != bool:
+        return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
+    levels, counts = np.unique(image, return_counts=True)
+    if len(levels) == 1:
+        return float(levels[0])
+    return float(threshold_otsu(hist=(counts, levels.astype(np.float64))))  # type: ignore[no-untyped-call]
 
 
 def _is_finite(value: object) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from parimg.errors import TaskError
+from parimg.files.naming import OutputNames, make_folder, write_file
 from parimg.tasks.task import Task
 
 
@@ -16,11 +18,13 @@ class WritingTask(Task):
     """A task that can write a file for each image, into a folder that all engines see.
 
     A subclass has a parameter that names the folder, None where nothing is to be written, and calls `check_folder`
-    in its ``__post_init__``. Its `run` writes below `folder`, and gives the file's path in `path_column`.
+    in its ``__post_init__``. Its `run` writes by `write_below`, and gives the file's path in `path_column`.
     """
 
     folder_parameter: ClassVar[str] = "output"
     path_column: ClassVar[str] = "path"
+    writes_images: ClassVar[bool] = True
+    """Whether the files would be taken for images, by a source that the folder lies in."""
 
     def check_folder(self) -> None:
         """Refuse what names no folder.
@@ -49,9 +53,20 @@ class WritingTask(Task):
     def resolve(self) -> None:
         """Make the folder."""
         if self.folder is not None:
-            from parimg.tasks.feature_files import make_folder
-
             make_folder(self.folder)
+
+    def name_files(self, names: OutputNames) -> None:
+        """Be told, by whoever knows the images, what their keys have in common, before the task is sent."""
+        # As a tuple: a stored task must not name the module that a class of ours lies in.
+        object.__setattr__(self, "_names", (names.root, names.ending, names.alone))
+
+    def write_below(self, key: str, extension: str, write: Callable[[BinaryIO], None]) -> str:
+        """Write the file of an image into the folder, and give its path; see `parimg.files.naming`."""
+        if self.folder is None:
+            raise TaskError(f"{self.name} has no folder to write to; give {self.folder_parameter}")
+        known = getattr(self, "_names", None)  # not where it is called by hand, for one image
+        names = OutputNames.of([key], "") if known is None else OutputNames(*known)
+        return write_file(self.folder, names.file_of(self.folder, key, extension), write)
 
     def declared_columns(self) -> dict[str, str]:
         """Arrow type by name of the columns, the file's path among them if there is a folder."""

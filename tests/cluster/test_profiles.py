@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from pathlib import Path
 
 import pytest
+from traitlets.config import PyFileConfigLoader
 
 from parimg.cluster import profiles
 from parimg.errors import ClusterError, ProfileNotFoundError
@@ -37,7 +37,7 @@ def test_a_profile_is_installed_where_ipcluster_finds_it(name: str, ipython_fold
     installed = sorted(path.name for path in Path(folder).glob("*.py"))
     assert "ipcluster_config.py" in installed
     for file in installed:
-        ast.parse((Path(folder) / file).read_text(encoding="utf-8"))
+        assert PyFileConfigLoader(file, path=folder).load_config()  # runs it, and says so if that fails
     assert (Path(folder) / "security").is_dir()
     assert os.stat(Path(folder) / "security").st_mode & 0o077 == 0
     assert (Path(folder) / "log").is_dir()

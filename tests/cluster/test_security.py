@@ -31,6 +31,7 @@ def test_an_own_cluster_can_be_reached_from_this_machine_only_and_its_files_are_
     assert stat.S_IMODE(Path(controller._cluster._folder).stat().st_mode) == 0o700
 
 
+@pytest.mark.cluster
 def test_curve_encrypts_an_own_cluster() -> None:
     with parimg.start(n=1, curve=True) as controller:
         assert controller.security.curve
@@ -72,6 +73,7 @@ def test_a_controller_that_other_machines_reach_without_curve_is_warned_of(
     assert "others can read" in again.warning
 
 
+@pytest.mark.cluster
 def test_doctor_tells_how_a_cluster_is_secured() -> None:
     command = [sys.executable, "-m", "parimg.cli", "doctor", "-n", "1"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)

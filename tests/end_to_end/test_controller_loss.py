@@ -78,7 +78,7 @@ def test_a_second_loss_ends_the_job_with_the_command_that_resumes_it() -> None:
         before = controller.client
         kill_hub(controller)
         wait_until(lambda: controller.client is not before and job.engines)
-        assert job.restarts == 1
+        assert job._run.restarts == 1
         seen = job.progress
         wait_until(lambda: job.progress > seen)
         kill_hub(controller)

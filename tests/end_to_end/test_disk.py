@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import parimg
-from parimg.dispatch import dispatcher
+from parimg.dispatch import recording
 from parimg.errors import JobError
 
 MIB = 2**20
@@ -115,7 +115,7 @@ def test_large_results_do_not_add_up_in_one_answer(controller: parimg.Controller
 def test_very_many_errors_leave_no_journal_without_bounds(
     controller: parimg.Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "_MOST_TRACES", 100)
+    monkeypatch.setattr(recording, "_MOST_TRACES", 100)
 
     def fail(image: np.ndarray) -> None:
         raise ValueError("no good" + " at all" * 200)

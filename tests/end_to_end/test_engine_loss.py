@@ -20,7 +20,7 @@ import pytest
 import parimg
 from parimg import events
 from parimg.cluster import profiles
-from parimg.dispatch import dispatcher
+from parimg.dispatch import lost_engines
 
 
 def named(n: int) -> dict[str, np.ndarray]:
@@ -194,7 +194,7 @@ def test_engines_of_a_host_that_does_not_see_the_job_tell_what_a_dead_one_record
 
 def test_a_chunk_that_never_arrived_is_sent_again(own: parimg.Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     """A multiplexer drops what is for an engine that is just not connected; here it is sent to nobody."""
-    monkeypatch.setattr(dispatcher, "_PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(lost_engines, "_PROBE_SECONDS", 1.0)
     wait_until(lambda: len(own) == 2)
     known = own.client._engines
     lost: list[events.ChunkLost] = []
@@ -222,7 +222,7 @@ def test_a_chunk_that_never_arrived_is_sent_again(own: parimg.Controller, monkey
 def test_a_chunk_that_takes_long_is_not_taken_for_lost(
     own: parimg.Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatcher, "_PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(lost_engines, "_PROBE_SECONDS", 0.2)
     lost: list[events.Event] = []
 
     def listen(event: events.Event) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from parimg.engine import flight_recorder
-from parimg.engine.flight_recorder import IDLE, PREPARING, FlightRecorder
+from parimg.engine.flight_recorder import FlightRecorder
 from parimg.protocol import shared_objects
+from parimg.protocol.crash_report import IDLE, PREPARING, CrashReport, parse_report, read_report
 
 DIE = """
 import sys
@@ -27,44 +28,44 @@ with recorder.chunk(7):
 """
 
 
-def die(folder: Path, crash: str) -> tuple[int, flight_recorder.LastWords]:
+def die(folder: Path, crash: str) -> tuple[int, CrashReport]:
     script = DIE.format(folder=str(folder), crash=crash)
     process = subprocess.run([sys.executable, "-c", script], stderr=subprocess.DEVNULL, timeout=60)
-    words = flight_recorder.read(str(folder), "engine")
-    assert words is not None
-    return process.returncode, words
+    report = read_report(str(folder), "engine")
+    assert report is not None
+    return process.returncode, report
 
 
 def test_a_segmentation_fault_leaves_the_image_and_the_traceback(tmp_path: Path) -> None:
-    code, words = die(tmp_path, "import ctypes; ctypes.string_at(0)")
+    code, report = die(tmp_path, "import ctypes; ctypes.string_at(0)")
     assert code == -11
-    assert (words.chunk, words.index, words.timed_out) == (7, 1, False)
-    assert words.text.startswith("Fatal Python error: Segmentation fault")
-    assert "in crash" in words.text
-    assert words.memory > 2**20
+    assert (report.chunk, report.index, report.timed_out) == (7, 1, False)
+    assert report.text.startswith("Fatal Python error: Segmentation fault")
+    assert "in crash" in report.text
+    assert report.memory > 2**20
 
 
 def test_an_image_beyond_its_time_leaves_the_traceback_and_ends_the_process(tmp_path: Path) -> None:
-    code, words = die(tmp_path, "import time; time.sleep(60)")
+    code, report = die(tmp_path, "import time; time.sleep(60)")
     assert code == 1
-    assert (words.chunk, words.index, words.timed_out) == (7, 1, True)
-    assert words.traceback is not None
-    assert "in crash" in words.traceback
+    assert (report.chunk, report.index, report.timed_out) == (7, 1, True)
+    assert report.traceback is not None
+    assert "in crash" in report.traceback
 
 
 def test_a_kill_leaves_the_image(tmp_path: Path) -> None:
-    code, words = die(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    code, report = die(tmp_path, "import os; os.kill(os.getpid(), 9)")
     assert code == -9
-    assert (words.chunk, words.index, words.text, words.traceback) == (7, 1, "", None)
+    assert (report.chunk, report.index, report.text, report.traceback) == (7, 1, "", None)
 
 
 def test_between_images_it_says_so(tmp_path: Path) -> None:
     recorder = FlightRecorder(str(tmp_path), "engine")
 
     def index() -> int:
-        words = flight_recorder.read(str(tmp_path), "engine")
-        assert words is not None
-        return words.index
+        report = read_report(str(tmp_path), "engine")
+        assert report is not None
+        return report.index
 
     with recorder.chunk(1):
         assert index() == PREPARING
@@ -83,14 +84,14 @@ def test_a_host_that_does_not_see_the_job_keeps_it_for_a_neighbour(
     try:
         die_elsewhere = DIE.format(folder="/not/seen/here", crash="import os; os._exit(3)")
         assert subprocess.run([sys.executable, "-c", die_elsewhere], timeout=60).returncode == 3
-        words = flight_recorder.parse(flight_recorder.recall("../engines/engine"))
-        assert words is not None
-        assert (words.chunk, words.index) == (7, 1)
-        assert flight_recorder.recall("engine") is None
+        report = parse_report(flight_recorder.fetch_crash_report("../engines/engine"))
+        assert report is not None
+        assert (report.chunk, report.index) == (7, 1)
+        assert flight_recorder.fetch_crash_report("engine") is None
     finally:
         shared_objects.host_folder.cache_clear()
 
 
 @pytest.mark.parametrize("found", [None, b"", b"1 2 3\n", b"x" * 200])
 def test_what_is_no_record_tells_nothing(found: bytes | None) -> None:
-    assert flight_recorder.parse(found) is None
+    assert parse_report(found) is None

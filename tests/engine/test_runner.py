@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -22,13 +23,15 @@ import pytest
 
 import parimg
 from parimg import Function, Task
-from parimg.engine import runner
-from parimg.engine.runner import Chunk, Reply, run_chunk
+from parimg.engine import runner, setup
+from parimg.engine.runner import run_chunk
+from parimg.engine.setup import thread_environment
 from parimg.errors import EngineVersionError, TaskError
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import JournalWriter, Placement
+from parimg.job.directory import JobDirectory
+from parimg.job.journal_writer import JournalWriter
 from parimg.protocol import shared_objects
-from parimg.record import Row, decode_values
+from parimg.protocol.messages import VERSION, Chunk, Reply
+from parimg.record import Placement, Row, decode_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +44,7 @@ def engine_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """Keep from this process what an engine's process would keep: threads, frozen and received objects."""
     monkeypatch.setenv("PARIMG_SHARED_DIR", str(tmp_path / "host"))
     # As if threads were limited already: numba could not be given two again. See the tests in new processes.
-    monkeypatch.setattr(runner._state, "limited", runner._heavy_libraries())
+    monkeypatch.setattr(setup._state, "limited", setup._heavy_libraries())
     shared_objects.host_folder.cache_clear()
     yield
     shared_objects.host_folder.cache_clear()
@@ -66,7 +69,7 @@ def run(tmp_path: Path) -> Callable[..., Reply]:
         task: Task | list[shared_objects.SharedRef],
         sources: list[Any],
         *,
-        version: str = runner.VERSION,
+        version: str = VERSION,
         max_pixels: int = 10**6,
         seen: bool = True,
     ) -> Reply:
@@ -268,7 +271,7 @@ def test_an_error_message_that_is_no_unicode_can_be_journaled(
 
     [row] = run(Function(raises), images[:1]).rows
     folder = str(tmp_path / "job")
-    journal = JournalWriter.create(folder, reserve_job_dir(folder), {})
+    journal = JournalWriter.create(JobDirectory(folder), JobDirectory(folder).reserve(), {})
     journal.append([(row, 1)], Placement(0, "h", 1))
     [record] = journal.failed()
     journal.close()
@@ -335,7 +338,7 @@ def test_a_task_that_cannot_be_prepared_is_an_error_with_its_reason(
 def test_another_version_of_the_client_is_refused_with_both_versions(
     run: Callable[..., Reply], images: list[str]
 ) -> None:
-    with pytest.raises(EngineVersionError, match=rf"client has 0\.0\.9, .* {runner.VERSION}$"):
+    with pytest.raises(EngineVersionError, match=rf"client has 0\.0\.9, .* {re.escape(VERSION)}$"):
         run(Function(np.mean), images, version="0.0.9")
 
 
@@ -378,7 +381,7 @@ def test_the_rows_do_not_depend_on_what_shares_the_chunk(run: Callable[..., Repl
 
 def in_new_process(script: str) -> dict[str, Any]:
     """What `script` prints as JSON, in a process with two threads allowed everywhere."""
-    env = {**os.environ, **dict.fromkeys(runner.thread_environment(), "2")}
+    env = {**os.environ, **dict.fromkeys(thread_environment(), "2")}
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -396,7 +399,7 @@ def threads():
 def test_libraries_that_are_loaded_already_are_held_to_one_thread() -> None:
     script = """
         import cv2, numba, scipy.linalg
-        from parimg.engine.runner import prepare_engine
+        from parimg.engine.setup import prepare_engine
         cv2.setNumThreads(2)
         before = threads()
         prepare_engine()
@@ -409,7 +412,7 @@ def test_libraries_that_are_loaded_already_are_held_to_one_thread() -> None:
 
 def test_libraries_that_are_loaded_later_are_held_to_one_thread() -> None:
     script = """
-        from parimg.engine.runner import prepare_engine
+        from parimg.engine.setup import prepare_engine
         prepare_engine()
         print(json.dumps(threads()))
     """
@@ -421,7 +424,8 @@ def test_libraries_that_a_task_loads_are_held_to_one_thread(tmp_path: Path) -> N
         import pickle
         from parimg import Function
         from parimg.protocol import shared_objects
-        from parimg.engine.runner import VERSION, Chunk, run_chunk
+        from parimg.engine.runner import run_chunk
+        from parimg.protocol.messages import VERSION, Chunk
         cv2_image = {str(tmp_path / "image.png")!r}
         refs = tuple(shared_objects.write_task({str(tmp_path / "shared")!r}, Function(lambda image: threads())))
         chunk = Chunk(VERSION, refs, {str(tmp_path / "shared")!r}, 10**6, [(0, "a", cv2_image, None)])
@@ -439,7 +443,7 @@ def test_an_engine_that_has_loaded_numba_before_can_still_compile(before: str) -
     script = f"""
         import json
         import numba
-        from parimg.engine.runner import prepare_engine
+        from parimg.engine.setup import prepare_engine
 
         @numba.njit(parallel=True)
         def parallel(n):
@@ -462,7 +466,8 @@ def test_an_engine_that_has_loaded_numba_before_can_still_compile(before: str) -
 def test_an_engine_tells_what_doctor_asks() -> None:
     script = """
         import json, os
-        from parimg.engine.runner import inspect_engine, prepare_engine
+        from parimg.engine.inspect import inspect_engine
+        from parimg.engine.setup import prepare_engine
         prepare_engine()
         print(json.dumps({"about": inspect_engine(), "pid": os.getpid()}))
     """
@@ -474,24 +479,3 @@ def test_an_engine_tells_what_doctor_asks() -> None:
     assert set(about["threads"].values()) == {1}
     assert about["memory_available"] > 2**20
     assert 2**20 < about["memory_used"] < 2**36
-
-
-def test_the_first_process_of_a_host_prepares_alone_and_the_others_afterwards(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\n"
-        "from dataclasses import dataclass\n"
-        "from parimg import Task\n"
-        "from parimg.engine.runner import _prepare_once_a_host\n"
-        "@dataclass(frozen=True, eq=False)\n"
-        "class Slow(Task):\n"
-        "    def prepare(self):\n"
-        "        begin = time.time(); time.sleep(0.3); print(begin, time.time())\n"
-        "_prepare_once_a_host(Slow())\n"
-    )
-    environment = os.environ | {"PARIMG_SHARED_DIR": str(tmp_path / "one_host")}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(3)
-    ]
-    spans = sorted(tuple(map(float, process.communicate(timeout=30)[0].split())) for process in processes)
-    assert spans[0][1] <= spans[1][0]

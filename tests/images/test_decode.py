@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import resource
 import struct
 import threading
 import zlib
 from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
-import fsspec
 import numpy as np
 import PIL.Image
 import pytest
@@ -25,11 +22,13 @@ from parimg.errors import (
     ImageEmptyError,
     ImageError,
     ImageFormatError,
-    ImageMissingError,
     ImageTooLargeError,
     ImageTruncatedError,
 )
-from parimg.images.decode import DEFAULT_MAX_PIXELS, decode, read_bytes, read_image
+from parimg.images.decode import decode, read_image
+from parimg.options import DEFAULT_MAX_PIXELS
+
+pytestmark = pytest.mark.filterwarnings("ignore:only the first page of an image of several")
 
 COLOR = np.ascontiguousarray(skimage.data.astronaut()[::4, ::4])  # (128, 128, 3) uint8
 GRAY = np.ascontiguousarray(skimage.data.camera()[::4, ::4])  # (128, 128) uint8
@@ -555,117 +554,3 @@ def test_opencvs_log_level_is_what_it_was_after_many_threads_met_damage():
         thread.join()
     assert get_level() == before
     assert len(errors) == 200
-
-
-# -- bytes ---------------------------------------------------------------------------------------------------
-
-
-def test_a_missing_file_is_told_with_its_path(tmp_path):
-    path = str(tmp_path / "none.png")
-    with pytest.raises(ImageMissingError, match=r"none.png' does not exist"):
-        read_image(path)
-    with pytest.raises(ImageMissingError):
-        read_image(path + "/below/a/missing/file.png")
-
-
-def test_a_path_through_a_file_is_missing(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded("png"))
-    with pytest.raises(ImageMissingError):
-        read_bytes(str(tmp_path / "a.png" / "b.png"))
-
-
-def test_an_empty_file_is_told_with_its_path(tmp_path):
-    (tmp_path / "empty.png").touch()
-    with pytest.raises(ImageEmptyError, match=r"empty.png' has 0 bytes"):
-        read_image(str(tmp_path / "empty.png"))
-
-
-def test_a_folder_is_an_image_error(tmp_path):
-    with pytest.raises(ImageError, match="is a folder, wanted an image file"):
-        read_image(str(tmp_path))
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read everything")
-def test_a_file_that_may_not_be_read_is_an_image_error(tmp_path):
-    path = tmp_path / "secret.png"
-    path.write_bytes(encoded("png"))
-    path.chmod(0)
-    with pytest.raises(ImageError, match="may not be read by this user"):
-        read_image(str(path))
-
-
-@pytest.mark.parametrize("uri", ["a\0b.png", "x" * 5000])
-def test_a_path_that_the_system_refuses_is_an_image_error(uri):
-    with pytest.raises(ImageError, match="could not be read"):
-        read_image(uri)
-
-
-def test_a_damaged_file_is_told_with_its_path(tmp_path):
-    path = tmp_path / "half.jpg"
-    path.write_bytes(cut(encoded("jpeg"), "half"))
-    with pytest.raises(ImageTruncatedError, match=r"half.jpg' .JPEG, [0-9]+ bytes. is truncated or damaged"):
-        read_image(str(path))
-
-
-@pytest.fixture(scope="module")
-def web(tmp_path_factory):
-    """A web server on this machine with a.png, empty.png and folder/b.png."""
-    folder = tmp_path_factory.mktemp("web")
-    (folder / "a.png").write_bytes(encoded("png"))
-    (folder / "empty.png").touch()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_an_image_is_read_from_a_web_server(web):
-    pytest.importorskip("aiohttp", reason="http needs aiohttp")
-    np.testing.assert_array_equal(read_image(f"{web}/a.png", "color"), COLOR)
-
-
-def test_what_a_web_server_does_not_find_is_missing(web):
-    pytest.importorskip("aiohttp", reason="http needs aiohttp")
-    with pytest.raises(ImageMissingError, match=r"none.png"):
-        read_image(f"{web}/none.png")
-
-
-def test_an_empty_answer_of_a_web_server_is_an_empty_file(web):
-    pytest.importorskip("aiohttp", reason="http needs aiohttp")
-    with pytest.raises(ImageEmptyError, match=r"empty.png"):
-        read_image(f"{web}/empty.png")
-
-
-def test_a_web_server_that_does_not_answer_is_an_image_error():
-    pytest.importorskip("aiohttp", reason="http needs aiohttp")
-    # Nobody listens on the discard port.
-    with pytest.raises(ImageError, match=r"127.0.0.1:9/a.png' could not be read"):
-        read_image("http://127.0.0.1:9/a.png")
-
-
-def test_an_image_is_read_from_a_file_url(tmp_path):
-    (tmp_path / "a.png").write_bytes(encoded("png"))
-    np.testing.assert_array_equal(read_image(f"file://{tmp_path}/a.png", "color"), COLOR)
-    with pytest.raises(ImageMissingError):
-        read_image(f"file://{tmp_path}/b.png")
-    with pytest.raises(ImageError, match="is a folder"):
-        read_image(f"file://{tmp_path}")
-
-
-def test_an_image_is_read_from_memory():
-    fsspec.filesystem("memory").pipe("/test_decode/a.png", encoded("png"))
-    np.testing.assert_array_equal(read_image("memory://test_decode/a.png", "color"), COLOR)
-    with pytest.raises(ImageMissingError):
-        read_image("memory://test_decode/none.png")
-
-
-def test_an_unknown_protocol_is_an_image_error():
-    with pytest.raises(ImageError, match=r"'nosuch://a.png' could not be read: ValueError: Protocol not known"):
-        read_image("nosuch://a.png")

@@ -9,7 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from parimg.images.formats import DamagedError, check_whole, identify, image_size
+from parimg.errors import ImageFormatError
+from parimg.images.damage import DamagedError
+from parimg.images.decode import decode
+from parimg.images.formats import check_whole, identify, image_size
 
 
 @pytest.mark.parametrize(
@@ -18,7 +21,6 @@ from parimg.images.formats import DamagedError, check_whole, identify, image_siz
         (".png", "PNG"),
         (".jpg", "JPEG"),
         (".bmp", "BMP"),
-        (".tif", "TIFF"),
         (".webp", "WebP"),
         (".ppm", "PNM"),
         (".pam", "PAM"),
@@ -67,3 +69,10 @@ def test_a_header_that_ends_too_early_is_damaged():
 def test_the_first_bytes_of_other_files_are_not_recognised():
     for data in (b"", b"\x89PNG", b"RIFF....WAVE", b"PK\x03\x04", b"P8 3 2", b"II*"):
         assert identify(data) is None
+
+
+def test_apples_own_png_is_told_by_its_name():
+    data = cv2.imencode(".png", np.zeros((2, 3), np.uint8))[1].tobytes()
+    apple = data[:8] + b"\0\0\0\x04CgBI\x50\0\x20\x02\x2b\xd5\xb3\x7f" + data[8:]
+    with pytest.raises(ImageFormatError, match=r"is Apple's own kind of PNG .CgBI., .* convert it by `pngcrush"):
+        decode(apple)

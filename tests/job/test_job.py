@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,17 +160,22 @@ def test_the_job_can_be_awaited_and_iterated_asynchronously(controller: parimg.C
 
 
 def test_the_repr_tells_task_state_and_counts(finished: parimg.Job) -> None:
-    assert repr(finished).startswith("<Job half_fail finished: 10/10 images, 5 failed, ")
+    assert repr(finished).startswith(
+        f"<Job half_fail finished: 10/10 images, 5 failed (most ValueError: {finished.failures[0].message}), "
+    )
 
 
 def test_tables_have_a_row_an_image_in_source_order(finished: parimg.Job, tmp_path: Path) -> None:
     frame = finished.to_pandas()
     assert frame["key"].tolist() == [f"image{number:04d}" for number in range(10)]
     assert frame["level"].dropna().tolist() == [0, 2, 4, 6, 8]
+    assert frame["level"].dtype == pd.Int64Dtype()
+    assert "partial" not in frame.attrs
     assert frame["error"].dropna().unique().tolist() == ["ValueError"]
     finished.to_parquet(tmp_path / "table.parquet")
     finished.to_csv(tmp_path / "table.csv")
-    pd.testing.assert_frame_equal(pq.read_table(tmp_path / "table.parquet").to_pandas(), frame)
+    read = pq.read_table(tmp_path / "table.parquet").to_pandas()
+    pd.testing.assert_frame_equal(read, frame, check_dtype=False)
     assert pd.read_csv(tmp_path / "table.csv")["key"].tolist() == frame["key"].tolist()
 
 
@@ -187,13 +194,65 @@ def test_a_running_job_can_be_followed_through_its_directory(controller: parimg.
     assert opened.state == "finished"
 
 
+def test_the_frame_of_a_running_job_says_so_and_has_the_columns_of_the_task(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Level(parimg.Task):
+        columns = {"level": "int64"}  # noqa: RUF012 - as users write it
+
+        def __call__(self, image: np.ndarray) -> dict[str, int]:
+            time.sleep(2.0)
+            return {"level": int(image[0, 0])}
+
+    job = controller.submit(Level(), dict(named_arrays(3)), chunk_size=1)
+    frame = job.to_pandas()
+    assert frame["level"].tolist() == []
+    assert frame.attrs["partial"].endswith("images are recorded; the job is running")
+    assert repr(frame).endswith(f"[partial: {frame.attrs['partial']}]")
+    assert f"<p>partial: {frame.attrs['partial']}</p>" in frame._repr_html_()
+    assert type(frame[["key"]]) is frame._constructor is pd.DataFrame
+    job.abort()
+    assert job.to_pandas().attrs["partial"].startswith("0 of 3 images are recorded")
+
+
+def test_slices_follow_the_rules_of_sequences(finished: parimg.Job) -> None:
+    keys, bad = [f"image{n:04d}" for n in range(10)], [record.key for record in finished.failures]
+    for place in (slice(None), slice(1, 3), slice(None, None, 3), slice(8, 1, -2), slice(-3, None), slice(7, 2)):
+        assert [record.key for record in finished[place]] == keys[place]
+        assert [record.key for record in finished.failures[place]] == bad[place]
+    with pytest.raises(IndexError, match="no record of image -11"):
+        finished[-11]
+
+
+def test_keys_are_completed_in_a_shell(finished: parimg.Job) -> None:
+    assert finished._ipython_key_completions_() == [f"image{n:04d}" for n in range(10)]
+    assert finished[0]._ipython_key_completions_() == ["level", "doubled"]
+
+
+def test_a_job_of_another_process_cannot_be_stopped_from_here(controller: parimg.Controller) -> None:
+    job = controller.map(lambda image: time.sleep(0.1), named_arrays(30))
+    opened = parimg.open_job(job.directory)
+    assert repr(opened).startswith(f"<Job Function running by process {os.getpid()} on ")
+    for end in (opened.stop, opened.abort):
+        with pytest.raises(JobError, match=rf"is run by process {os.getpid()} on .*; stop it there"):
+            end()
+    job.abort()
+    opened.stop()
+    assert opened.state == "aborted"
+
+
+def test_a_job_is_opened_by_its_name_alone(finished: parimg.Job) -> None:
+    assert parimg.open_job(os.path.basename(finished.directory)).directory == finished.directory
+
+
 def test_what_is_no_job_is_told(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="is not a job"):
         parimg.open_job(tmp_path)
 
 
 def test_stop_gathers_running_chunks_and_leaves_the_rest_for_resume(
-    controller: parimg.Controller, tmp_path: Path
+    controller: parimg.Controller, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = {f"image{number:04d}": np.full((2, 2), number) for number in range(60)}
     job = controller.map(lambda image: time.sleep(0.05) or int(image[0, 0]), images, job_dir=tmp_path / "job")
@@ -202,6 +261,7 @@ def test_stop_gathers_running_chunks_and_leaves_the_rest_for_resume(
     job.stop()
     assert job.state == "interrupted"
     done = job.progress
+    assert f"{done} of 60 images are recorded; to go on: parimg resume" in capsys.readouterr().err
     assert 3 <= done < 60
     resumed = controller.resume(tmp_path / "job", images=images)
     assert {record.key: record["value"] for record in resumed} == {f"image{n:04d}": n for n in range(60)}
@@ -216,13 +276,3 @@ def test_abort_ends_at_once(controller: parimg.Controller) -> None:
     assert time.monotonic() - begin < 1.0
     assert job.state == "aborted"
     assert parimg.open_job(job.directory).state == "aborted"
-
-
-def test_the_progress_bar_tells_images_failures_and_engines(
-    controller: parimg.Controller, capsys: pytest.CaptureFixture[str]
-) -> None:
-    controller.map(half_fail, named_arrays(10)).wait_interactive()
-    last = capsys.readouterr().err.rsplit("\r", 1)[-1]
-    assert "half_fail: 100%" in last
-    assert "10/10" in last
-    assert "failed=5" in last

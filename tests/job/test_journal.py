@@ -22,9 +22,10 @@ import pytest
 from filelock import FileLock
 
 from parimg.errors import JobError, JobLockedError
-from parimg.job.directory import jobs_folder, new_job_dir, reserve_job_dir
-from parimg.job.journal import Journal, JournalWriter, Placement
-from parimg.record import Row, Status, encode_values, failed_row
+from parimg.job.directory import JobDirectory, jobs_folder
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
+from parimg.record import Placement, Row, Status, encode_values, failed_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ def bad_row(position: int, message: str = "it has 0 bytes") -> Row:
 
 
 def create(folder: str, **meta: object) -> JournalWriter:
-    return JournalWriter.create(folder, reserve_job_dir(folder), meta)
+    return JournalWriter.create(JobDirectory(folder), JobDirectory(folder).reserve(), meta)
 
 
 @pytest.fixture
@@ -80,10 +81,11 @@ def another_process(script: str, folder: str) -> Iterator[subprocess.Popen[str]]
     """A process that runs `script`, with `folder` in it, after the imports it needs."""
     preamble = """
         import os, signal, sys
-        from parimg.job.directory import reserve_job_dir
-        from parimg.job.journal import JournalWriter, Placement
-        from parimg.record import Row
+        from parimg.job.directory import JobDirectory
+        from parimg.job.journal_writer import JournalWriter
+        from parimg.record import Placement, Row
         folder = sys.argv[1]
+        place = JobDirectory(folder)
         def rows(numbers, arrays=None):
             return [
                 (Row(n, f"{n}.png", "", "ok", *[None] * 4, 0.0, 0.0, 0.0, '{"n":%d}' % n, arrays), 1)
@@ -137,13 +139,12 @@ def test_a_failed_record_comes_back_with_its_reason(writer: JournalWriter, folde
 
 def test_records_are_found_by_key_and_by_position(writer: JournalWriter) -> None:
     writer.append([(ok_row(7, "a b?.png"), 1), (ok_row(8), 1)], HERE)
-    by_key, by_position = writer.find("a b?.png"), writer.nth(0)
+    by_key = writer.find("a b?.png")
     assert by_key is not None
     assert by_key.position == 7
-    assert by_position is not None
-    assert by_position.key == "a b?.png"
+    assert [record.key for record in writer.slice(range(1))] == ["a b?.png"]
     assert writer.find("none.png") is None
-    assert writer.nth(2) is None
+    assert writer.slice(range(2, 3)) == []
 
 
 def test_counts_tell_ok_from_failed(writer: JournalWriter) -> None:
@@ -255,7 +256,7 @@ def test_a_job_without_a_directory_gets_one_named_by_time_and_task(
 ) -> None:
     monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path / "jobs"))
     assert jobs_folder() == str(tmp_path / "jobs")
-    made = [new_job_dir("Match/SIFT ü") for _ in range(3)]
+    made = [JobDirectory.make("Match/SIFT ü").path for _ in range(3)]
     assert len(set(made)) == 3
     for path in made:
         assert re.fullmatch(r"\d{8}-\d{6}-MatchSIFT(-[12])?", os.path.basename(path))
@@ -275,6 +276,7 @@ def test_a_resumed_journal_goes_on_with_a_new_run(folder: str) -> None:
     first.close()
 
     second = JournalWriter.resume(folder)
+    second.begin_run()
     assert second.run == 2
     second.append([(bad_row(3), 1), (ok_row(1), 1)], HERE)
     second.append([(ok_row(0), 1)], HERE)
@@ -316,7 +318,7 @@ def test_the_last_run_tells_who_ran_it_and_how_it_ended(writer: JournalWriter, f
 
 def test_a_second_writer_is_told_host_and_process_of_the_first_until_that_is_killed(folder: str) -> None:
     script = """
-        writer = JournalWriter.create(folder, reserve_job_dir(folder), {})
+        writer = JournalWriter.create(place, place.reserve(), {})
         writer.append(rows([0]), Placement(None, None, None))
         print("holding", flush=True)
         sys.stdin.read()
@@ -332,6 +334,7 @@ def test_a_second_writer_is_told_host_and_process_of_the_first_until_that_is_kil
         holder.wait()
         assert not Journal(folder).is_being_written()
         writer = JournalWriter.resume(folder)
+        writer.begin_run()
         assert writer.run == 2
         assert writer.recorded(["0.png"]) == {"0.png": (1, "ok", 0)}
         writer.close()
@@ -346,7 +349,7 @@ def test_a_journal_is_being_written_until_its_writer_closes_it(writer: JournalWr
 
 def test_a_reader_follows_a_writer_of_another_process(folder: str) -> None:
     script = """
-        writer = JournalWriter.create(folder, reserve_job_dir(folder), {})
+        writer = JournalWriter.create(place, place.reserve(), {})
         print("ready", flush=True)
         for line in sys.stdin:
             first = int(line)
@@ -401,7 +404,7 @@ def test_an_iteration_may_be_read_by_another_thread(writer: JournalWriter) -> No
 def test_a_writer_killed_while_it_appends_leaves_whole_chunks(folder: str) -> None:
     # The chunk exceeds SQLite's cache of 2 MB, so part of it has reached the file when the process dies.
     script = """
-        writer = JournalWriter.create(folder, reserve_job_dir(folder), {})
+        writer = JournalWriter.create(place, place.reserve(), {})
         def deadly():
             yield from rows(range(60, 75), bytes(200_000))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -438,6 +441,7 @@ def test_an_open_reader_does_not_keep_a_writer_from_closing(writer: JournalWrite
     assert len(list(iteration)) == 599
     assert not journal.is_being_written()
     resumed = JournalWriter.resume(folder)
+    resumed.begin_run()
     assert resumed.run == 2
     resumed.close()
 
@@ -491,9 +495,9 @@ def test_a_directory_that_holds_other_files_is_not_made_into_a_job(tmp_path: Pat
 
 
 def test_a_directory_that_another_client_is_filling_is_refused(folder: str) -> None:
-    lock = reserve_job_dir(folder)
+    lock = JobDirectory(folder).reserve()
     with pytest.raises(JobLockedError, match=f"process {os.getpid()} on"):
-        reserve_job_dir(folder)
+        JobDirectory(folder).reserve()
     lock.release()
     create(folder).close()
 
@@ -528,7 +532,7 @@ def test_a_job_made_while_another_waits_for_the_lock_is_not_replaced(tmp_path: P
 def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path, part: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(JobError, match="cannot be written"):
-        reserve_job_dir(str(tmp_path / "file" / part))
+        JobDirectory(str(tmp_path / "file" / part)).reserve()
 
 
 def test_a_job_whose_lock_cannot_be_taken_is_refused(writer: JournalWriter, folder: str) -> None:

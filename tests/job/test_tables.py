@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from parimg.errors import JobError
-from parimg.job import tables
+from parimg.job import frames, tables
 from parimg.record import Record
 
 if TYPE_CHECKING:
@@ -161,6 +161,16 @@ def test_no_records_make_an_empty_table_with_the_fixed_columns() -> None:
         ([[1, "a"], [2]], pa.string(), ["[1, 'a']", "[2]"]),
         ([[[1], [2, 3]]], pa.list_(pa.list_(pa.int64())), [[[1], [2, 3]]]),
         ([{"x": 1}, {"x": 2}], pa.struct([("x", pa.int64())]), [{"x": 1}, {"x": 2}]),
+        ([1, 2**63, None], pa.uint64(), [1, 2**63, None]),
+        ([0, 2**64 - 1], pa.uint64(), [0, 2**64 - 1]),
+        ([-1, 2**63], pa.string(), ["-1", "9223372036854775808"]),
+        ([-(2**63), 2**63 - 1], pa.int64(), [-(2**63), 2**63 - 1]),
+        ([2**64, 0.5], pa.float64(), [2.0**64, 0.5]),
+        ([10**400, 0.5], pa.string(), [f"1{400 * '0'}", "0.5"]),
+        (["fine", "caf\udce9"], pa.string(), ["fine", "caf\\udce9"]),
+        ([["caf\udce9"], []], pa.list_(pa.string()), [["caf\\udce9"], []]),
+        ([["caf\udce9", 1]], pa.string(), ["['caf\\udce9', 1]"]),
+        ([{"caf\udce9": "\udcff"}], pa.struct([("caf\\udce9", pa.string())]), [{"caf\\udce9": "\\udcff"}]),
     ],
     ids=repr,
 )
@@ -193,9 +203,22 @@ def test_an_integer_that_no_float_holds_does_not_stop_the_export() -> None:
     assert float(values[1]) == 0.5
 
 
-def test_a_value_that_does_not_fit_its_declared_type_is_not_changed() -> None:
-    _, values = column([1, 1.5], declared={"value": "int64"})
-    assert values == [1.0, 1.5]
+@pytest.mark.parametrize(
+    ("declared", "values", "expected_type"),
+    [
+        ("int64", [1, 1.5], pa.float64()),
+        ("int64", [1, 2**63], pa.uint64()),
+        ("int32", [1, 2**40], pa.int64()),
+        ("uint8", [-1, 2], pa.int64()),
+        ("uint8", [255, 0], pa.uint8()),
+        ("double", [1, 2**63], pa.float64()),
+        ("bool", [True, None], pa.bool_()),
+    ],
+)
+def test_a_value_that_does_not_fit_its_declared_type_is_not_changed(
+    declared: str, values: list[Any], expected_type: pa.DataType
+) -> None:
+    assert column(values, declared={"value": declared}) == (expected_type, values)
 
 
 # -- names of columns that records have, too -----------------------------------------------------------------
@@ -221,6 +244,43 @@ def test_a_value_whose_name_begins_with_task_keeps_its_value() -> None:
     table = table_of(good(0, **{"task.level": 3, "level": 4}))
     assert table["task.level"].to_pylist() == [3]
     assert table["level"].to_pylist() == [4]
+
+
+def test_a_name_with_an_odd_byte_is_escaped_and_stays_apart_from_one_that_looks_so() -> None:
+    table = table_of(good(0, **{"caf\udce9": 1, "caf\\udce9": 2}))
+    assert table.column_names[len(FIXED) :] == ["caf\\udce9", "caf\\\\udce9"]
+    assert table.slice(0, 1).to_pylist()[0]["caf\\\\udce9"] == 2
+
+
+@pytest.mark.parametrize("write", [tables.write_csv, tables.write_parquet])
+def test_one_odd_text_does_not_stop_an_export(tmp_path: Path, write: Any) -> None:
+    odd = dataclasses.replace(good(1, label=os.fsdecode(b"caf\xe9")), message="\udcff", uri="/\udcff.png")
+    write(lambda: iter([good(0, label="fine"), odd]), {"label": "string"}, tmp_path / "t")
+    read = pd.read_parquet if write is tables.write_parquet else pd.read_csv
+    assert read(tmp_path / "t")[["label", "uri"]].to_numpy().tolist() == [
+        ["fine", "/images/0.png"],
+        ["caf\\udce9", "/\\udcff.png"],
+    ]
+
+
+# -- data frames ---------------------------------------------------------------------------------------------
+
+
+def test_integers_and_bools_with_nulls_stay_what_they_are_in_pandas() -> None:
+    records = [good(0, n=1, flag=True, big=2**63, x=0.5, whole=3), bad(1)]
+    frame = frames.to_pandas(table_of(*records, declared={"small": "int16"}))
+    assert {name: str(frame[name].dtype) for name in ("n", "flag", "big", "x", "small", "engine", "attempts")} == {
+        "n": "Int64",
+        "flag": "boolean",
+        "big": "UInt64",
+        "x": "float64",
+        "small": "Int16",
+        "engine": "Int64",
+        "attempts": "int64",
+    }
+    assert frame["big"].tolist() == [2**63, pd.NA]
+    assert frame["n"].sum() == 1
+    assert frame.columns.tolist() == [*FIXED, "small", "n", "flag", "big", "x", "whole"]
 
 
 # -- batches -------------------------------------------------------------------------------------------------
@@ -397,6 +457,11 @@ def test_a_field_named_key_is_shown_under_another_name() -> None:
 def test_a_job_without_good_records_has_an_empty_inner_table() -> None:
     assert inner_of(bad(0)).to_pydict() == {"key": []}
     assert inner_of().to_pydict() == {"key": []}
+
+
+def test_texts_of_inner_tables_with_odd_bytes_are_escaped() -> None:
+    table = inner_of(with_table(0, [("fine", 1), ("caf\udce9", 2)], [("name", "U8"), ("n", "i8")]))
+    assert table.to_pydict() == {"key": ["0.png"] * 2, "name": ["fine", "caf\\udce9"], "n": [1, 2]}
 
 
 def test_an_unknown_inner_table_is_told_with_those_there_are() -> None:

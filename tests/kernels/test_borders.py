@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from parimg.kernels.borders import MODES, OUTSIDE, axis_runs, checked_modes, source_index
+from parimg.kernels.borders import MODES, OUTSIDE, axis_runs, checked_axes, checked_modes, source_index
 
 NUMPY = {"reflect": "symmetric", "nearest": "edge", "mirror": "reflect", "wrap": "wrap"}
 
@@ -31,3 +31,9 @@ def test_maps_and_runs_are_those_of_numpys_padding(mode, length, before, after):
 def test_other_names_of_modes():
     assert checked_modes(["grid-mirror", "grid-wrap", "grid-constant"], 3) == ("reflect", "wrap", "constant")
     assert checked_modes("mirror", 2) == ("mirror", "mirror")
+
+
+def test_axes_are_counted_from_the_first():
+    assert checked_axes(None, 3) == (0, 1, 2)
+    assert checked_axes((-1, 0), 3) == (2, 0)
+    assert checked_axes(-2, 3) == (1,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -276,8 +277,8 @@ def called_elsewhere(task: Task, folder: str) -> str:
     """What `task` gives for the image 2 in a process that cannot import this file."""
     ref, *_ = shared_objects.write_task(folder, task)
     script = (
-        "import sys; from parimg import shared; import importlib.util\n"
-        f"assert importlib.util.find_spec({__name__!r}) is None\n"
+        "import sys; from parimg.protocol import shared_objects\n"
+        f"sys.modules[{__name__!r}] = None\n"  # an import of it fails, wherever the tests lie
         "print(shared_objects.load_task(shared_objects.SharedRef(sys.argv[1], 'task'), sys.argv[2])(2))"
     )
     done = subprocess.run(
@@ -321,6 +322,96 @@ def test_code_of_a_file_that_is_not_installed_travels_with_the_task(
 def test_code_of_installed_packages_travels_by_name(folder: str) -> None:
     ref, *_ = shared_objects.write_task(folder, Function(np.linalg.norm))
     assert os.path.getsize(os.path.join(folder, ref.digest)) < 300
+
+
+SOURCE = "def mark(image):\n    return 'sent by value'\n"
+
+
+def is_sent_by_value(module: str, folder: str, path: Path, setup: str = "") -> bool:
+    """Whether a function of `module` travels as code from a process that has `path` on its PYTHONPATH."""
+    script = (
+        f"import sys; {setup}\nimport {module} as module; from parimg import Function\n"
+        "from parimg.protocol import shared_objects\n"
+        "print(shared_objects.write_task(sys.argv[1], Function(module.mark))[0].digest)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{Path(shared_objects.__file__).parents[2]}"},
+    )
+    assert done.returncode == 0, done.stderr
+    return b"sent by value" in Path(folder, done.stdout.strip()).read_bytes()
+
+
+def lay_out(folder: Path, *modules: str) -> Path:
+    for module in modules:
+        (folder / module).parent.mkdir(parents=True, exist_ok=True)
+        (folder / module).write_text(SOURCE, encoding="utf-8")
+    return folder
+
+
+def describe(folder: Path, name: str, **files: str) -> None:
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+    for file, text in files.items():
+        (about / file.replace("_txt", ".txt")).write_text(text, encoding="utf-8")
+
+
+def test_a_package_with_a_distribution_beside_it_travels_by_name_and_loose_files_beside_it_as_code(
+    folder: str, tmp_path: Path
+) -> None:
+    path = lay_out(tmp_path / "modules", "alpha/__init__.py", "alpha/inner/deep.py", "beta.py", "loose.py")
+    describe(path, "Alpha", RECORD="alpha/__init__.py,,\nalpha/inner/deep.py,,\n")
+    describe(path, "other-name", top_level_txt="beta\n")
+    assert not is_sent_by_value("alpha", folder, path)
+    assert not is_sent_by_value("alpha.inner.deep", folder, path)
+    assert not is_sent_by_value("beta", folder, path)
+    assert is_sent_by_value("loose", folder, path)
+
+
+def test_a_distribution_elsewhere_that_has_a_package_of_the_same_name_does_not_count(
+    folder: str, tmp_path: Path
+) -> None:
+    describe(tmp_path / "installed", "tests", top_level_txt="tests\n")
+    path = lay_out(tmp_path / "mine", "tests/__init__.py")
+    assert is_sent_by_value("tests", folder, path, f"sys.path.append({str(tmp_path / 'installed')!r})")
+
+
+@pytest.mark.parametrize("place", ["lib/python3/dist-packages", ".local/lib/python3.11/site-packages"])
+def test_what_lies_in_a_folder_of_installed_packages_of_any_interpreter_travels_by_name(
+    folder: str, tmp_path: Path, place: str
+) -> None:
+    path = lay_out(tmp_path / place, "gamma/__init__.py", "delta.py")
+    assert not is_sent_by_value("gamma", folder, path)
+    assert not is_sent_by_value("delta", folder, path)
+
+
+def test_a_zipped_package_travels_by_name(folder: str, tmp_path: Path) -> None:
+    contents = lay_out(tmp_path / "contents", "epsilon/__init__.py")
+    describe(contents, "epsilon")
+    assert not is_sent_by_value("epsilon", folder, Path(shutil.make_archive(str(contents), "zip", contents)))
+
+
+@pytest.mark.parametrize("layout", [".", "src"])
+def test_a_package_of_ones_own_that_is_installed_in_place_travels_by_name_and_scripts_beside_it_as_code(
+    folder: str, tmp_path: Path, layout: str
+) -> None:
+    project = lay_out(tmp_path / "project", f"{layout}/zeta/__init__.py", "script.py")
+    (project / "pyproject.toml").write_text(
+        "[build-system]\nrequires = ['hatchling']\nbuild-backend = 'hatchling.build'\n"
+        "[project]\nname = 'my-project'\nversion = '1'\n"
+        f"[tool.hatch.build]\ndev-mode-dirs = ['{layout}']\n"
+        f"[tool.hatch.build.targets.wheel]\npackages = ['{layout}/zeta']\n",
+        encoding="utf-8",
+    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--prefix", str(tmp_path / "environment"), "-e", str(project)], check=True)
+    [site] = (tmp_path / "environment").rglob("site-packages")
+    setup = f"import site; site.addsitedir({str(site)!r})"
+    assert not is_sent_by_value("zeta", folder, tmp_path, setup)
+    assert is_sent_by_value("script", folder, project, setup)
 
 
 def test_pickling_by_value_ends_with_the_task(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Gathering descriptors: names and rows belong together whoever else gathers, whatever lies there already."""
+"""The table of descriptors: names and rows belong together whoever else writes it, whatever lies there already."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from parimg.job.directory import reserve_job_dir
-from parimg.job.journal import Journal, JournalWriter, Placement
-from parimg.record import Row, encode_values, failed_row
-from parimg.retrieval import descriptor_table
-from parimg.retrieval.descriptor_table import Gathered, gather
+from parimg.job.directory import JobDirectory
+from parimg.job.journal import Journal
+from parimg.job.journal_writer import JournalWriter
+from parimg.record import Placement, Row, encode_values, failed_row
+from parimg.retrieval.descriptor_table import DESCRIPTORS_FILE, DescriptorTable, descriptor_table
 
 NOWHERE = Placement(None, None, None)
 
 
 def row(number: int) -> Row:
     """Of an image whose descriptor tells its name."""
-    columns, arrays = encode_values({"rmac": np.full(3, number, np.float32)})
+    columns, arrays = encode_values(
+        {"rmac": np.full(3, number, np.float32), "path": f"/index/regions/{number}.npy"}
+    )
     timing = (100.0 + number, 0.25, 0.5)
     return Row(number, f"{number}.png", f"/images/{number}.png", "ok", *[None] * 4, *timing, columns, arrays)
 
@@ -30,80 +33,72 @@ def add(writer: JournalWriter, numbers: range) -> None:
     writer.append([(row(number), 1) for number in numbers], NOWHERE)
 
 
-def check(found: Gathered, numbers: range) -> None:
+def check(found: DescriptorTable, numbers: range) -> None:
     assert found.keys == [f"{number}.png" for number in numbers]
+    assert found.files == [f"{number}.npy" for number in numbers]
     assert found.uris == [f"/images/{number}.png" for number in numbers]
     assert found.descriptors.tolist() == [[number] * 3 for number in numbers]
 
 
-def folders(directory: Path) -> list[str]:
+def table_of(journal: Journal, directory: Path) -> DescriptorTable:
+    return descriptor_table(journal, str(directory), "/index/regions")
+
+
+def files(directory: Path) -> list[str]:
     return sorted(name for name in os.listdir(directory) if name != "job")
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[JournalWriter]:
     folder = str(tmp_path / "job")
-    journal = JournalWriter.create(folder, reserve_job_dir(folder), {"task": {}})
+    journal = JournalWriter.create(JobDirectory(folder), JobDirectory(folder).reserve(), {"task": {}})
     add(journal, range(4))
     yield journal
     journal.close()
 
 
-def test_names_and_descriptors_are_gathered_once(
+def test_names_and_descriptors_are_copied_once_into_one_arrow_file(
     writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer.append([(failed_row(9, "9.png", "/images/9.png", "decode", "ImageEmptyError", "0 bytes"), 1)], NOWHERE)
-    check(gather(writer, str(tmp_path)), range(4))
+    check(table_of(writer, tmp_path), range(4))
     monkeypatch.setattr(Journal, "in_order", None)
-    again = gather(writer, str(tmp_path))
+    again = table_of(writer, tmp_path)
     check(again, range(4))
     assert not again.descriptors.flags.writeable
-    [folder] = folders(tmp_path)
-    assert sorted(os.listdir(tmp_path / folder)) == ["descriptors.npy", "images.parquet"]
+    assert files(tmp_path) == ["descriptors.arrow"]
+    table = pa.ipc.open_file(tmp_path / "descriptors.arrow").read_all()
+    assert table.schema.names == ["key", "uri", "file", "descriptor"]
+    assert table["descriptor"].to_pylist()[2] == [2.0, 2.0, 2.0]
 
 
-def test_what_was_gathered_before_the_index_grew_is_replaced(writer: JournalWriter, tmp_path: Path) -> None:
-    before = gather(writer, str(tmp_path))
-    old = folders(tmp_path)
+def test_a_table_of_before_the_index_grew_is_replaced_and_stays_readable(
+    writer: JournalWriter, tmp_path: Path
+) -> None:
+    before = table_of(writer, tmp_path)
     add(writer, range(4, 7))
-    check(gather(writer, str(tmp_path)), range(7))
+    check(table_of(writer, tmp_path), range(7))
     check(before, range(4))
-    [folder] = folders(tmp_path)
-    assert [folder] != old
+    assert files(tmp_path) == ["descriptors.arrow"]
 
 
-def test_two_that_gather_at_once_each_have_names_and_descriptors_that_belong_together(
+def test_two_that_write_at_once_each_have_names_and_descriptors_that_belong_together(
     writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = os.rename
-    later: list[Gathered] = []
+    replace = os.replace
+    later: list[DescriptorTable] = []
 
-    def rename_after_another(source: str, target: str) -> None:
-        monkeypatch.setattr(os, "rename", rename)
+    def replace_after_another(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "replace", replace)
         add(writer, range(4, 6))
-        later.append(gather(writer, str(tmp_path)))
-        rename(source, target)
+        later.append(table_of(writer, tmp_path))
+        replace(source, target)
 
-    monkeypatch.setattr(os, "rename", rename_after_another)
-    check(gather(writer, str(tmp_path)), range(4))
+    monkeypatch.setattr(os, "replace", replace_after_another)
+    check(table_of(writer, tmp_path), range(4))
     check(later[0], range(6))
-    check(gather(writer, str(tmp_path)), range(6))
-    assert len(folders(tmp_path)) == 1
-
-
-def test_who_comes_second_with_the_same_drops_its_own(
-    writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rename = os.rename
-
-    def rename_after_another(source: str, target: str) -> None:
-        monkeypatch.setattr(os, "rename", rename)
-        check(gather(writer, str(tmp_path)), range(4))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", rename_after_another)
-    check(gather(writer, str(tmp_path)), range(4))
-    assert len(folders(tmp_path)) == 1
+    check(table_of(writer, tmp_path), range(6))
+    assert files(tmp_path) == ["descriptors.arrow"]
 
 
 def test_readers_never_see_a_mixture_while_the_index_grows(writer: JournalWriter, tmp_path: Path) -> None:
@@ -112,7 +107,7 @@ def test_readers_never_see_a_mixture_while_the_index_grows(writer: JournalWriter
 
     def read() -> None:
         while not stop.is_set():
-            found = gather(Journal(str(tmp_path / "job")), str(tmp_path))
+            found = table_of(Journal(str(tmp_path / "job")), tmp_path)
             if [f"{int(descriptor[0])}.png" for descriptor in found.descriptors] != found.keys:
                 wrong.append(found.keys)
 
@@ -121,46 +116,31 @@ def test_readers_never_see_a_mixture_while_the_index_grows(writer: JournalWriter
         reader.start()
     for number in range(4, 40, 2):
         add(writer, range(number, number + 2))
-        gather(writer, str(tmp_path))
+        table_of(writer, tmp_path)
     stop.set()
     for reader in readers:
         reader.join()
     assert not wrong
-    check(gather(writer, str(tmp_path)), range(40))
+    check(table_of(writer, tmp_path), range(40))
 
 
-@pytest.mark.parametrize("name", ["images.parquet", "descriptors.npy"])
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00\x04\x00{((", None])
-def test_damaged_files_are_made_anew(
-    writer: JournalWriter, tmp_path: Path, name: str, content: bytes | None
-) -> None:
-    gather(writer, str(tmp_path))
-    [folder] = folders(tmp_path)
-    damaged = tmp_path / folder / name
+@pytest.mark.parametrize("content", [b"", b"ARROW1\0\0", None])
+def test_a_damaged_file_is_made_anew(writer: JournalWriter, tmp_path: Path, content: bytes | None) -> None:
+    table_of(writer, tmp_path)
+    damaged = tmp_path / DESCRIPTORS_FILE
     damaged.write_bytes(damaged.read_bytes()[:-4] if content is None else content)
-    check(gather(writer, str(tmp_path)), range(4))
-    assert folders(tmp_path) == [folder]
-    assert len(np.load(tmp_path / folder / "descriptors.npy")) == 4
+    check(table_of(writer, tmp_path), range(4))
+    assert pa.ipc.open_file(damaged).read_all().num_rows == 4
 
 
-def test_descriptors_of_another_number_than_names_are_made_anew(writer: JournalWriter, tmp_path: Path) -> None:
-    gather(writer, str(tmp_path))
-    [folder] = folders(tmp_path)
-    np.save(tmp_path / folder / "descriptors.npy", np.zeros((5, 3), np.float32))
-    check(gather(writer, str(tmp_path)), range(4))
+def test_a_file_of_another_table_is_made_anew(writer: JournalWriter, tmp_path: Path) -> None:
+    table = pa.table({"key": ["other.png"]})
+    with pa.ipc.new_file(tmp_path / DESCRIPTORS_FILE, table.schema) as file:
+        file.write_table(table)
+    check(table_of(writer, tmp_path), range(4))
 
 
-def test_a_file_in_the_place_of_the_folder_gives_way(writer: JournalWriter, tmp_path: Path) -> None:
-    gather(writer, str(tmp_path))
-    [folder] = folders(tmp_path)
-    descriptor_table._remove(str(tmp_path / folder))
-    (tmp_path / folder).write_bytes(b"")
-    check(gather(writer, str(tmp_path)), range(4))
-    assert os.path.isdir(tmp_path / folder)
-    assert folders(tmp_path) == [folder]
-
-
-def test_an_index_that_cannot_be_written_is_gathered_elsewhere(
+def test_an_index_that_cannot_be_written_has_its_table_elsewhere(
     writer: JournalWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
@@ -168,16 +148,5 @@ def test_an_index_that_cannot_be_written_is_gathered_elsewhere(
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     # A file where the folder should be: nothing can be made below it, not even by root.
     (tmp_path / "index").write_bytes(b"")
-    check(gather(writer, str(tmp_path / "index")), range(4))
+    check(table_of(writer, tmp_path / "index"), range(4))
     assert os.listdir(temporary) == []
-
-
-def test_unfinished_folders_of_killed_processes_are_removed_once_they_are_old(
-    writer: JournalWriter, tmp_path: Path
-) -> None:
-    for name, age in (("gathered-0.old.part", 7200), ("gathered-0.new.part", 60)):
-        (tmp_path / name).mkdir()
-        then = (tmp_path / name).stat().st_mtime - age
-        os.utime(tmp_path / name, (then, then))
-    gather(writer, str(tmp_path))
-    assert [name for name in folders(tmp_path) if name.endswith(".part")] == ["gathered-0.new.part"]

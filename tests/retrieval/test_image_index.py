@@ -19,9 +19,11 @@ from noise_pictures import TINY, picture, write_model, write_pictures
 import parimg
 from parimg.cli.retrieval import _parse_query
 from parimg.cli.retrieval import index as index_command
-from parimg.cli.running import shown_key
+from parimg.cli.showing import shown_key
 from parimg.errors import ImageError, JobError, TaskError
-from parimg.retrieval.image_index import Hit, ImageIndex, Query, write_hits
+from parimg.retrieval.hits import Hit, write_hits
+from parimg.retrieval.image_index import ImageIndex
+from parimg.retrieval.ranking import Query
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -221,7 +223,13 @@ def test_a_ranking_is_written_as_a_table_and_drawn(index: ImageIndex, tmp_path: 
     write_hits(hits, tmp_path / "hits.csv")
     assert (tmp_path / "hits.csv").read_text().count("\n") == 5
     drawn = parimg.draw_hits(hits, query=picture(6), box=(0, 0, 48, 64), columns=3, tile=100)
-    assert drawn.shape == (240, 300, 3)
+    assert drawn.shape[1] == 300
+    # Three tiles of 4:3 beside each other are 73 high, the next two no higher.
+    assert drawn.shape[0] == 2 * (73 + 20)
+    assert (drawn[:73, 97:101] == 255).all()
+    assert (drawn[0, :97] == (20, 90, 200)).all()
+    assert (drawn[75, :90] == (20, 90, 200)).all()
+    assert not (drawn[:73, 101:] == (20, 90, 200)).all(axis=2).any()
     assert ((drawn == (255, 60, 0)).all(axis=2)).sum() > 500
     gone = parimg.draw_hits([hits[0]._replace(uri="absent.png")], tile=100)
     assert (gone[50, 50] == 128).all()
@@ -233,8 +241,23 @@ def test_queries_are_drawn_in_any_colours(index: ImageIndex) -> None:
     opaque = np.full((96, 128, 1), 255, np.uint8)
     np.testing.assert_array_equal(parimg.draw_hits(hits, query=np.dstack([picture(6), opaque]), tile=100), rgb)
     gray = parimg.draw_hits(hits, query=picture(6)[:, :, 0], tile=100)
-    assert (gray[:75, 1:99, 0] == gray[:75, 1:99, 2]).all()
-    np.testing.assert_array_equal(gray[:, 100:], rgb[:, 100:])
+    assert (gray[6:66, 6:90, 0] == gray[6:66, 6:90, 2]).all()
+    np.testing.assert_array_equal(gray[:, 101:], rgb[:, 101:])
+
+
+@pytest.mark.parametrize(
+    "shapes", [[(10, 400), (400, 10)], [(1, 1)], [(50, 20)] * 3, [(7, 3000)] * 4, [(30, 40)] * 7]
+)
+def test_pictures_of_any_shape_fill_rows_of_one_width(shapes: list[tuple[int, int]], tmp_path: Path) -> None:
+    hits = []
+    for rank, shape in enumerate(shapes, 1):
+        path = str(tmp_path / f"{rank}.png")
+        cv2.imwrite(path, np.full(shape, 90, np.uint8))
+        hits.append(Hit(rank, path, 0.5, 0.5, None, None, None, path))
+    drawn = parimg.draw_hits(hits, columns=3, tile=80)
+    assert drawn.shape[1] == 80 * min(len(shapes), 3)
+    assert drawn.shape[0] <= (120 + 20) * -(-len(shapes) // 3)
+    assert ((drawn == 90).all(axis=2)).any()
 
 
 @pytest.mark.parametrize(
@@ -309,6 +332,7 @@ def test_the_command_line_has_the_defaults_of_index_images() -> None:
     ] == [of_function[name].default for name in names]
 
 
+@pytest.mark.cluster
 def test_index_and_search_from_the_command_line(model: str, tmp_path: Path) -> None:
     images = write_pictures(tmp_path / "pictures", range(4))
     options = ("--layer", "act", "--size", "128", "--mean", "0", "--scale", "1,1,1")
@@ -321,7 +345,7 @@ def test_index_and_search_from_the_command_line(model: str, tmp_path: Path) -> N
     assert "02.png" in found.stdout.split("rank")[1].split("│ 2 ")[0]
     assert "2 of 4 images" in found.stdout
     assert (tmp_path / "hits.csv").exists()
-    assert cv2.imread(str(tmp_path / "hits.png")).shape == (260, 720, 3)
+    assert cv2.imread(str(tmp_path / "hits.png")).shape == (198, 720, 3)
     assert run("search", images / "02.png", tmp_path / "index", "-n", "1").returncode == 0
     for arguments, message in (
         ((f"{images / '02.png'}:0,0,600,80", tmp_path / "index"), "box must be"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -189,8 +191,44 @@ def test_a_job_of_another_task_is_no_index(controller: parimg.Controller, model:
     controller.map(np.max, images, job_dir=tmp_path / "other" / "job").get(60)
     task = parimg.FeatureMap(model, output=tmp_path / "maps", **TINY)
     controller.submit(task, images, job_dir=tmp_path / "maps" / "job").get(60)
-    for name, about in (("other", "max"), ("maps", "FeatureMap")):
-        with pytest.raises(JobError, match=f"is no index: .*job' is another job, of {about}"):
+    for name in ("other", "maps"):
+        with pytest.raises(JobError, match=rf"{name}' has no index\.json: it is no index"):
             ImageIndex(tmp_path / name)
-        with pytest.raises(JobError, match=f"is no index: .*job' is another job, of {about}"):
+        with pytest.raises(JobError, match=rf"{name}' has no index\.json: it is no index"):
             parimg.index_images(controller, images, tmp_path / name, model=model, **TINY)
+
+
+def test_what_an_index_was_made_with_is_plain_json(index: ImageIndex, model: str) -> None:
+    about = json.loads((Path(index.directory) / "index.json").read_text())
+    assert about["layer"] == "act"
+    assert about["model"] == model
+    assert about["pooling"] == "max"
+    assert about["regions"] == os.path.join(index.directory, "regions")
+    assert sorted(os.listdir(index.directory)) == ["descriptors.arrow", "index.json", "job", "regions"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "has no index.json: it is no index, or one that an older parimg made"),
+        ('{"format": 1}', "has format 1, this parimg reads 2"),
+        ('{"format": 2}', "has a damaged index.json"),
+        ("[]", "has a damaged index.json"),
+        ("{", "has a damaged index.json"),
+    ],
+)
+def test_an_index_of_another_format_is_refused_with_the_way_out(
+    index: ImageIndex, controller: parimg.Controller, model: str, content: str | None, problem: str
+) -> None:
+    about = Path(index.directory) / "index.json"
+    if content is None:
+        about.unlink()
+    else:
+        about.write_text(content)
+    for use in (
+        lambda: ImageIndex(index.directory),
+        lambda: parimg.index_images(controller, "pictures", index.directory, model=model, **TINY),
+    ):
+        with pytest.raises(JobError, match=re.escape(problem)) as told:
+            use()
+        assert "`parimg index IMAGES --model M -o DIR` makes one, in a new folder" in str(told.value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.ndimage
 import tifffile
@@ -144,12 +145,12 @@ def test_files_hold_the_result(
 ) -> None:
     task = Convolve("gaussian(2)", tmp_path, **options)
     values = task.run(image, "photos/a.jpg")
-    assert values["path"] == str(tmp_path / "photos" / f"a.jpg{extension}")
+    assert values["path"] == str(tmp_path / "photos" / f"a{extension}")
     assert list(values) == list(task.declared_columns())
     stored = read_image(values["path"], "unchanged")
     assert stored.dtype == dtype
     np.testing.assert_array_equal(stored, task(image)["image"])
-    assert os.listdir(tmp_path / "photos") == [f"a.jpg{extension}"]
+    assert os.listdir(tmp_path / "photos") == [f"a{extension}"]
 
 
 def test_jpeg_is_close(tmp_path: Path) -> None:
@@ -166,24 +167,40 @@ def test_alpha_is_a_channel_like_others(tmp_path: Path) -> None:
         np.testing.assert_array_equal(stored, task(image)["image"])
 
 
-def test_many_channels_go_into_tiff(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).random((20, 30, 6)).astype(np.float32)
-    values = Convolve("box(3)", tmp_path, color="unchanged").run(image, "cube")
-    assert tifffile.imread(values["path"]).shape == (20, 30, 6)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6])
+def test_the_default_format_holds_any_channels(tmp_path: Path, dtype: str, channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 200, (20, 30, channels)).astype(dtype)
+    path = Convolve("identity", tmp_path, color="unchanged").run(image, "cube.tif")["path"]
+    held_by_png = dtype != "float32" and channels in {1, 3, 4}
+    assert os.path.basename(path) == ("cube.png" if held_by_png else "cube.tif")
+    wanted = image[:, :, 0] if channels == 1 else image
+    np.testing.assert_array_equal(read_image(path, "unchanged"), wanted)
+    if not held_by_png:
+        np.testing.assert_array_equal(tifffile.imread(path), wanted)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(2, "LA"), (3, "RGB"), (4, "RGBA")])
+def test_a_tiff_of_bytes_says_what_its_channels_are(tmp_path: Path, channels: int, mode: str) -> None:
+    image = np.arange(60 * channels, dtype=np.uint8).reshape(6, 10, channels)
+    path = Convolve("identity", tmp_path, color="unchanged", format="tiff").run(image, "a")["path"]
+    with PIL.Image.open(path) as picture:
+        assert picture.mode == mode
+        np.testing.assert_array_equal(picture, image)
 
 
 def test_a_format_that_does_not_hold_the_image_is_told(tmp_path: Path) -> None:
     task = Convolve("box(3)", tmp_path, color="unchanged", format="png")
     with pytest.raises(TaskError, match="format 'png' holds uint8, uint16; the image is float32"):
         task.run(CAMERA.astype(np.float32), "a")
-    with pytest.raises(TaskError, match=r"format 'png' holds \(1, 3, 4\) channels \(got 6\)"):
+    with pytest.raises(TaskError, match=r"format 'png' holds 1, 3 or 4 channels \(got 6\)"):
         task.run(np.zeros((4, 5, 6), np.uint8), "a")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_key_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     path = Convolve("box(3)", tmp_path / "out").run(CAMERA, "../../a.png")["path"]
-    assert path == str(tmp_path / "out" / "%2E%2E" / "%2E%2E" / "a.png.png")
+    assert path == str(tmp_path / "out" / "%2E%2E" / "%2E%2E" / "a.png")
 
 
 def test_a_job_goes_on_past_an_unreadable_image_on_two_engines(
@@ -207,7 +224,48 @@ def test_a_job_goes_on_past_an_unreadable_image_on_two_engines(
             assert record["mean"] == expected.mean()
     written = [name for _, _, names in os.walk(tmp_path / "out") for name in names]
     assert len(written) == 8
-    assert all(name.endswith(".png.png") for name in written)
+    assert sorted(written) == [os.path.basename(path) for path in (*temple_ring[:4], *temple_ring[5:9])]
+
+
+def test_files_lie_as_images_do_and_a_second_run_eats_nothing_of_the_first(
+    tmp_path: Path, controller: Controller, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    for name in ("22.png", "day/23.png", "day/24.jpg", "day/24.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(photos / name), CAMERA[:20, :30])
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # images have absolute keys, then
+    wanted = ["22.png", "day/23.png", "day/24~jpg.png", "day/24~png.png"]
+    for folder in (photos / "out", elsewhere / "out"):
+        for _ in range(2):
+            records = controller.submit(Convolve("box(3)", folder), photos).get(60)
+            assert sorted(record["path"] for record in records) == [str(folder / name) for name in wanted]
+        written = [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")]
+        assert sorted(written) == wanted
+        shutil.rmtree(folder)
+    assert "4 images in the output folder" in capsys.readouterr().err
+
+
+def test_a_job_that_goes_on_names_files_as_before_and_new_images_take_nobody_s(
+    tmp_path: Path, controller: Controller
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "1.png"), CAMERA[:20, :30])
+    task = Convolve("box(3)", photos / "out", format="png")
+    job = controller.submit(task, photos, job_dir=tmp_path / "job")
+    assert [os.path.basename(record["path"]) for record in job.get(60)] == ["1.png"]
+    for name in ("1.jpg", "2.png"):
+        cv2.imwrite(str(photos / name), CAMERA[:20, :30])
+    for images in (None, photos):
+        job = controller.resume(tmp_path / "job", images=images)
+        assert sorted(os.path.basename(record["path"]) for record in job.get(60)) == [
+            "1.png",
+            "1~jpg.png",
+            "2.png",
+        ]
+        assert job.duplicates == 0
 
 
 # -- mistakes ------------------------------------------------------------------------------------------------
@@ -268,4 +326,4 @@ def test_an_output_folder_that_cannot_be_made_is_told_before_anything_is_sent(tm
 @pytest.mark.parametrize("shape", [(5,), (0, 4), (2, 3, 3, 1)])
 def test_what_is_no_image_is_told(shape: tuple[int, ...]) -> None:
     with pytest.raises(TaskError, match="an image of shape"):
-        Convolve("sobel").convolve(np.zeros(shape, np.uint8))
+        Convolve("sobel").transform(np.zeros(shape, np.uint8))

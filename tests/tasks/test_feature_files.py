@@ -1,4 +1,4 @@
-"""Maps as files: names that stay in their folder, and values within the error of their dtype."""
+"""Maps as files: values within the error of their dtype."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from parimg.errors import ImageFormatError, ImageMissingError, TaskError
-from parimg.tasks.feature_files import file_of, load_feature_map, map_extension, save_feature_map, write_file
+from parimg.files.naming import write_file
+from parimg.tasks.feature_files import load_feature_map, map_extension, save_feature_map
 
 MAP = np.random.default_rng(0).gamma(1.0, 1.0, (5, 4, 6)).astype(np.float32)
 maps = hnp.arrays(
@@ -22,105 +23,12 @@ maps = hnp.arrays(
 )
 
 
-def written(folder: Path, feature_map: np.ndarray, dtype: str, key: str = "a.png") -> str:
-    return write_file(
-        str(folder), key, map_extension(dtype), lambda file: save_feature_map(file, feature_map, dtype)
-    )
+def written(folder: Path, feature_map: np.ndarray, dtype: str, name: str = "a") -> str:
+    path = f"{folder}/{name}{map_extension(dtype)}"
+    return write_file(str(folder), path, lambda file: save_feature_map(file, feature_map, dtype))
 
 
-# -- names ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "path"),
-    [
-        ("a.png", "a.png.npy"),
-        ("views/day 1/Ä.jpg", "views/day 1/Ä.jpg.npy"),
-        ("/data/a.png", "%/data/a.png.npy"),
-        ("../../etc/passwd", "%2E%2E/%2E%2E/etc/passwd.npy"),
-        ("a/../b", "a/%2E%2E/b.npy"),
-        ("..", "%2E%2E.npy"),
-        (".", "%2E.npy"),
-        ("", "%.npy"),
-        ("a/", "a/%.npy"),
-        ("s3://bucket/a.png", "s3%3A/%/bucket/a.png.npy"),
-        ("C:\\a.png", "C%3A%5Ca.png.npy"),
-        ("50%.png", "50%25.png.npy"),
-        ("%2E%2E", "%252E%252E.npy"),
-        ("a\0b\n", "a%00b%0A.npy"),
-        (".hidden", ".hidden.npy"),
-    ],
-)
-def test_a_file_is_named_after_its_image_below_the_folder(key: str, path: str) -> None:
-    assert file_of("maps", key, ".npy") == f"maps/{path}"
-
-
-@given(st.text(st.characters(codec=None), max_size=30), st.text(st.characters(codec=None), max_size=30))
-def test_no_key_leaves_the_folder_and_different_keys_have_different_files(first: str, second: str) -> None:
-    paths = [file_of("/maps", key, ".npy") for key in (first, second)]
-    for path in paths:
-        path.encode()
-        assert os.path.normpath(path) == path
-        assert path.startswith("/maps/")
-    assert (paths[0] == paths[1]) == (first == second)
-
-
-def test_long_names_are_shortened_and_stay_different(tmp_path: Path) -> None:
-    keys = ["ä" * 300 + end for end in ("1.png", "2.png")]
-    paths = [written(tmp_path, MAP, "float32", key) for key in keys]
-    assert len(set(paths)) == 2
-    assert all(len(os.path.basename(path).encode()) <= 255 for path in paths)
-
-
-# -- writing -------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_that_is_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
-    outside, folder = tmp_path / "outside", tmp_path / "maps"
-    outside.mkdir()
-    folder.mkdir()
-    (folder / "views").symlink_to(outside)
-    with pytest.raises(
-        TaskError, match=r"views' is a symbolic link, which is not followed; .* image 'views/a.png'"
-    ):
-        written(folder, MAP, "float32", "views/a.png")
-    assert list(outside.iterdir()) == []
-
-
-def test_a_file_that_is_a_symbolic_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
-    target, folder = tmp_path / "target", tmp_path / "maps"
-    target.write_text("precious")
-    folder.mkdir()
-    (folder / "a.png.npy").symlink_to(target)
-    written(folder, MAP, "float32")
-    assert target.read_text() == "precious"
-    np.testing.assert_array_equal(load_feature_map(folder / "a.png.npy"), MAP)
-
-
-def test_the_folder_itself_may_be_a_symbolic_link(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "maps").symlink_to(tmp_path / "real")
-    written(tmp_path / "maps", MAP, "float32", "views/a.png")
-    assert (tmp_path / "real" / "views" / "a.png.npy").is_file()
-
-
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
-    (tmp_path / "views").write_text("")
-    with pytest.raises(TaskError, match="views' is a file; wanted a folder"):
-        written(tmp_path, MAP, "float32", "views/a.png")
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = written(tmp_path, MAP, "float32")
-
-    def fails(file: object) -> None:
-        file.write(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_file(str(tmp_path), "a.png", ".npy", fails)
-    assert os.listdir(tmp_path) == ["a.png.npy"]
-    np.testing.assert_array_equal(load_feature_map(path), MAP)
+# -- writing -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])

@@ -149,9 +149,9 @@ def test_maps_are_written_to_files_named_after_their_images(
     expected = task.feature_map(IMAGE)
     values = task.run(IMAGE, "views/a.png")
     extension = "npz" if dtype == "uint8" else "npy"
-    assert values.pop("path") == str(tmp_path / "maps" / "views" / f"a.png.{extension}")
+    assert values.pop("path") == str(tmp_path / "maps" / "views" / f"a.{extension}")
     assert values == {"channels": 2, "height": 4, "width": 6, "image_height": 8, "image_width": 12}
-    loaded = load_feature_map(tmp_path / "maps" / "views" / f"a.png.{extension}")
+    loaded = load_feature_map(tmp_path / "maps" / "views" / f"a.{extension}")
     assert np.abs(loaded - expected).max() <= 1.01 * error * np.ptp(expected)
     assert list(task.declared_columns()) == [*values, "path"]
 
@@ -181,7 +181,7 @@ def test_the_folder_is_the_clients_whatever_the_engines_directory(
     assert os.listdir(tmp_path / "client") == ["maps"]
     sent = pickle.dumps(task)
     monkeypatch.chdir(tmp_path / "engine")
-    assert pickle.loads(sent).run(IMAGE, "a.png")["path"] == str(tmp_path / "client" / "maps" / "a.png.npy")
+    assert pickle.loads(sent).run(IMAGE, "a.png")["path"] == str(tmp_path / "client" / "maps" / "a.npy")
 
 
 def test_without_a_folder_the_map_is_returned_whatever_the_key(tiny_path: Callable[..., str]) -> None:
@@ -242,9 +242,9 @@ def test_an_engine_names_the_files_after_the_keys_of_its_chunk(
 
     rows = _run(plain(tiny_path(), output=tmp_path), Chunk())
     assert [row.status for row in rows] == ["ok", "failed"]
-    assert decode_values(rows[0].columns, rows[0].arrays)[0]["path"] == str(tmp_path / "a.png.npy")
+    assert decode_values(rows[0].columns, rows[0].arrays)[0]["path"] == str(tmp_path / "a.npy")
     assert "got float32, shape (8, 8)" in rows[1].message
-    assert os.listdir(tmp_path) == ["a.png.npy"]
+    assert os.listdir(tmp_path) == ["a.npy"]
 
 
 def test_a_job_writes_the_same_maps_on_its_engines(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from skimage import data
 
@@ -32,6 +34,7 @@ def camera() -> np.ndarray:
     return data.camera()
 
 
+@pytest.mark.slow
 def test_mutual_matches_are_exactly_those_of_opencv_on_all_views(
     temple_ring: list[str], views: list[np.ndarray]
 ) -> None:
@@ -150,6 +153,59 @@ def test_the_mask_may_be_a_file(camera: np.ndarray, tmp_path: Path) -> None:
     mask[100:300] = 255
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     assert MatchSIFT(camera, mask=tmp_path / "mask.png")(camera) == MatchSIFT(camera, mask=mask)(camera)
+
+
+def palette(is_set: np.ndarray) -> PIL.Image.Image:
+    picture = PIL.Image.fromarray(is_set.astype(np.uint8), "P")
+    picture.putpalette([0, 0, 0, 1, 0, 0])
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("uint8.png", lambda is_set: PIL.Image.fromarray(is_set.astype(np.uint8))),
+        ("uint16.png", lambda is_set: PIL.Image.fromarray(is_set.astype(np.uint16))),
+        ("int32.tif", lambda is_set: PIL.Image.fromarray(is_set.astype(np.int32))),
+        ("float32.tif", lambda is_set: PIL.Image.fromarray(is_set.astype(np.float32) / 1000)),
+        ("bit.png", PIL.Image.fromarray),
+        ("bit.tif", PIL.Image.fromarray),
+        ("palette.png", palette),
+        ("blue.png", lambda is_set: PIL.Image.fromarray(is_set[..., None] * np.array([0, 0, 1], np.uint8))),
+        ("alpha.png", lambda is_set: PIL.Image.fromarray(is_set[..., None] * np.array([0, 0, 0, 9], np.uint8))),
+        (
+            "painted.png",
+            lambda is_set: PIL.Image.fromarray(is_set[..., None] * np.array([1, 0, 0, 255], np.uint8)),
+        ),
+        ("opaque.png", lambda is_set: PIL.Image.fromarray(is_set.astype(np.uint8)).convert("LA")),
+    ],
+)
+def test_what_is_not_0_in_a_mask_is_looked_at_however_it_is_stored(
+    camera: np.ndarray, tmp_path: Path, name: str, make: Callable[[np.ndarray], PIL.Image.Image]
+) -> None:
+    is_set = np.zeros(camera.shape, bool)
+    is_set[:, :200] = True
+    make(is_set).save(tmp_path / name)
+    wanted = MatchSIFT(camera, mask=is_set.astype(np.uint8) * np.uint8(255))(camera)
+    assert wanted["features"] > 100
+    assert MatchSIFT(camera, mask=tmp_path / name)(camera) == wanted
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int16", "int64", "uint32", "float64", ">u2"])
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (4,)])
+def test_a_mask_may_be_an_array_of_any_dtype_with_or_without_channels(
+    camera: np.ndarray, dtype: str, channels: tuple[int, ...]
+) -> None:
+    mask = np.zeros((*camera.shape, *channels), dtype)
+    mask[:, :200] = 1
+    wanted = MatchSIFT(camera, mask=(np.arange(512) < 200) * np.ones((512, 1)))(camera)
+    assert MatchSIFT(camera, mask=mask)(camera) == wanted
+
+
+def test_what_is_no_mask_is_told(camera: np.ndarray) -> None:
+    for mask in (np.zeros(5), np.zeros((2, 2, 2, 2)), np.zeros((2, 2), complex), np.zeros((2, 2, 0))):
+        with pytest.raises(TaskError, match="mask must have shape"):
+            MatchSIFT(camera, mask=mask).resolve()
 
 
 def test_a_mask_of_another_size_than_the_image_is_told(camera: np.ndarray) -> None:

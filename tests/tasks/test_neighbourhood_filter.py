@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -13,10 +14,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numba
 import numpy as np
+import PIL.Image
+import PIL.ImageSequence
 import pytest
+import scipy.stats
+import tifffile
 from scipy import ndimage
 
 from parimg.errors import TaskError
+from parimg.images.decode import read_image
 from parimg.protocol import shared_objects
 from parimg.tasks.function import load_function
 from parimg.tasks.neighbourhood_filter import NeighbourhoodFilter
@@ -60,9 +66,9 @@ def test_an_image_is_filtered_and_summed_up():
 
 
 def test_channels_are_filtered_apart_and_several_results_come_first():
-    found = NeighbourhoodFilter(mean_and_spread, footprint=np.ones((2, 3)), mode="wrap", dtype="float32").filtered(
-        RGB
-    )
+    found = NeighbourhoodFilter(
+        mean_and_spread, footprint=np.ones((2, 3)), mode="wrap", dtype="float32"
+    ).transform(RGB)
     assert (found.shape, found.dtype) == ((2, 11, 13, 3), np.float32)
     expected = ndimage.uniform_filter(RGB.astype(float), (2, 3, 1), mode="wrap")
     np.testing.assert_allclose(found[0], expected, rtol=1e-6)
@@ -85,7 +91,7 @@ def test_results_are_written_and_read_back(tmp_path, image_format, extension, dt
     )
     task.resolve()
     values = task.run(image, "views/a.png")
-    assert values["path"] == str(tmp_path / "out" / f"views/a.png{extension}")
+    assert values["path"] == str(tmp_path / "out" / f"views/a{extension}")
     expected = ndimage.maximum_filter(image, (3, 3, 1)[: image.ndim]) - ndimage.minimum_filter(
         image, (3, 3, 1)[: image.ndim]
     )
@@ -97,16 +103,55 @@ def test_results_are_written_and_read_back(tmp_path, image_format, extension, dt
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.dtype(dtype or np.uint8)
     assert list(task.declared_columns()) == list(values)
-    assert [path.name for path in (tmp_path / "out" / "views").iterdir()] == [f"a.png{extension}"]
+    assert [path.name for path in (tmp_path / "out" / "views").iterdir()] == [f"a{extension}"]
 
 
-def test_several_results_are_pages_of_a_tiff(tmp_path):
-    import tifffile
+def lowest_and_highest(values):
+    return values.min(), values.max()
 
-    task = NeighbourhoodFilter(mean_and_spread, size=3, output=tmp_path, format="tiff", dtype="float32")
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 3), (20, 4), (3, 20), (1, 1), (20, 30, 3)])
+@pytest.mark.parametrize("image_format", [None, "tiff"])
+def test_several_results_are_pages_that_every_reader_reads(tmp_path, shape, image_format):
+    image = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    color = "color" if len(shape) == 3 else "gray"
+    task = NeighbourhoodFilter(lowest_and_highest, size=3, output=tmp_path, format=image_format, color=color)
     task.resolve()
-    path = task.run(GRAY, "a")["path"]
-    np.testing.assert_array_equal(tifffile.imread(path), task.filtered(GRAY))
+    path = task.run(image, "a.png")["path"]
+    assert os.path.basename(path) == "a.tif"
+    size = (3, 3, 1)[: image.ndim]
+    wanted = [ndimage.minimum_filter(image, size), ndimage.maximum_filter(image, size)]
+    with tifffile.TiffFile(path) as file:
+        assert [page.asarray().tolist() for page in file.pages] == [one.tolist() for one in wanted]
+    with PIL.Image.open(path) as picture:
+        pages = [np.asarray(page) for page in PIL.ImageSequence.Iterator(picture)]
+    np.testing.assert_array_equal(pages, wanted)
+    read, pages = cv2.imreadmulti(path, flags=cv2.IMREAD_UNCHANGED)
+    assert read
+    np.testing.assert_array_equal([page[..., ::-1] if page.ndim == 3 else page for page in pages], wanted)
+    if image.ndim == 2:
+        np.testing.assert_array_equal(read_image(path, "stack"), wanted)
+
+
+def test_float_results_are_pages_and_npy_holds_what_the_task_returns(tmp_path):
+    task = NeighbourhoodFilter(mean_and_spread, size=3, output=tmp_path, dtype="float32")
+    task.resolve()
+    np.testing.assert_array_equal(tifffile.imread(task.run(GRAY, "a")["path"]), task.transform(GRAY))
+    raw = dataclasses.replace(task, format="npy")
+    np.testing.assert_array_equal(np.load(raw.run(GRAY, "a")["path"]), task.transform(GRAY))
+
+
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp", "bmp"])
+@pytest.mark.parametrize("color", ["gray", "color", "unchanged"])
+def test_several_results_are_refused_by_formats_of_one_image_before_anything_is_sent(
+    tmp_path, image_format, color
+):
+    task = NeighbourhoodFilter(
+        lowest_and_highest, size=3, output=tmp_path / "out", format=image_format, color=color
+    )
+    with pytest.raises(TaskError, match=f"'{image_format}' holds one image .*, take 'tiff' or 'npy'"):
+        task.resolve()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -143,13 +188,30 @@ def test_an_image_of_one_axis_is_refused():
         NeighbourhoodFilter(spread, size=3)(np.zeros(4))
 
 
+@pytest.mark.parametrize("function", [scipy.stats.entropy, scipy.stats.gmean])
+def test_what_numba_cannot_compile_is_a_task_error_with_the_way_out(function):
+    with pytest.raises(TaskError, match="python=True"):
+        NeighbourhoodFilter(function, size=3).resolve()
+
+
+def test_a_function_that_fails_on_a_black_image_is_told_before_anything_is_sent():
+    def inverse(values):
+        if values[0] == 0:
+            raise ArithmeticError("nothing to divide by")
+        return 1 / values[0]
+
+    for python in (False, True):
+        with pytest.raises(TaskError, match=r"'inverse' .* fails on a black image: .*ArithmeticError"):
+            NeighbourhoodFilter(inverse, size=3, python=python).resolve()
+
+
 def test_a_jitted_function_travels_as_the_plain_one(tmp_path):
     task = NeighbourhoodFilter(numba.njit(spread), size=3)
     task.resolve()
     refs = shared_objects.write_task(str(tmp_path), task)
     again = shared_objects.load_task(refs[0], str(tmp_path))
     assert again.function.__name__ == "spread"
-    np.testing.assert_array_equal(again.filtered(GRAY), task.filtered(GRAY))
+    np.testing.assert_array_equal(again.transform(GRAY), task.transform(GRAY))
     assert pickle.loads(pickle.dumps(task)).size == 3
 
 
@@ -197,6 +259,8 @@ def test_a_folder_with_an_unreadable_file_is_filtered_on_engines(
 
 SCRIPT = """
 import numpy as np
+import PIL.Image
+import PIL.ImageSequence
 import parimg
 
 LEVEL = 3.0
@@ -214,6 +278,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.cluster
 def test_a_function_of_the_main_module_runs_on_engines(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -236,6 +301,10 @@ def test_a_function_is_found_by_name_in_a_module_and_in_a_file(tmp_path, monkeyp
     (tmp_path / "others_of_mine.py").write_text("def last(values):\n    return values[-1]\n")
     assert load_function("filters_of_mine:first")([1, 2]) == 1
     assert load_function(f"{tmp_path}/others_of_mine.py:last")([1, 2]) == 2
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "beside_of_mine.py").write_text("def second(values): return values[1]\n")
+    (tmp_path / "code" / "more_of_mine.py").write_text("from beside_of_mine import second\n")
+    assert load_function("code/more_of_mine.py:second")([1, 2]) == 2
 
 
 @pytest.mark.parametrize(

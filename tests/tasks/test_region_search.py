@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import parimg.kernels as pk
-from parimg.engine.runner import ChunkImage, _run
+from parimg.engine.runner import _run
 from parimg.errors import ImageFormatError, ImageMissingError, TaskError
+from parimg.protocol.messages import ChunkImage
 from parimg.tasks.region_search import RegionSearch
 
 RNG = np.random.default_rng(11)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pandas as pd
 import pytest
 import tifffile
 from numpy.testing import assert_array_equal
+from skimage import data
 from skimage.data import binary_blobs
-from skimage.filters import threshold_otsu
+from skimage.filters import sato, threshold_otsu
 from skimage.morphology import skeletonize
 
 import parimg
@@ -133,6 +135,11 @@ def test_what_cannot_be_thinned_is_told(image: npt.NDArray[Any], message: str) -
         ({"spacing": (1, -1)}, "spacing must be a positive number, or one for each axis"),
         ({"spacing": ()}, "spacing must be a positive number"),
         ({"prune": -1}, "prune must be a number of at least 0"),
+        ({"ridges": "frangi"}, "ridges must be 'sato' or None"),
+        ({"ridges": "sato", "scales": ()}, "scales must be numbers above 0"),
+        ({"ridges": "sato", "scales": (1, 0)}, "scales must be numbers above 0"),
+        ({"ridges": "sato", "scales": 2}, "scales must be numbers above 0"),
+        ({"ridges": "sato", "threshold": None}, "threshold must be 'otsu' or a number for ridges"),
         ({"overlays": "s3://bucket"}, "overlays must be a folder that all engines see"),
     ],
 )
@@ -152,31 +159,115 @@ def test_a_prepared_task_goes_on_after_pickling() -> None:
 # -- pictures ----------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_shows_tips_purple_paths_red_and_junctions_yellow(tmp_path: Path) -> None:
-    image = np.full((5, 7), 50, np.uint8)
-    image[2, 1:6] = image[3:, 3] = 150
+PURPLE, RED, YELLOW = [114, 31, 129], [241, 96, 93], [252, 253, 191]
+
+
+def test_a_picture_shows_paths_red_and_dots_at_tips_purple_at_junctions_yellow(tmp_path: Path) -> None:
+    image = np.full((60, 128), 50, np.uint8)
+    image[30, 10:119] = image[31:50, 64] = 150
     task = parimg.SkeletonGraph(overlays=tmp_path / "pictures")
     task.resolve()
     path = task.run(image, "a/tee.png")["overlay"]
-    assert path == str(tmp_path / "pictures" / "a" / "tee.png.png")
+    assert path == str(tmp_path / "pictures" / "a" / "tee.png")
     picture = cv2.imread(str(path))[:, :, ::-1]
-    graph = task.graph(image)
-    purple, red, yellow = [114, 31, 129], [241, 96, 93], [252, 253, 191]
-    colors = {1: purple, 2: red, 3: yellow}
-    assert set(graph.degrees.tolist()) == {1, 2, 3}
-    for place, degree in zip(graph.coordinates, graph.degrees.tolist(), strict=True):
-        assert picture[tuple(place)].tolist() == colors[degree]
+    assert picture.shape == (240, 512, 3)  # four times as large
+    for (y, x), color in {(30, 10): PURPLE, (30, 118): PURPLE, (49, 64): PURPLE, (30, 64): YELLOW}.items():
+        assert picture[4 * y + 2, 4 * x + 2].tolist() == color
+        assert picture[4 * y - 1, 4 * x + 2].tolist() == color  # a dot is larger than a line is wide
+    across = (picture[:, 4 * 30 + 2] == RED).all(axis=1)
+    assert 2 <= across.sum() <= 3
+    assert across[4 * 30 + 1 : 4 * 30 + 3].all()
     assert picture[0, 0].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("side", [100, 600, 4000])
+def test_lines_are_two_pixels_wide_or_more_where_the_whole_picture_is_seen_on_a_screen(side: int) -> None:
+    image = np.zeros((side, side), np.uint8)
+    image[side // 2, 10:-10] = 1
+    picture = draw_overlay(image, pk.pixel_graph(image))
+    red = (picture[:, len(picture) // 4] == RED).all(axis=1).sum()
+    assert red >= max(2, len(picture) // 500)
+
+
 def test_the_picture_of_a_volume_looks_along_its_first_axis() -> None:
-    volume = np.zeros((4, 5, 6))
-    volume[2, 1, 1:5] = 1
-    volume[1, 4, 5] = 0.5
+    volume = np.zeros((4, 50, 600))
+    volume[2, 10, 10:500] = 1
+    volume[1, 40, 500] = 0.5
     picture = draw_overlay(volume, pk.pixel_graph(volume == 1))
-    assert picture.shape == (5, 6, 3)
-    assert picture[1, 1].tolist() == [114, 31, 129]
-    assert picture[4, 5].tolist() == [128, 128, 128]
+    assert picture.shape == (50, 600, 3)
+    assert picture[10, 10].tolist() == PURPLE
+    assert picture[10, 100].tolist() == RED
+    assert picture[40, 500].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (0, 0), (0, 3, 4), (1, 1), (1, 900)])
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int16", "float32"])
+def test_images_without_a_skeleton_have_pictures_too(shape: tuple[int, ...], dtype: str) -> None:
+    image = np.zeros(shape, dtype)
+    picture = draw_overlay(image, pk.pixel_graph(image))
+    assert picture.ndim == 3
+    assert not picture.any()
+
+
+# -- thresholds --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "int64", "uint64"])
+def test_otsu_of_wide_integers_takes_the_memory_of_the_image(dtype: str) -> None:
+    image = np.zeros((20, 20), dtype)
+    image[9:12, 2:18] = 2_000_000_000
+    tracemalloc.start()
+    found = parimg.SkeletonGraph()(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["pixels"] == parimg.SkeletonGraph()((image > 0).astype(np.uint8))["pixels"] == 15
+    assert peak < 20e6
+
+
+def test_otsu_of_wide_integers_is_that_of_narrow_ones() -> None:
+    image = data.camera()
+    for dtype in ("int32", "uint32", "int64"):
+        assert counts(parimg.SkeletonGraph()(image.astype(dtype))) == counts(parimg.SkeletonGraph()(image))
+        apart = image.astype(dtype) * 1000 - (100_000 if dtype[0] == "i" else 0)
+        assert parimg.SkeletonGraph()(apart)["pixels"] == parimg.SkeletonGraph()(image)["pixels"]
+
+
+def test_a_mask_of_bools_draws_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    assert parimg.SkeletonGraph()(drawn() > 100)["pixels"] == parimg.SkeletonGraph()(drawn())["pixels"]
+    assert parimg.SkeletonGraph()(np.ones((9, 9), bool))["pixels"] == 0
+    assert not recwarn.list
+
+
+def test_infinite_levels_have_no_otsu_threshold_but_may_be_above_a_number() -> None:
+    image = drawn().astype(np.float32)
+    image[image > 100] = np.inf
+    with pytest.raises(TaskError, match="infinite levels"):
+        parimg.SkeletonGraph()(image)
+    assert parimg.SkeletonGraph(100)(image)["pixels"] == parimg.SkeletonGraph()(drawn())["pixels"]
+
+
+def test_the_foreground_is_a_share_of_the_image() -> None:
+    image = np.zeros((10, 20), np.uint8)
+    image[4:6, :10] = 9
+    assert parimg.SkeletonGraph()(image)["foreground"] == 0.1
+    assert parimg.SkeletonGraph(invert=True)(image)["foreground"] == 0.9
+    assert parimg.SkeletonGraph()(np.zeros((0, 5)))["foreground"] is None
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_ridges_find_thin_lines_on_uneven_ground_where_otsu_finds_the_ground(is_dark: bool) -> None:
+    ground = np.linspace(20, 180, 200)[None, :] * np.ones((120, 1))
+    image = ground.copy()
+    image[59:62, 10:190] += 40
+    image = (255 - image if is_dark else image).astype(np.uint8)
+    plain = parimg.SkeletonGraph(invert=is_dark)(image)
+    found = parimg.SkeletonGraph(invert=is_dark, ridges="sato", scales=(2.0,))(image)
+    assert plain["foreground"] > 0.4
+    assert 180 * 3 / image.size <= found["foreground"] < 0.05
+    assert (found["branches"], found["tips"], found["junctions"]) == (1, 2, 0)
+    assert 170 <= found["longest_length"] <= 190
+    wanted = sato(image, (2.0,), black_ridges=is_dark)
+    assert found["foreground"] == (wanted > threshold_otsu(wanted)).mean()
 
 
 # -- jobs --------------------------------------------------------------------------------------------------------
@@ -229,6 +320,7 @@ def test_a_folder_becomes_a_table_of_images_and_one_of_branches(
         job.table("branches")
 
 
+@pytest.mark.cluster
 def test_the_command_line_writes_both_tables_and_the_pictures(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "parimg.cli"]
     arguments = [
@@ -252,7 +344,7 @@ def test_the_command_line_writes_both_tables_and_the_pictures(folder: Path, tmp_
         (("--threshold", "yen"), "--threshold wants a number (got 'yen')"),
         (("--spacing", "1,x"), "--spacing wants a number (got 'x')"),
         (("--spacing", "1,0"), "spacing must be a positive number"),
-        (("--branches", "b.xlsx"), "--branches must end in .parquet or .csv"),
+        (("--branches", "b.xlsx"), "--branches must end in .parquet, .csv, .json or .arrow"),
     ],
 )
 def test_what_was_typed_wrong_is_told_with_exit_code_2(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.borders import checked_modes
+from parimg.kernels.borders import checked_axes, checked_modes
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -66,7 +66,7 @@ def _placement(
     axes: int | tuple[int, ...] | None,
     is_convolution: bool,
 ) -> Placement:
-    chosen = _checked_axes(axes, n_axes)
+    chosen = checked_axes(axes, n_axes)
     if len(shape) != len(chosen):
         along = f"{n_axes} axes of input" if axes is None else f"axes={axes!r}"
         raise RuntimeError(f"weights must have one axis for each of {along} (got shape {shape})")
@@ -94,19 +94,6 @@ def _placement(
         before.append(size // 2 + shift)
     sizes = tuple(size_of.get(axis, 1) for axis in range(n_axes))
     return Placement(sizes, tuple(modes.get(axis, "nearest") for axis in range(n_axes)), tuple(before))
-
-
-def _checked_axes(axes: int | tuple[int, ...] | None, n_axes: int) -> tuple[int, ...]:
-    if axes is None:
-        return tuple(range(n_axes))
-    given = tuple(map(operator.index, axes if isinstance(axes, tuple) else (axes,)))
-    for axis in given:
-        if not -n_axes <= axis < n_axes:
-            raise ValueError(f"axes must lie from {-n_axes} to {n_axes - 1} (got {axis})")
-    chosen = tuple(axis % n_axes for axis in given)
-    if len(set(chosen)) != len(chosen):
-        raise ValueError(f"axes must differ from each other (got {axes!r})")
-    return chosen
 
 
 def output_array(

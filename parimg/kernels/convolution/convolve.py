@@ -1,7 +1,7 @@
 """Convolution and correlation of arrays of any dimension, with the arguments of `scipy.ndimage`'s.
 
 Arrays in, arrays out: no I/O, no cluster, one thread, and the GIL is free while sums are taken. Tasks and users
-call this; `lines.py` and its neighbours hold the ways a convolution is done.
+call this; `direct.py` and its neighbours hold the ways a convolution is done.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from parimg.kernels.convolution.arguments import output_array, placement
-from parimg.kernels.convolution.lines import prepare_lines
-from parimg.kernels.convolution.loops import ROUND, SATURATE, TRUNCATE
+from parimg.kernels.convolution.direct import prepare_lines
+from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.methods import How, as_kernel, choose, run
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from parimg.kernels.convolution.arguments import Axes, Mode, Origin
-    from parimg.kernels.convolution.lines import PreparedLines
+    from parimg.kernels.convolution.direct import PreparedLines
     from parimg.kernels.convolution.methods import Kernel
 
 Method = Literal["auto", "direct", "separable", "fft"]
@@ -81,7 +81,7 @@ def convolve(
         ``"float64"`` is asked for, ``"auto"`` is ``"direct"``, and the result is SciPy's to the last bit.
     casting : {"truncate", "round", "saturate"}
         How sums become integers: without their fraction, as SciPy; the nearest, ties to even; the nearest
-        within the range of the dtype, NaN as 0. The first two wrap around beyond that range.
+        within the range of the dtype, NaN as 0. The first two wrap around; what 64 bits do not hold becomes 0.
 
     Returns
     -------
@@ -182,12 +182,13 @@ def _filter(
         and weights.size <= _REMEMBERED_TAPS
         and given.size <= _REMEMBERED_SIZE
         and (output is None or type(output) is type)
+        and given.flags.aligned
     ):
         # Working out what is to be done takes longer than a small image: it is remembered.
         kinds = (given.shape, given.strides, given.dtype, weights.shape, weights.dtype, weights.tobytes())
         choices = (method, precision, casting, is_convolution)
         try:
-            known: Any = (output, mode, origin, axes, choices, type(cval))
+            known: Any = (output, mode, origin, axes, choices, type(cval), cval)
             prepared = _prepared(*kinds, *known)
         except TypeError:  # a list among them, or a mistake, which is told below
             prepared = None
@@ -240,6 +241,7 @@ def _prepared(
     axes: Axes,
     choices: tuple[str, str | None, str, bool],
     cval_type: type,
+    cval: complex,
 ) -> _Prepared | None:
     """What a call with such arguments does, if that is a direct sum of real numbers without conversions."""
     method, precision, casting, is_convolution = choices
@@ -254,7 +256,7 @@ def _prepared(
     kernel = as_kernel(np.frombuffer(weights, weights_dtype), placed.shape, is_convolution=is_convolution)
     source = np.lib.stride_tricks.as_strided(np.empty(0, dtype), shape, strides)  # only looked at
     out = np.empty(shape, out_dtype)
-    arithmetic = _arithmetic(dtype, kernel, out_dtype, precision)
+    arithmetic = _arithmetic(dtype, kernel, out_dtype, how, cval.real)
     if choose(source, kernel, out, how, arithmetic) != "direct":
         return None
     in_dtype, fused = kernel.in_dtype(arithmetic), precision != "float64"
@@ -264,7 +266,7 @@ def _prepared(
 
 def _filter_real(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any], cval: float, how: How) -> None:
     kernel = as_kernel(weights, how.placed.shape, is_convolution=how.is_convolution)
-    run(source, kernel, out, cval, how, _arithmetic(source.dtype, kernel, out.dtype, how.precision))
+    run(source, kernel, out, cval, how, _arithmetic(source.dtype, kernel, out.dtype, how, cval))
 
 
 def _filter_parts(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any], cval: complex, how: How) -> None:
@@ -287,22 +289,24 @@ def _filter_parts(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any]
             out.real -= part
 
 
-def _arithmetic(source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], precision: str | None) -> str:
-    if precision is not None:
-        return precision
+def _arithmetic(source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], how: How, cval: float) -> str:
+    if how.precision is not None:
+        return how.precision
     if source not in _KEEPS_FLOAT32:
         return "float64"
     if source.kind in "iu" and out.kind in "iu" and kernel.is_whole:
-        largest = np.iinfo(source).max + 1
+        largest: float = np.iinfo(source).max + 1
+        if "constant" in how.placed.modes:
+            largest = max(largest, abs(cval)) if float(cval).is_integer() else _FLOAT32_EXACT
         return "float32" if kernel.absolute_sum * largest < _FLOAT32_EXACT else "float64"
     return "float32"
 
 
 def _numbers(given: ArrayLike, name: str) -> NDArray[Any]:
-    """An array in one of the dtypes that are computed with: what is given, where it is already."""
+    """An array in one of the dtypes that are computed with: what is given, where it is already, and aligned."""
     array = np.asarray(given)
     if array.dtype in _COMPUTED:
-        return array
+        return array if array.flags.aligned else array.copy()
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers (got {array.dtype})")
     return array.view(np.uint8) if array.dtype.kind == "b" else array.astype(_computed_dtype(array.dtype))
@@ -323,7 +327,8 @@ def _default_dtype(given: ArrayLike, source: NDArray[Any], *, is_complex: bool) 
 
 def _is_plain(out: NDArray[Any]) -> bool:
     """Whether results can be written into an array as it is."""
-    return out.dtype in _COMPUTED and all(stride % out.itemsize == 0 for stride in out.strides)
+    is_whole = all(stride % out.itemsize == 0 for stride in out.strides)
+    return out.dtype in _COMPUTED and out.flags.aligned and is_whole
 
 
 def _refuse_choice(method: str, precision: str | None, casting: str) -> None:

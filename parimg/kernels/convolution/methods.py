@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.convolution.fft import correlate_blocks, spectrum, transformed_elements
-from parimg.kernels.convolution.lines import correlate_lines
+from parimg.kernels.convolution.direct import correlate_lines
+from parimg.kernels.convolution.fft import block_shape, correlate_blocks, spectrum, transformed_elements
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +32,10 @@ _REMEMBERED_SPECTRA = 4
 _LARGEST_REMEMBERED = 2**18  # taps
 _SMALLEST_FACTORED = 25  # taps
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
+# Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
+# taken for them, and where it is so many, the direct sum.
+_PEAK_FOR_FLOAT64, _PEAK_FOR_DIRECT = 1e3, 1e6
+_SAMPLED = 4096  # elements that tell the typical value
 
 
 class How(NamedTuple):
@@ -135,14 +139,52 @@ def run(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, ho
         If passes are asked for and the kernel is no product, and of two axes no short sum of products.
     """
     method = choose(source, kernel, out, how, dtype)
+    target, precise = out, dtype
+    if (method == "fft" or (method == "separable" and kernel.vectors is None)) and is_whole(source, kernel, out):
+        if _rounds_to_exact(source, kernel, cval, how):
+            target, precise = np.empty(out.shape), "float64"
+        else:
+            method = "direct"
     if method == "separable" and len(kernel.axes) > 1:
-        is_done = _run_in_passes(source, kernel, out, cval, how, dtype)
+        is_done = _run_in_passes(source, kernel, target, cval, how, precise)
     elif method == "fft" and kernel.axes:
-        is_done = _run_by_transforms(source, kernel, out, cval, how, dtype)
+        is_done = _run_by_transforms(source, kernel, target, cval, how, precise)
     else:
-        is_done = _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=False)
+        is_done = _run_directly(source, kernel, target, cval, how, precise, skip_zeros=False)
     if not is_done:
         _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=kernel.has_zeros)
+    elif target is not out:
+        _cast(np.rint(target, out=target), out, how)
+
+
+def is_whole(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
+    """Whether whole numbers are asked for of whole numbers, which are to be exact."""
+    return kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
+
+
+def _rounds_to_exact(source: NDArray[Any], kernel: Kernel, cval: float, how: How) -> bool:
+    """Whether float64 transforms or passes of whole numbers are so near to whole sums that rounding finds these.
+
+    A transform of n elements is wrong by less than ``32 sqrt(n)`` roundings of the largest sum.
+    """
+    largest = float(max(source.max(), -float(source.min())))
+    if "constant" in how.placed.modes:
+        if not float(cval).is_integer():
+            return False
+        largest = max(largest, abs(cval))
+    sides = tuple(source.shape[axis] for axis in kernel.axes)
+    elements = math.prod(block_shape(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes)))
+    return largest * kernel.absolute_sum * 32 * math.sqrt(elements) * 2.0**-53 < 0.25
+
+
+def _peak(source: NDArray[Any]) -> float:
+    """The largest absolute value over the typical one, that of a sample of those that are not 0."""
+    step = math.ceil((source.size / _SAMPLED) ** (1 / source.ndim))
+    sample = np.abs(source[(slice(None, None, step),) * source.ndim].astype(np.float64))
+    sample = sample[sample > 0]
+    if not sample.size:
+        return math.inf
+    return float(max(float(source.max()), -float(source.min())) / np.median(sample))
 
 
 def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
@@ -152,7 +194,7 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
-    is_exact = kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
+    is_exact = is_whole(source, kernel, out)
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
         is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
@@ -165,7 +207,7 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     each = CROSSOVERS[f"fft {dtype}"] * (1 if len(sides) == 2 else CROSSOVERS["fft other axes"])
     transforms = CROSSOVERS["fft call"] + elements * each
     is_worth_it = transforms < math.prod(sides) * size
-    return "fft" if is_worth_it and not is_exact else "direct"
+    return "fft" if is_worth_it and not is_exact and _peak(source) <= _PEAK_FOR_DIRECT else "direct"
 
 
 def _run_directly(
@@ -236,6 +278,8 @@ def _run_by_transforms(
     shape, modes, before = how.placed
     taps, starts = tuple(shape[axis] for axis in axes), tuple(before[axis] for axis in axes)
     borders = tuple(modes[axis] for axis in axes)
+    if dtype == "float32" and _peak(source) > _PEAK_FOR_FLOAT64:
+        dtype = "float64"
     transform = partial(kernel.spectrum, dtype)
     is_converted = out.dtype.kind in "iu"
     sums = np.empty(out.shape, dtype) if is_converted else out
@@ -245,8 +289,11 @@ def _run_by_transforms(
         if not correlate_blocks(*arguments):
             return False
     if is_converted:
-        one = (1,) * out.ndim
-        correlate_lines(
-            sums, np.ones(one, dtype), out, one, how.placed.modes, (0,) * out.ndim, 0.0, casting=how.casting
-        )
+        _cast(sums, out, how)
     return True
+
+
+def _cast(sums: NDArray[Any], out: NDArray[Any], how: How) -> None:
+    """Write sums as integers."""
+    one, none = (1,) * out.ndim, (0,) * out.ndim
+    correlate_lines(sums, np.ones(one, sums.dtype), out, one, how.placed.modes, none, 0.0, casting=how.casting)

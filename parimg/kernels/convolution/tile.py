@@ -1,8 +1,8 @@
 """The inner loop of convolution: a tile of sums in vector registers, compiled by its size and dtype.
 
 It is a C function, cached on disk by the types in its signature and called by address, as are the loops of
-`loops.py`: a new pair of input and output dtypes compiles two small loops and not everything again.
-Nothing is checked here; `lines.py` calls.
+`line_loops.py`: a new pair of input and output dtypes compiles two small loops and not everything again.
+Nothing is checked here; `direct.py` calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`geometric_transform`: SciPy's, with the user's mapping compiled. Public through `scipy_filters.py`."""
+"""`geometric_transform`: SciPy's, with the user's mapping compiled."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The loops of the filters: every line of the image, extended at its ends, and the user's function at every pixel.
 
-Called by `scipy_filters.py`, which checks everything; `plans.py` makes the plan. Bounds are not checked here.
+Called by `generic_filter.py`, which checks everything; `window_plan.py` makes the plan. Bounds are not checked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOWHERE = np.iinfo(np.int64).min
 
 
 class Plan(NamedTuple):
-    """What is to be filtered; `_filter_plans.plan_filter` makes it.
+    """What is to be filtered; `window_plan.plan_filter` makes it.
 
     Attributes
     ----------

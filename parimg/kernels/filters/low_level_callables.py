@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined] # no re-export, says its stub
-from numba.core.errors import NumbaError, TypingError
+from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, register_model, typeof_impl
 from numba.np.arrayobj import populate_array
@@ -33,6 +33,7 @@ _double = types.CPointer(types.float64)
 _index = types.CPointer(types.intp)
 # What SciPy documents, on every platform: it knows `intptr_t` by that name, while the C type that ctypes has for
 # it is `long` on Linux and macOS and `long long` on Windows.
+_WAY_OUT = "change it to what numba compiles, or give parimg's or SciPy's filter the plain function (python=True)"
 _OF_WINDOWS = "int (double *, intptr_t, double *, void *)"
 _OF_LINES = "int (double *, intptr_t, double *, intptr_t, void *)"
 _OF_POSITIONS = "int (intptr_t *, double *, int, int, void *)"
@@ -219,9 +220,11 @@ def _low_level(
 
     try:
         compiled = numba.cfunc(signature, cache=user.can_be_cached)(callback)
-    except NumbaError as error:
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
         given = (*argument_types, *words.numba_type.kinds)
-        raise user.explain(error, given, check_result, way_out="change it to what numba compiles") from error
+        raise user.explain(error, given, check_result, way_out=_WAY_OUT) from error
     pointer: Any = compiled.ctypes
     pointer.compiled = compiled  # lives as long as the callable
     return LowLevelCallable(pointer, words.address, signature=c_signature)
@@ -253,11 +256,11 @@ class Words:
                     f"(got {argument!r:.80}, a {type(argument).__name__})"
                 )
             if value.ndim == 0:
-                dtype = np.float64 if value.dtype.kind == "f" else np.int64
+                dtype = {"f": np.float64, "u": np.uint64}.get(value.dtype.kind, np.int64)
                 words.append(dtype(value))
                 kinds.append(from_dtype(np.dtype(dtype)))
                 continue
-            value = np.ascontiguousarray(value)
+            value = np.require(value, requirements=["C_CONTIGUOUS", "ALIGNED"])
             self._arrays.append(value)
             words += [np.int64(word) for word in (value.__array_interface__["data"][0], *value.shape)]
             kinds.append(types.Array(from_dtype(value.dtype), value.ndim, "C"))

@@ -8,6 +8,7 @@ one from a notebook cell or a pickle, loads the loop and compiles nothing. Used 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -16,7 +17,8 @@ import linecache
 import os
 import re
 import sys
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+import traceback
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
@@ -24,6 +26,7 @@ import numpy as np
 from numba.core import errors, types
 from numba.core.dispatcher import Dispatcher
 from numba.core.imputils import lower_constant
+from numba.core.registry import cpu_target
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 _KNOWN_PACKAGES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator", "scipy", "_operator"})
 _dispatchers: dict[str, Dispatcher] = {}
 _unnamed = itertools.count()
-_WAY_OUT = "change it to what numba compiles, or pass python=True to run it as plain Python, which is slow"
+_AS_PYTHON = "pass python=True to run it as plain Python, which is slow"
+_WAY_OUT = f"change it to what numba compiles (what it calls in other modules wants numba.njit), or {_AS_PYTHON}"
+_OF_NUMBA = os.path.join(os.path.dirname(numba.__file__), "")
 _BY_POSITION_OR_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
@@ -76,12 +81,7 @@ class UserFunction:
         # Not to be confused with that of another process: such loops are kept from the disk by the caller.
         self.numba_type = UserFunctionType(digest or f"{os.getpid()}-{next(_unnamed)}")
         if self.numba_type.digest not in _dispatchers:
-            # Inlined always: only then does LLVM see the window in registers and the loop over x as one of
-            # plain arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
-            options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-            _dispatchers[self.numba_type.digest] = numba.njit(
-                nogil=True, error_model="numpy", forceinline=True, **options
-            )(_at_home(function))
+            _dispatchers[self.numba_type.digest] = _jitted(function, {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What numba's cache takes the hash of where a compiled closure refers to this.
@@ -99,22 +99,54 @@ class UserFunction:
         `check_result` raises an error of numba's for a type of result that the loop does not take.
         """
         first = _first_error(_dispatchers[self.numba_type.digest], argument_types, check_result) or error
+        if not isinstance(first, errors.NumbaError):
+            # As from signatures that are not those of the code (all of scipy.stats), or f-strings.
+            first = errors.NumbaError(f"numba stops with {type(first).__name__} {first}".strip())
         return TypeError(
             f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; "
             f"{way_out}"
         )
 
 
-def _at_home(function: FunctionType) -> FunctionType:
-    """The same function as one of this module: numba imports its module when it takes a loop from the disk.
+def _jitted(function: FunctionType, known: dict[FunctionType, Dispatcher]) -> Dispatcher:
+    """A dispatcher of the function, and of the plain Python functions that it calls by name.
 
-    An engine has no such module when the function comes from a script or a notebook.
+    It becomes one of this module: numba imports a function's module when it takes a loop from the disk, and an
+    engine has no such module when the function comes from a script or a notebook. `known` has those that are
+    jitted already, as functions may call themselves or each other.
     """
-    arguments = (function.__globals__, function.__name__, function.__defaults__, function.__closure__)
-    moved = FunctionType(function.__code__, *arguments)
+    namespace = dict(function.__globals__)
+    cells = tuple(CellType() for _ in function.__closure__ or ())
+    moved = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, cells)
     moved.__kwdefaults__ = function.__kwdefaults__
     moved.__qualname__, moved.__module__ = function.__qualname__, __name__
-    return moved
+    # Inlined always: only then does LLVM see the window in registers and the loop over x as one of plain
+    # arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
+    known[function] = numba.njit(nogil=True, error_model="numpy", **options)(moved)
+
+    def compiled(value: Any) -> Any:
+        if not isinstance(value, FunctionType) or _is_known(value) or _has_numba_type(value):
+            return value
+        return known.get(value) or _jitted(value, known)
+
+    for name in _names(function.__code__) & namespace.keys():
+        namespace[name] = compiled(namespace[name])
+    for cell, given in zip(cells, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not filled yet
+            cell.cell_contents = compiled(given.cell_contents)
+    return known[function]
+
+
+def _has_numba_type(function: FunctionType) -> bool:
+    """Whether numba knows what calls of a Python function are, as after `numba.extending.overload`."""
+    context = cpu_target.typing_context
+    context.refresh()
+    try:
+        context.resolve_value_type(function)
+    except (ValueError, errors.NumbaError):
+        return False
+    return True
 
 
 def run_loop(
@@ -142,6 +174,8 @@ def run_loop(
     ------
     TypeError
         If it cannot be compiled.
+    Exception
+        What the function raises.
     """
     try:
         if user.can_be_cached:
@@ -150,8 +184,30 @@ def run_loop(
             except ImportError:
                 pass  # a jitted function that it calls lies in a module that this process cannot import
         return _uncached(loop)(user, *arguments, user.arguments)
-    except errors.NumbaError as error:
-        raise user.explain(error, (*own_types, *map(numba.typeof, user.arguments)), check_result) from error
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        if not _is_of_compiling(error):
+            raise
+        raise user.explain(error, (*own_types, *map(_type_of_argument, user.arguments)), check_result) from error
+
+
+def _is_of_compiling(error: Exception) -> bool:
+    """Whether numba's Python code raised it, which ends before compiled code runs."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, errors.NumbaError) or any(
+        frame.f_code.co_filename.startswith(_OF_NUMBA) for frame, _ in frames
+    )
+
+
+def _type_of_argument(argument: Any) -> Any:
+    try:
+        return numba.typeof(argument)
+    except (ValueError, errors.NumbaError) as error:
+        raise TypeError(
+            f"the extra argument {argument!r:.80}, a {type(argument).__name__}, cannot be given to compiled code; "
+            f"wanted numbers, arrays of them, and tuples of these; {_AS_PYTHON}"
+        ) from error
 
 
 @functools.cache
@@ -213,10 +269,25 @@ def as_user_function(
         if call.keywords or not _is_known(plain):
             raise TypeError(
                 f"a {type(plain).__name__} cannot be compiled; wanted a Python function with positional arguments "
-                f"(got {plain!r:.80}); pass python=True to run it as plain Python, which is slow"
+                f"(got {plain!r:.80}); {_AS_PYTHON}"
             )
-        return UserFunction(_calling(plain, len(call.arguments)), call.arguments)
-    return UserFunction(plain, _by_position(plain, n_own, call.arguments, call.keywords))
+        return UserFunction(_calling(plain, len(call.arguments)), as_compiled_code_reads(call.arguments))
+    return UserFunction(plain, as_compiled_code_reads(_by_position(plain, n_own, call.arguments, call.keywords)))
+
+
+def as_compiled_code_reads(value: Any) -> Any:
+    """Arrays in native byte order and aligned, copied where they are not, also inside tuples.
+
+    numba refuses an array of another byte order, but inside a tuple takes it for one that it has met in native
+    order, and reads garbage; of alignment it knows nothing.
+    """
+    if isinstance(value, np.ndarray) and not (value.dtype.isnative and value.flags.aligned):
+        return value.astype(value.dtype.newbyteorder("="))
+    if isinstance(value, tuple):
+        items = [as_compiled_code_reads(item) for item in value]
+        is_changed = any(new is not old for new, old in zip(items, value, strict=True))
+        return value if not is_changed else type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
 
 
 def _by_position(
@@ -279,7 +350,7 @@ def digest_of(function: FunctionType) -> str | None:
         for part in _parts(function, seen):
             digest.update(f"{len(part)}:".encode())
             digest.update(part)
-    except _NotTold:
+    except (_NotTold, RecursionError):
         return None
     return digest.hexdigest()[:32]
 
@@ -376,7 +447,7 @@ def _first_error(
         dispatcher.get_call_template(argument_types, {})
         compiled: Any = dispatcher.overloads[argument_types]
         check_result(compiled.signature.return_type)
-    except errors.NumbaError as error:
+    except Exception as error:
         return error
     return None
 

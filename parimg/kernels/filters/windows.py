@@ -9,6 +9,7 @@ compare every pair of rows at run time and give up beyond eight. Used by the fil
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.core.imputils import impl_ret_borrowed
+from numba.core.imputils import impl_ret_borrowed, lower_builtin
 from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
 from numba.np.numpy_support import as_dtype, from_dtype
 
@@ -117,6 +118,34 @@ def _unbox(_type: Any, _value: Any, context: Any) -> NativeValue:
     return NativeValue(context.context.get_dummy_value())
 
 
+def _refuse_index(context: Any, builder: ir.IRBuilder, kind: Window, index: int) -> bool:
+    """Whether a constant index lies outside a window; then IndexError is raised where it is used, as by NumPy."""
+    is_outside = not -kind.count <= index < kind.count
+    if is_outside:
+        message = f"index {index} is out of bounds for a window of {kind.count} elements"
+        with builder.if_then(cgutils.true_bit, likely=False):
+            context.call_conv.return_user_exc(builder, IndexError, (message,))
+    return is_outside
+
+
+def _getitem(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+    if not _refuse_index(context, builder, signature.args[0], args[1]):
+        raise NotImplementedError  # then numba takes its own way
+    return context.get_constant_null(signature.return_type)
+
+
+def _setitem(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+    window, index, value = args
+    if _refuse_index(context, builder, signature.args[0], index):
+        return context.get_dummy_value()
+    place = context.get_constant(signature.args[1], index)
+    return context.get_function(operator.setitem, signature)(builder, (window, place, value))
+
+
+lower_builtin("static_getitem", Window, types.IntegerLiteral)(_getitem)
+lower_builtin("static_setitem", Window, types.Integer, types.Any)(_setitem)
+
+
 # -- reading and writing --------------------------------------------------------------------------------------
 
 
@@ -143,7 +172,7 @@ def _read_item(_typing_context: Any, spec: Any, address: Any, index: Any) -> tup
         model = context.data_model_manager[spec.image]
         pointer = _pointer(builder, args[1], model.get_data_type(), args[2])
         value = model.from_data(builder, builder.load(pointer, align=1))
-        return context.cast(builder, value, spec.image, spec.values)
+        return _converted(context, builder, value, spec.image, spec.values)
 
     return spec.values(spec, address, index), generate
 
@@ -231,25 +260,26 @@ def _write_results(
 
 
 def _converted(context: Any, builder: ir.IRBuilder, value: ir.Value, kind: Any, wanted: Any) -> ir.Value:
-    """A number as C converts it, as SciPy does: towards zero, then the low bits. NaN gives 0, not anything."""
+    """A number as C converts it, as SciPy does: towards zero, then the low bits.
+
+    What 64 bits do not hold, and NaN, becomes 0: of that, C and LLVM say nothing, and processors differ.
+    """
     if isinstance(wanted, types.Float) or not isinstance(kind, types.Float):
-        if isinstance(wanted, types.Boolean):
-            return context.cast(builder, value, kind, wanted)
         return context.cast(builder, value, kind, wanted)
+
+    def within(low: float, high: float) -> ir.Value:
+        """The number if it is from `low` up to `high`, else 0."""
+        above, below = (builder.fcmp_ordered(sign, value, value.type(n)) for sign, n in ((">=", low), ("<", high)))
+        return builder.select(builder.and_(above, below), value, value.type(0.0))
+
     wide = ir.IntType(64)
-    suffix = "f64" if kind.bitwidth == 64 else "f32"
-    whole = _call(builder, f"llvm.fptosi.sat.i64.{suffix}", wide, value)
+    whole = builder.fptosi(within(-(2.0**63), 2.0**63), wide)
     if isinstance(wanted, types.Boolean):
         return builder.icmp_signed("!=", whole, wide(0))
     if not wanted.signed and wanted.bitwidth == 64:
-        unsigned = _call(builder, f"llvm.fptoui.sat.i64.{suffix}", wide, value)
-        whole = builder.select(builder.fcmp_ordered(">", value, value.type(0.0)), unsigned, whole)
+        is_large = builder.fcmp_ordered(">=", value, value.type(2.0**63))
+        whole = builder.select(is_large, builder.fptoui(within(0.0, 2.0**64), wide), whole)
     return whole if wanted.bitwidth == 64 else builder.trunc(whole, ir.IntType(wanted.bitwidth))
-
-
-def _call(builder: ir.IRBuilder, name: str, result: Any, argument: ir.Value) -> ir.Value:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [argument.type]), name)
-    return builder.call(function, [argument])
 
 
 def _count_results(

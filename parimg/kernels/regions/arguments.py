@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.regions.norms import lay_out
+from parimg.kernels.regions.window_norms import lay_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def channels_last(cells: NDArray[Any]) -> NDArray[Any]:
             single = cells.astype(np.float32)
         fits = np.can_cast(cells.dtype, np.float32) or np.array_equal(single, cells, equal_nan=True)
         cells = single if fits else cells.astype(np.float64)
-    source = np.ascontiguousarray(cells).reshape(channels, height * width)
+    source = np.require(cells, requirements=["C_CONTIGUOUS", "ALIGNED"]).reshape(channels, height * width)
     target = aligned((height * width, channels), cells.dtype)
     lay_out(source, target)
     return target.reshape(height, width, channels)

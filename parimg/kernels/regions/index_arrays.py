@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.regions import max_pooling as maxima
-from parimg.kernels.regions import norms
+from parimg.kernels.regions import window_norms as norms
 from parimg.kernels.regions.arguments import aligned, not_finite
 from parimg.kernels.regions.window_scan import PADDING
 from parimg.kernels.regions.windows import LARGEST_SIDE
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LARGEST_INDEX = 3
 # Eighths to a larger power do not fit into int64.
 _LARGEST_ALPHA = 20
+_KINDS = {"max": ("int64",), "sum": ("float32", "float64")}
 
 
 class IndexArrays(NamedTuple):
@@ -104,7 +105,9 @@ def check_arrays(pooling: str, alpha: int, arrays: IndexArrays) -> None:
         If they do not, or hold what no map gives.
     """
     main, side, total, _ = arrays
-    kinds = {"max": ("int64",), "sum": ("float32", "float64")}[pooling]
+    if pooling not in _KINDS:
+        raise ValueError(f"its pooling is {pooling!r}")
+    kinds = _KINDS[pooling]
     height, width, channels = main.shape
     if pooling == "max":
         sizes: tuple[int, ...] = (channels,)

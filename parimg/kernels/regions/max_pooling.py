@@ -1,6 +1,6 @@
 """Max-pooled region search: activations as nine levels, integral images of their powers, grid and refinement.
 
-Compiled; called by `search_loop.py` and `bounds.py`. Maps come channels-last, finite, not negative.
+Compiled; called by `search_loop.py` and `branch_and_bound.py`. Maps come channels-last, finite, not negative.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Find the region of a CNN feature map that is most like a query: integral images and region search.
 
 Arrays in, boxes and distances out; an index can be saved to one file and mapped from it. Tasks and users call
-this; `matches.py` calls the compiled search, and the modules it names hold the loops.
+this; `search.py` calls the compiled search, and the modules it names hold the loops.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from parimg.kernels.regions.arguments import (
 )
 from parimg.kernels.regions.array_file import read_fields, write_fields
 from parimg.kernels.regions.index_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
-from parimg.kernels.regions.integral import integral_image, region_descriptor
-from parimg.kernels.regions.matches import RegionMatch, RegionMatches, find
+from parimg.kernels.regions.integral_image import integral_image, region_descriptor
+from parimg.kernels.regions.search import RegionMatch, RegionMatches, find
 from parimg.kernels.regions.search_loop import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
 from parimg.kernels.regions.windows import LARGEST_SIDE, pack
 
@@ -212,7 +212,7 @@ class RegionIndex:
         Returns
         -------
         tuple of int
-            ``(y1, x1, y2, x2)`` in pixels, half open, rounded to the nearest edge.
+            ``(y1, x1, y2, x2)`` in pixels, half open, rounded to the nearest edge; one pixel at least.
 
         Raises
         ------
@@ -232,10 +232,9 @@ class RegionIndex:
         _, rows, columns = self.shape
         y1, x1, y2, x2 = checked_box(box, rows, columns)
         height, width = self.image_size
-        return (
-            round(y1 * height / rows), round(x1 * width / columns),
-            round(y2 * height / rows), round(x2 * width / columns),
-        )  # fmt: skip
+        top, bottom = _stretch(y1, y2, height, rows)
+        left, right = _stretch(x1, x2, width, columns)
+        return top, left, bottom, right
 
     def search(
         self,
@@ -393,7 +392,7 @@ class RegionIndex:
             height, width = fields["image_size"].tolist()
             index.__setstate__(
                 {
-                    "pooling": "max" if fields["pooling"] == b"max" else "sum",
+                    "pooling": fields["pooling"].tobytes().decode("ascii", "replace"),
                     "alpha": int(fields["alpha"]),
                     "image_size": checked_size((height, width)) if height or width else None,
                     "_exact": bool(fields["exact"]),
@@ -474,3 +473,9 @@ def search_indexes(
     table = np.concatenate([index._table for index in kept])  # noqa: SLF001  # its own module
     totals = np.concatenate([index._totals for index in kept])  # noqa: SLF001
     return [found[0] for found in find(table, totals, vector[None], ratios, options)]
+
+
+def _stretch(first: int, end: int, pixels: int, cells: int) -> tuple[int, int]:
+    """The pixels of a side that cells stand on: one at least, also where there are more cells than pixels."""
+    start = min(round(first * pixels / cells), pixels - 1)
+    return start, max(start + 1, round(end * pixels / cells))

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba.np.numpy_support import carray
 
-from parimg.kernels.regions.bounds import search_bounds
+from parimg.kernels.regions.branch_and_bound import search_bounds
 from parimg.kernels.regions.max_pooling import pool, refine_windows, search_grid
 from parimg.kernels.regions.sum_pooling import search_sums
 from parimg.kernels.regions.windows import admissible_widths, grid_has_window, pointer
@@ -24,23 +24,14 @@ if TYPE_CHECKING:
 KIND, CHANNELS, HEIGHT, WIDTH, MAIN, SIDE, SIDE_SIZE, EXACT, ALPHA = range(9)
 SUM_OF_SINGLES, SUM_OF_DOUBLES, MAX = 0, 1, 2
 
-# They are four functions because compiling takes 8 to 12 s a piece, once a host, and a job needs one of them.
-# All have the same arguments:
-#
-# table : int64, shape (indexes, 9)
-#     Kind, channels, height and width of each; addresses of its main array (map or sums of powers) and of its side
-#     array (inverse norms or scales), and the length of that; whether sums are exact; alpha.
-# totals : float64, shape (indexes,)
-# queries : float64, shape (queries, channels), of unit length
-# ratios : float64, shape (queries,), 0 for no restriction
-# low, high, step, min_size, refine : as users gave them
-# distance, keys : float64 and int64, shape (indexes, queries, top_k), written
-# looked_at : int64, shape (indexes, queries), written
+# Of what `like` and `bounded` leave out nothing is compiled, as numba drops branches on None: a search of one kind
+# takes 8 to 12 s to compile, once a host, and a job needs one.
 
 
 @numba.njit(cache=True, nogil=True)
-def search_cells(
-    like: NDArray[Any],
+def search_all(
+    like: NDArray[Any] | None,
+    bounded: bool | None,
     table: NDArray[np.int64],
     totals: NDArray[np.float64],
     queries: NDArray[np.float64],
@@ -54,78 +45,46 @@ def search_cells(
     keys: NDArray[np.int64],
     looked_at: NDArray[np.int64],
 ) -> None:
-    """Search every sum-pooled index of a map for every query; `like` is of the map's dtype."""
+    """Search every index of one kind for every query.
+
+    Parameters
+    ----------
+    like : ndarray of the maps' dtype, or None
+        Of sum-pooled indexes; None for max-pooled ones.
+    bounded : True or None
+        Whether what the grid finds is followed by branch and bound; for max-pooled indexes.
+    table : int64, shape (indexes, 9)
+        Kind, channels, height and width of each; addresses of its main array (map or sums of powers) and of its
+        side array (inverse norms or scales), and the length of that; whether sums are exact; alpha.
+    totals : float64, shape (indexes,)
+    queries : float64, shape (queries, channels), of unit length
+    ratios : float64, shape (queries,), 0 for no restriction
+    low, high, step, min_size, refine : as users gave them
+    distance, keys : float64 and int64, shape (indexes, queries, top_k), written
+    looked_at : int64, shape (indexes, queries), written
+    """
     for i in range(len(table)):
         row = table[i]
-        cells = carray(pointer(row[MAIN]), (row[HEIGHT], row[WIDTH], row[CHANNELS]), like.dtype)
-        inverse = carray(pointer(row[SIDE]), (row[SIDE_SIZE],), np.float32)
+        shape = (row[HEIGHT], row[WIDTH], row[CHANNELS])
+        side = carray(pointer(row[SIDE]), (row[SIDE_SIZE],), np.float32)
         for j in range(len(queries)):
-            looked_at[i, j] = search_sums(
-                cells, inverse, totals[i], row[EXACT] != 0, queries[j], ratios[j], low, high, step, min_size,
-                refine, distance[i, j], keys[i, j],
-            )  # fmt: skip
-
-
-@numba.njit(cache=True, nogil=True)
-def search_maxima(
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],  # noqa: ARG001
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    low: float,
-    high: float,
-    step: int,
-    min_size: int,
-    refine: bool,
-    distance: NDArray[np.float64],
-    keys: NDArray[np.int64],
-    looked_at: NDArray[np.int64],
-) -> None:
-    """Search every max-pooled index for every query, on a grid."""
-    for i in range(len(table)):
-        integral, scale = _maxima(table[i])
-        for j in range(len(queries)):
-            widths = admissible_widths(integral.shape[0], integral.shape[1], ratios[j], low, high, min_size)
-            looked_at[i, j] = _search_grid(
-                integral, scale, table[i, ALPHA], queries[j], widths, step, refine, distance[i, j], keys[i, j]
-            )
-            _measure(integral, scale, table[i, ALPHA], queries[j], keys[i, j], distance[i, j])
-
-
-@numba.njit(cache=True, nogil=True)
-def prove_maxima(
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],  # noqa: ARG001
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    low: float,
-    high: float,
-    step: int,  # noqa: ARG001
-    min_size: int,
-    refine: bool,  # noqa: ARG001
-    distance: NDArray[np.float64],
-    keys: NDArray[np.int64],
-    looked_at: NDArray[np.int64],
-) -> None:
-    """Search every max-pooled index for every query, by branch and bound from what the paper's grid finds."""
-    for i in range(len(table)):
-        integral, scale = _maxima(table[i])
-        inverse_alpha = np.float32(1.0 / table[i, ALPHA])
-        for j in range(len(queries)):
-            widths = admissible_widths(integral.shape[0], integral.shape[1], ratios[j], low, high, min_size)
-            looked_at[i, j] = _search_grid(
-                integral, scale, table[i, ALPHA], queries[j], widths, 3, True, distance[i, j], keys[i, j]
-            )
-            looked_at[i, j] += search_bounds(
-                integral, scale, inverse_alpha, queries[j].astype(np.float32), widths, distance[i, j], keys[i, j]
-            )
-            _measure(integral, scale, table[i, ALPHA], queries[j], keys[i, j], distance[i, j])
-
-
-@numba.njit(cache=True, nogil=True)
-def _maxima(row: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    shape = (row[HEIGHT], row[WIDTH], row[CHANNELS])
-    return carray(pointer(row[MAIN]), shape, np.int64), carray(pointer(row[SIDE]), (row[CHANNELS],), np.float32)
+            if like is not None:
+                looked_at[i, j] = search_sums(
+                    carray(pointer(row[MAIN]), shape, like.dtype), side, totals[i], row[EXACT] != 0, queries[j],
+                    ratios[j], low, high, step, min_size, refine, distance[i, j], keys[i, j],
+                )  # fmt: skip
+            else:
+                integral = carray(pointer(row[MAIN]), shape, np.int64)
+                widths = admissible_widths(row[HEIGHT], row[WIDTH], ratios[j], low, high, min_size)
+                looked_at[i, j] = _search_grid(
+                    integral, side, row[ALPHA], queries[j], widths, step, refine, distance[i, j], keys[i, j]
+                )
+                if bounded is not None:
+                    single, inverse_alpha = queries[j].astype(np.float32), np.float32(1.0 / row[ALPHA])
+                    looked_at[i, j] += search_bounds(
+                        integral, side, inverse_alpha, single, widths, distance[i, j], keys[i, j]
+                    )
+                _measure(integral, side, row[ALPHA], queries[j], keys[i, j], distance[i, j])
 
 
 @numba.njit(cache=True, nogil=True)

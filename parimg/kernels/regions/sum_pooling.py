@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from parimg.kernels.regions.distances import direct_sum, dot, published_distance, settle
-from parimg.kernels.regions.norms import (
+from parimg.kernels.regions.published_distances import direct_sum, dot, published_distance, settle
+from parimg.kernels.regions.window_norms import (
     ROUNDING,
     add_row,
     fill_strip,

@@ -1,6 +1,6 @@
 """What both poolings of a region search share: which windows count, how they are ordered, where arrays lie.
 
-Compiled; called by `sum_pooling.py`, `max_pooling.py` and `bounds.py`. Nothing is checked here.
+Compiled; called by `sum_pooling.py`, `max_pooling.py` and `branch_and_bound.py`. Nothing is checked here.
 
 A window is one integer, its key: y2, x2, y1, x1 from the highest bits down. The published loops visit windows
 in ascending order of it, so that the lowest key is the window that they find first.

@@ -1,0 +1,128 @@
+"""Bytes of a path, a URL, or a row of a table.
+
+Called by `decode` and by tasks over other files, on the engines.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any, cast
+from urllib.parse import unquote
+
+from parimg.errors import ImageEmptyError, ImageError, ImageMissingError
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole file from a local path or an fsspec URL.
+
+    Parameters
+    ----------
+    uri : str
+        Local path, or a URL of any protocol that fsspec knows and that is installed (``file://``,
+        ``https://``, ``s3://``, ``memory://``, ...). Credentials and endpoints are fsspec's configuration. Or
+        ``parquet://PATH?COLUMN#ROW``, as sources name the images that a table holds.
+
+    Returns
+    -------
+    bytes
+        At least one byte.
+
+    Raises
+    ------
+    ImageMissingError
+        There is no such file or object.
+    ImageEmptyError
+        It has no bytes.
+    ImageError
+        It is a folder, must not be read, or the other side failed.
+
+    Examples
+    --------
+    >>> import fsspec
+    >>> fsspec.filesystem("memory").pipe("/doctest/a.txt", b"abc")
+    >>> read_bytes("memory://doctest/a.txt")
+    b'abc'
+    """
+    if not uri:
+        raise ImageMissingError("there is no path of it, where it was named")
+    try:
+        if uri.startswith("parquet://"):
+            data = _read_row(uri)
+        else:
+            data = _read_url(uri) if "://" in uri else _read_file(uri)
+    except ImageMissingError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImageMissingError(f"{uri!r:.300} does not exist; is it reachable from the engine's host?") from None
+    except IsADirectoryError:
+        raise ImageError(f"{uri!r:.300} is a folder, wanted an image file; give it as a source instead") from None
+    except PermissionError:
+        raise ImageError(f"{uri!r:.300} may not be read by this user; check its permissions") from None
+    except ImportError as error:
+        raise ImageError(f"{uri!r:.300} needs a package that this engine lacks: {error}") from error
+    except Exception as error:
+        # Every fsspec backend has errors of its own (aiohttp, botocore, ...) without a common base.
+        raise ImageError(f"{uri!r:.300} could not be read: {type(error).__name__}: {error!s:.500}") from error
+    if not data:
+        raise ImageEmptyError(f"{uri!r:.300} has 0 bytes; was it written to the end?")
+    return data
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _read_url(url: str) -> bytes:
+    from fsspec.core import url_to_fs
+
+    filesystem, path = url_to_fs(url)
+    # One request; `open` would first ask for the size.
+    try:
+        data: bytes = filesystem.cat_file(path)
+    except FileNotFoundError:
+        if not url.startswith("file://") or unquote(path) == path:
+            raise
+        data = _read_file(unquote(path))  # `Path.as_uri` quotes, which fsspec does not undo
+    return data
+
+
+def _read_row(uri: str) -> bytes:
+    """The image in a row of a Parquet file."""
+    table, _, place = uri.removeprefix("parquet://").partition("?")
+    column, _, row = place.rpartition("#")
+    path = unquote(table, errors="surrogateescape")
+    modified = os.stat(path).st_mtime_ns
+    starts = _open_table(path, modified)
+    group = bisect_right(starts, int(row)) - 1
+    value = None
+    if group < len(starts) - 1:
+        value = _read_group(path, modified, unquote(column), group)[int(row) - starts[group]].as_py()
+    if value is None:
+        raise ImageMissingError(f"{uri!r:.300} holds no image; was the table written anew?")
+    return cast(bytes, value)
+
+
+@lru_cache(maxsize=8)
+def _open_table(path: str, _modified: int) -> list[int]:
+    """First row of each group, and the end."""
+    from pyarrow.parquet import read_metadata
+
+    metadata = read_metadata(path)
+    return list(accumulate((metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)), initial=0))
+
+
+@lru_cache(maxsize=1)  # a chunk's images are neighbours; data sets have some 100 images a group
+def _read_group(path: str, _modified: int, column: str, group: int) -> Any:
+    """The encoded images of a group of rows."""
+    from pyarrow import types
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as parquet:
+        is_struct = types.is_struct(parquet.schema_arrow.field(column).type)
+        wanted = f"{column}.bytes" if is_struct else column
+        values = parquet.read_row_group(group, columns=[wanted], use_threads=False)
+    return (values.flatten() if is_struct else values).column(0)

@@ -1,0 +1,161 @@
+"""The lines of a convolution: filled from the input, stored to the output; and sums that leave out zero weights.
+
+Compiled by dtype, as `tile.py` tells; `direct.py` calls them by address.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from parimg.kernels.convolution.tile import address, pointer, tile_kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TRUNCATE, ROUND, SATURATE = range(3)
+_intp = ir.IntType(64)
+_cgutils: Any = cgutils  # untyped
+
+
+def _as_line(_typing_context: Any, address: Any, like: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """An address as a pointer to elements of the same dtype as another's."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return like(address, like), generate
+
+
+def _wrap(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """A float as the integer that C's conversion gives: without its fraction, modulo the width.
+
+    What 64 bits do not hold, and NaN, becomes 0: LLVM leaves open what its conversion makes of that, and
+    processors differ. Its saturating conversion takes three times as long.
+    """
+    kind = out.dtype
+    is_integer = isinstance(kind, types.Integer)
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        number = args[1]
+        if not is_integer:
+            return context.cast(b, number, value, kind)
+
+        def within(low: float, high: float) -> ir.Value:
+            """The number if it is from `low` up to `high`, else 0."""
+            fits = (b.fcmp_ordered(">=", number, number.type(low)), b.fcmp_ordered("<", number, number.type(high)))
+            return b.select(b.and_(*fits), number, number.type(0.0))
+
+        whole = b.fptosi(within(-(2.0**63), 2.0**63), _intp)
+        if kind == types.uint64:
+            is_large = b.fcmp_ordered(">=", number, number.type(2.0**63))
+            whole = b.select(is_large, b.fptoui(within(0.0, 2.0**64), _intp), whole)
+        return b.trunc(whole, ir.IntType(kind.bitwidth)) if kind.bitwidth < 64 else whole
+
+    return kind(out, value), generate
+
+
+def _saturate(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """A float as the nearest integer that the dtype of `out` has, NaN as 0."""
+    kind = out.dtype
+    is_integer = isinstance(kind, types.Integer)
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        number = args[1]
+        if not is_integer:
+            return context.cast(b, number, value, kind)
+        result = ir.IntType(kind.bitwidth)
+        sign, float_name = "s" if kind.signed else "u", "f32" if value == types.float32 else "f64"
+        function = ir.FunctionType(result, [number.type])
+        name = f"llvm.fpto{sign}i.sat.i{kind.bitwidth}.{float_name}"
+        return b.call(_cgutils.get_or_insert_function(b.module, function, name), [number])
+
+    return kind(out, value), generate
+
+
+_line: Any = intrinsic(_as_line)
+_wrapped: Any = intrinsic(_wrap)
+_saturated: Any = intrinsic(_saturate)
+
+
+def _fill_line(source: Any, step: int, line: Any, count: int) -> float:  # pragma: no cover
+    """Copy `count` elements that lie `step` apart into a line, converting them."""
+    if step == 1:
+        for i in range(count):
+            line[i] = source[i]
+    else:
+        for i in range(count):
+            line[i] = source[i * step]
+    return 0.0
+
+
+def _fill_line_with_floats(source: Any, step: int, line: Any, count: int) -> float:  # pragma: no cover
+    """Do the same and return NaN if one of them is NaN or infinite, else 0."""
+    seen = line[0] * 0
+    if step == 1:
+        for i in range(count):
+            line[i] = source[i]
+            seen += line[i] - line[i]
+    else:
+        for i in range(count):
+            line[i] = source[i * step]
+            seen += line[i] - line[i]
+    return np.float64(seen)
+
+
+def _store_line(sums: Any, out: Any, step: int, count: int, casting: int) -> None:  # pragma: no cover
+    """Convert a line of sums to the dtype of the output; see `Casting` in `convolve.py`."""
+    if casting == TRUNCATE:
+        for i in range(count):
+            out[i * step] = _wrapped(out, sums[i])
+    elif casting == ROUND:
+        for i in range(count):
+            out[i * step] = _wrapped(out, np.rint(sums[i]))
+    else:
+        for i in range(count):
+            out[i * step] = _saturated(out, np.rint(sums[i]))
+
+
+def _add_taps(  # pragma: no cover
+    out: Any,
+    _out_stride: int,
+    lines: Any,
+    line_count: int,
+    weights: Any,
+    planes: int,
+    height: int,
+    width: int,
+    step: int,
+    columns: int,
+    _sizes: Any,
+) -> None:
+    """Do the same as a tile of one row, leaving out taps of weight 0: NaN and infinity do not pass them."""
+    for i in range(columns):
+        out[i] = 0
+    for row in range(planes * height):
+        source = _line(lines[row // height * line_count + row % height], out)
+        for x in range(width):
+            weight = weights[row * width + x]
+            if weight != 0:
+                for i in range(columns):
+                    out[i] += source[i + x * step] * weight
+
+
+def taps_address(dtype: str) -> int:
+    """Address of what serves lines with NaN or infinity, a row at a time."""
+    return address(types.void, _add_taps, *tile_kinds(dtype), types.intp)
+
+
+def fill_address(source: str, dtype: str) -> int:
+    """Address of the loop that converts a line of the input."""
+    function = _fill_line_with_floats if source.startswith("float") else _fill_line
+    return address(types.float64, function, pointer(source), types.intp, pointer(dtype), types.intp)
+
+
+def store_address(dtype: str, out: str) -> int:
+    """Address of the loop that converts a line of sums."""
+    return address(types.void, _store_line, pointer(dtype), pointer(out), *[types.intp] * 3)

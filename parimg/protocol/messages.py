@@ -1,0 +1,74 @@
+"""The messages between client and engines: a chunk of images, and its answer.
+
+Pickled by whoever sends them; both sides compare `VERSION` before anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parimg import __version__
+from parimg.protocol.shared_objects import SharedRef
+from parimg.record import Row
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+TELL_SECONDS = 1.0  # between an engine's signs of progress; one takes it 0.13 ms
+
+
+def _digest_of_sources() -> str:
+    """Of what travels: an install in place (`pip install -e`) changes without having another version."""
+    room = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted([*room.glob("*.py"), room.parent / "record.py"]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+VERSION = (
+    f"Python {sys.version_info.major}.{sys.version_info.minor} and parimg {__version__} "
+    f"(messages {_digest_of_sources()})"
+)
+"""What client and engines must have in common."""
+
+ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]
+"""Position, key, uri, and the array of an image that comes with its pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The images sent to an engine in one message, and what to do with them."""
+
+    version: str
+    refs: tuple[SharedRef, ...]
+    """The task, then the arrays it refers to."""
+    folder: str
+    """The job's folder of shared objects, for hosts that see it."""
+    max_pixels: int
+    images: list[ChunkImage]
+    number: int = 0
+    """Unique in a run of the job."""
+    recorder: str = ""
+    """Path of the engine's flight recorder in the job's directory, empty for none."""
+    timeout: float | None = None
+    """Seconds an image may take."""
+    memory_limit: int | None = None
+    """Bytes an engine may occupy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An engine's answer: rows of the chunk's first images, or the shared objects it lacks, and then no rows."""
+
+    host: str
+    pid: int
+    rows: list[Row]
+    missing: list[str]
+    seconds: float
+    most_pages: int = 1
+    """Of the images of which only the first page or frame was taken."""

@@ -1,0 +1,113 @@
+"""ImageTransform: the base of tasks that make another image of each image, and write or return it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from parimg.errors import TaskError
+from parimg.tasks.task import COLOR_MODES
+from parimg.tasks.writing_task import WritingTask
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from parimg.tasks.image_files import ImageFormat
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTransform(WritingTask):
+    """A task that makes an image of each image: a subclass gives `transform`, and these parameters.
+
+    ``output``, the folder that results are written to, or None; ``format``, that of the files; ``color``, how
+    images are decoded. Its ``__post_init__`` calls `check_output`.
+    """
+
+    columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
+
+    @property
+    def format(self) -> ImageFormat | None:
+        """That of the files; a parameter of subclasses."""
+        return None
+
+    @property
+    def statistics_only(self) -> bool:
+        """Whether no array is returned; a parameter of subclasses that have it."""
+        return False
+
+    def check_output(self) -> None:
+        """Refuse parameters that name no folder or colour mode, and a format that will not hold what is known.
+
+        Raises
+        ------
+        TaskError
+        """
+        if self.color not in COLOR_MODES:
+            raise TaskError(f"color must be one of {', '.join(map(repr, COLOR_MODES))} (got {self.color!r})")
+        if self.format is not None:
+            from parimg.tasks.image_files import channels_of, check_format
+
+            if self._given_folder is None:
+                raise TaskError("format needs output, a folder for the files")
+            black, dtype = self.probe(1), getattr(self, "dtype", None)
+            is_known = self.color in {"gray", "color"}
+            check_format(
+                self.format,
+                dtype if dtype is not None or not is_known else black.dtype,
+                channels_of(black) if is_known else None,
+            )
+        self.check_folder()
+
+    def transform(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Make the image.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width) or (height, width, channels)
+
+        Returns
+        -------
+        ndarray
+            Of the image's shape, behind an axis of pages if there are several results.
+
+        Raises
+        ------
+        TaskError
+            If there is none of such an image.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define transform(self, image)")
+
+    def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
+        """Values of one image, with the result as an array, also where there is an `output`."""
+        from parimg.tasks.image_files import statistics
+
+        result = self.transform(image)
+        return statistics(result) | ({} if self.statistics_only else {"image": result})
+
+    def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
+        """Values of one image, the result written to `output` if there is one.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width) or (height, width, channels)
+        key : str
+            Names the file.
+        """
+        if self.folder is None:
+            return self(image)
+        from parimg.tasks.image_files import EXTENSIONS, channels_of, format_for, save_image, statistics
+
+        result = self.transform(image)
+        pages = result.ndim > image.ndim
+        chosen = self.format or format_for(result.dtype, channels_of(result, pages=pages), pages=pages)
+        path = self.write_below(
+            key, EXTENSIONS[chosen], lambda file: save_image(file, result, chosen, pages=pages)
+        )
+        return {**statistics(result), "path": path}
+
+    def probe(self, side: int) -> npt.NDArray[Any]:
+        """A black image of the kind that is decoded, as far as that is known."""
+        import numpy as np
+
+        return np.zeros((side, side, *((3,) if self.color == "color" else ())), np.uint8)

@@ -1,0 +1,75 @@
+"""The root of the command line: help, version, exit codes, completion, what is loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import parimg
+
+from parimg import __version__
+from parimg.cli.app import app
+
+COMMANDS = (
+    "match", "convolve", "filter", "run", "skeleton", "index", "search", "resume", "status", "export", "jobs",
+    "doctor", "demo",
+)  # fmt: skip
+
+
+def test_version_is_told() -> None:
+    assert parimg("--version").out == f"parimg {__version__}\n"
+
+
+def test_the_help_names_the_exit_codes() -> None:
+    told = " ".join(parimg("--help").out.split())
+    assert "2, something was typed wrong; 3, the job is done, but some images failed; 130, Ctrl-C." in told
+
+
+def test_every_command_has_an_example_in_its_help() -> None:
+    assert [command.name or command.callback.__name__ for command in app.registered_commands] == list(COMMANDS)
+    for name in COMMANDS:
+        assert f"Example: parimg {name} " in parimg(name, "--help").out
+
+
+def test_the_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, parimg.cli\nsys.argv = ['parimg', '--help']\n"
+        "try: parimg.cli.main()\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'cv2', 'ipyparallel', 'pandas', 'pyarrow', 'numba', 'scipy'}\n"
+        "print('loaded', heavy & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("loaded set()\n"), done.stdout + done.stderr
+
+
+def test_the_shell_completes_commands_and_names_of_jobs(jobs_folder: Path) -> None:
+    (jobs_folder / "20261122-093015-MatchSIFT").mkdir(parents=True)
+    for typed, completed in (("parimg sta", "status"), ("parimg status 2026", "20261122-093015-MatchSIFT")):
+        environment = os.environ | {
+            "_PARIMG_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")),
+        }  # fmt: skip
+        code = "import sys, parimg.cli\nsys.argv = ['parimg']\nparimg.cli.main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout.split() == [completed], done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_in_another_encoding_shows_every_name(encoding: str, photos: Path) -> None:
+    (photos / "日本.png").touch()
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "parimg.cli", "run", "numpy:mean", str(photos / "日本.png"), "--dry-run"]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert rb"photos/\u65e5\u672c.png" in done.stdout
+
+
+def test_profiles_are_listed_and_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    assert parimg("profiles", "list").out.startswith("local ")
+    assert parimg("profiles", "install", "local").code == 0
+    assert (tmp_path / "profile_local" / "ipcluster_config.py").is_file()
