@@ -130,7 +130,6 @@ def test_tiny_images_have_the_keypoints_of_opencv() -> None:
     ],
 )
 def test_parameters_mean_what_they_mean_to_opencv(parameters: dict[str, float]) -> None:
-    # OpenCV 5 gives every octave layer its own parameter names; values are handed through.
     assert_faithful([compared(picture("camera"), **parameters), compared(picture("coins"), **parameters)])
 
 
