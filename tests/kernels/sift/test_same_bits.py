@@ -61,6 +61,7 @@ def processor_has(feature: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # compiles anew for each: 20 s of a processor
 @pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="the features named are those of x86")
 def test_sse2_avx2_and_avx512_give_the_same_bits(tmp_path: Path) -> None:
