@@ -131,7 +131,7 @@ def test_a_client_that_is_killed_leaves_nothing_in_the_queue() -> None:
 def full_nodes() -> Iterator[str]:
     """A job of another that has all processors for half a minute."""
     hold = subprocess.check_output(
-        ["sbatch", "--parsable", "--job-name=other", "--ntasks=4", "--time=1", "--wrap=sleep 300"], text=True
+        ["sbatch", "--parsable", "--job-name=other", "--ntasks=4", "--time=1", "--output=/dev/null", "--wrap=sleep 300"], text=True
     ).strip()
     wait_until(lambda: queue("RUNNING") != [], 20)
     yield hold
