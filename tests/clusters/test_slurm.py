@@ -130,9 +130,8 @@ def test_a_client_that_is_killed_leaves_nothing_in_the_queue() -> None:
 @pytest.fixture
 def full_nodes() -> Iterator[str]:
     """A job of another that has all processors for half a minute."""
-    hold = subprocess.check_output(
-        ["sbatch", "--parsable", "--job-name=other", "--ntasks=4", "--time=1", "--output=/dev/null", "--wrap=sleep 300"], text=True
-    ).strip()
+    command = ["sbatch", "--parsable", "--job-name=other", "--ntasks=4", "--time=1", "--output=/dev/null"]
+    hold = subprocess.check_output([*command, "--wrap=sleep 300"], text=True).strip()
     wait_until(lambda: queue("RUNNING") != [], 20)
     yield hold
     subprocess.run(["scancel", hold], check=True)
