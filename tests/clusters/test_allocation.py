@@ -20,13 +20,13 @@ import json, os
 import numpy as np
 import parimg
 
-def where(image):
-    return {"node": os.environ["SLURMD_NODENAME"], "threads": os.environ["OMP_NUM_THREADS"]}
-
 with parimg.start() as ctl:
     engines = len(ctl)
-    job = ctl.map(where, {f"image {n}": np.zeros(1) for n in range(40)}, chunk_size=1)
-    found = {"engines": engines, "nodes": sorted({record["node"] for record in job.get()}), "counts": job.counts}
+    nodes = ctl.client[:].apply_sync(os.getenv, "SLURMD_NODENAME")
+    job = ctl.map(np.mean, {f"image {n}": np.zeros(1) for n in range(40)}, chunk_size=1)
+    job.get()
+    found = {"engines": engines, "nodes": sorted(set(nodes)), "counts": job.counts}
+    found["threads"] = ctl.client[:].apply_sync(os.getenv, "OMP_NUM_THREADS")
     found["curve"] = ctl.security.curve
 with open("found.json", "w") as file:
     json.dump(found, file)
@@ -48,6 +48,7 @@ def test_start_uses_every_node_of_a_batch_job(tmp_path: Path) -> None:
     assert found["engines"] == 4
     assert found["nodes"] == ["n1", "n2"]
     assert found["counts"]["ok"] == 40
+    assert found["threads"] == ["1"] * 4
     assert found["curve"] is True
 
 

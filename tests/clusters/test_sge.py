@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
-import numpy as np
 import pytest
 from sge_daemons import sge_jobs, wait_for_no_jobs
 
@@ -17,19 +15,15 @@ from parimg.cluster import profiles
 pytestmark = pytest.mark.usefixtures("grid_engine")
 
 
-def task_id(_: np.ndarray) -> str:
-    time.sleep(0.05)
-    return os.environ["SGE_TASK_ID"]
-
-
 def test_engines_are_tasks_of_an_array_job_and_close_leaves_none(temple_ring: list[str]) -> None:
     profiles.install("sge", settings={"time": "0:10:00"}, overwrite=True)
     with parimg.start(2, profile="sge", timeout=90) as controller:
         assert len(controller) == 2
         assert sge_jobs() == ["r", "r"]
         assert controller.security.curve
-        job = controller.map(task_id, {f"image {n}": np.zeros(1) for n in range(40)}, chunk_size=1)
-        assert {record["value"] for record in job.get(60)} == {"1", "2"}
+        assert set(controller.client[:].apply_sync(os.getenv, "SGE_TASK_ID")) == {"1", "2"}
+        job = controller.submit(parimg.MatchSIFT(temple_ring[0]), temple_ring[:4])
+        assert [record.status for record in job.get(60)] == ["ok"] * 4
         assert set(controller.client[:].apply_sync(os.getenv, "OMP_NUM_THREADS")) == {"1"}
     wait_for_no_jobs(20)
 
