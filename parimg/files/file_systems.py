@@ -52,7 +52,10 @@ def file_system_of(path: str) -> FileSystem:
 
     path = os.path.realpath(path)
     kind, found = "", ""
-    for disk in psutil.disk_partitions(all=True):
+    disks = []
+    with contextlib.suppress(OSError, psutil.Error):  # some sandboxes hide them
+        disks = psutil.disk_partitions(all=True)
+    for disk in disks:
         place = disk.mountpoint
         # The last of several that are mounted on one place is the one that is seen.
         if len(place) >= len(found) and (path == place or path.startswith(os.path.join(place, ""))):

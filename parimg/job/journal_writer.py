@@ -23,7 +23,7 @@ from parimg.errors import JobError
 from parimg.files.atomic import write_durably
 from parimg.job.directory import JobDirectory, resume_command
 from parimg.job.journal import FORMAT, RECORD_FIELDS, SCHEMA, Journal, Recorded
-from parimg.job.local_copy import finish_replacing, forget_copy, put_in_place, take_copy
+from parimg.job.local_copy import finish_replacing, fold_in_place, forget_copy, put_in_place, take_copy
 from parimg.job.owner import Ownership
 from parimg.job.segments import Shipment, has_segments
 from parimg.record import Placement, Row
@@ -45,27 +45,22 @@ class JournalWriter(Journal):
     """
 
     def __init__(self, place: JobDirectory, owned: Ownership) -> None:
+        finish_replacing(place)
         super().__init__(place.path)
         self._owned = owned
-        finish_replacing(place)
-        self._shipment: Shipment | None = None
-        if self._file.disk.is_shared or has_segments(place.segments):
-            self._path = self._file.working = take_copy(place)
-        else:
-            self._path = place.journal
+        disk = self._file.disk
+        if not disk.is_shared and has_segments(place.segments):
+            fold_in_place(place)  # a run on another host left them
+        self._path = take_copy(place) if disk.is_shared else place.journal
         self._connection = _open_for_writing(self._path)
-        if self._file.disk.is_shared:
+        self._shipment: Shipment | None = None
+        if disk.is_shared:
+            self._file.working = self._path
             self._shipment = Shipment(self._connection, place.segments)
             print_line(
-                f"the job lies on a disk that hosts may share ({self._file.disk.kind}): its journal is kept in "
+                f"the job lies on a disk that hosts may share ({disk.kind}): its journal is kept in "
                 f"{os.path.dirname(self._path)!r}, and sent there piece by piece"
             )
-        elif self._path != place.journal:  # a run on another host left segments
-            put_in_place(self._connection, place)
-            self._connection.close()
-            forget_copy(self._path)
-            self._path, self._file.working = place.journal, None
-            self._connection = _open_for_writing(self._path)
         self._inode = os.stat(self._path).st_ino
         self.run = self.last_run().run
 

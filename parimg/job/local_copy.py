@@ -141,6 +141,14 @@ def put_in_place(connection: sqlite3.Connection, place: JobDirectory) -> None:
     remove_segments(place.segments, held_by(connection))
 
 
+def fold_in_place(place: JobDirectory) -> None:
+    """Make the journal of a directory one plain file, which holds what its segments do."""
+    path = take_copy(place)
+    with contextlib.closing(_connect(path)) as connection:
+        put_in_place(connection, place)
+    forget_copy(path)
+
+
 def finish_replacing(place: JobDirectory) -> None:
     """Give a whole new journal its name, also if the process died that was at it; called by the writer."""
     if os.path.exists(place.unfinished_journal):
