@@ -9,14 +9,18 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
+from parimg.engine.setup import disks
 from parimg.errors import EngineGone, EngineRefused
 from parimg.protocol.crash_report import FOLDER, HEADER
+from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
 from parimg.protocol.messages import Chunk, Reply
 from parimg.record import Row
 
@@ -98,7 +102,7 @@ class FakeAnswer(Future[Any]):
 @dataclass(eq=False)
 class Engine:
     host: str
-    messages: deque[tuple[Chunk | None, Future[Any]]] = field(default_factory=deque)
+    messages: deque[tuple[Chunk | DiskQuestion | None, Future[Any]]] = field(default_factory=deque)
     digests: set[str] = field(default_factory=set)
     is_stalled: bool = False
 
@@ -106,7 +110,8 @@ class Engine:
 class FakePool:
     """Engines 0 to n - 1; each that dies is replaced by a new one, if wanted.
 
-    `chunks` are all that were sent, `kills` and `sent_digests` the rest.
+    `chunks` are all that were sent, `kills`, `sent_digests` and `asked` the rest. `sees` are the hosts that have
+    disks of their own, with what they see of the client's.
     """
 
     def __init__(
@@ -118,11 +123,14 @@ class FakePool:
         hosts: int = 1,
         replaces: bool = True,
         report_of_others: str = "sent",
+        sees: Mapping[str, SeenDisks] = MappingProxyType({}),
     ) -> None:
         self.script = script
         self.chunks: list[tuple[int, Chunk]] = []
         self.kills: list[int] = []
         self.sent_digests: list[tuple[int, str]] = []
+        self.asked: list[tuple[str, int]] = []
+        self.sees = sees
         self.refuses_objects = False
         self.is_paused = False
         self._random = Random(seed)
@@ -192,6 +200,16 @@ class FakePool:
             self.kills.append(engine_id)
             self._end(engine_id, is_reported=True)
 
+    def disks(self, engine_id: int) -> tuple[str, str] | None:
+        host = self._engines[engine_id].host if engine_id in self._engines else self._former_hosts[engine_id]
+        return host, f"disks of {host}" if host in self.sees else disks()
+
+    def look_at_disks(self, question: DiskQuestion, engine_id: int) -> Future[SeenDisks]:
+        with self._changed:
+            host = self.disks(engine_id)[0]
+            self.asked.append((host, engine_id))
+        return self._send(engine_id, question, Future())
+
     # -- what a test does -------------------------------------------------------------------------------------
 
     def join(self, n: int) -> None:
@@ -205,7 +223,7 @@ class FakePool:
         """The controller is gone, and with it all engines; the next ones have the same numbers."""
         with self._changed:
             for engine in self._engines.values():
-                self._orphans += [(chunk, answer) for chunk, answer in engine.messages if chunk is not None]
+                self._orphans += [(chunk, answer) for chunk, answer in engine.messages if isinstance(chunk, Chunk)]
             self._engines.clear()
             self._work.clear()
             self._next_id = 0
@@ -235,7 +253,7 @@ class FakePool:
 
     # -- the engines ------------------------------------------------------------------------------------------
 
-    def _send(self, engine_id: int, chunk: Chunk | None, answer: Future[Any]) -> Future[Any]:
+    def _send(self, engine_id: int, chunk: Chunk | DiskQuestion | None, answer: Future[Any]) -> Future[Any]:
         with self._changed:
             engine = self._engines.get(engine_id)
             if engine is None:
@@ -259,6 +277,13 @@ class FakePool:
 
     def _handle(self, engine_id: int, engine: Engine) -> None:
         chunk, answer = engine.messages[0]
+        if isinstance(chunk, DiskQuestion):
+            engine.messages.popleft()
+            seen = self.sees[engine.host]
+            if seen.output and chunk.output:
+                Path(chunk.output).write_text(chunk.answer)
+            answer.set_result(seen)
+            return
         if chunk is None:
             engine.messages.popleft()
             answer.set_result(0)
