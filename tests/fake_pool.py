@@ -111,7 +111,7 @@ class FakePool:
     """Engines 0 to n - 1; each that dies is replaced by a new one, if wanted.
 
     `chunks` are all that were sent, `kills`, `sent_digests` and `asked` the rest. `sees` are the hosts that have
-    disks of their own, with what they see of the client's.
+    disks of their own, with what they see of the client's; `writes` is the folder of files that come back.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class FakePool:
         replaces: bool = True,
         report_of_others: str = "sent",
         sees: Mapping[str, SeenDisks] = MappingProxyType({}),
+        writes: str = "",
     ) -> None:
         self.script = script
         self.chunks: list[tuple[int, Chunk]] = []
@@ -131,6 +132,7 @@ class FakePool:
         self.sent_digests: list[tuple[int, str]] = []
         self.asked: list[tuple[str, int]] = []
         self.sees = sees
+        self._writes = writes
         self.refuses_objects = False
         self.is_paused = False
         self._random = Random(seed)
@@ -306,7 +308,11 @@ class FakePool:
                 answer.set_exception(EngineRefused(deed.name, deed.message))
             elif not isinstance(deed, Vanish):
                 most = deed.most if isinstance(deed, Answer) and deed.most is not None else len(chunk.images)
-                answer.set_result(_reply(chunk, engine.host, 0 if missing else most, missing))
+                n = 0 if missing else most
+                files = [
+                    (n, f"{self._writes}/{key}", key.encode()) for n, (_, key, *_) in enumerate(chunk.images[:n])
+                ]
+                answer.set_result(_reply(chunk, engine.host, n, missing, files if chunk.returns_files else []))
 
     def _leave_report(self, chunk: Chunk, deed: Die) -> None:
         if deed.at is None:
@@ -333,9 +339,11 @@ class FakePool:
                 answer.set_exception(EngineGone(f"Engine {engine_id} died"))
 
 
-def _reply(chunk: Chunk, host: str, n: int, missing: list[str]) -> bytes:
+def _reply(
+    chunk: Chunk, host: str, n: int, missing: list[str], files: Iterable[tuple[int, str, bytes]] = ()
+) -> bytes:
     rows = [_row(position, key, uri) for position, key, uri, _ in chunk.images[:n]]
-    return pickle.dumps(Reply(host, 1, rows, missing, 1e-4 * max(1, n)), protocol=5)
+    return pickle.dumps(Reply(host, 1, rows, missing, 1e-4 * max(1, n), files=list(files)), protocol=5)
 
 
 def _row(position: int, key: str, uri: str) -> Row:

@@ -91,9 +91,7 @@ class Shipping:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._is_stopped or (self._wanted and self._nbytes < _BYTES_AHEAD)
-                )
+                self._changed.wait_for(lambda: self._is_stopped or (self._wanted and self._nbytes < _BYTES_AHEAD))
                 if self._is_stopped:
                     return
                 pending = self._reading = self._wanted.popitem(last=False)[0]
