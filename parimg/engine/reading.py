@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 from parimg.errors import ImageError
+from parimg.files.passing import passing_file
 from parimg.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -33,11 +33,8 @@ def read_content(task: Task, uri: str, content: Content, max_pixels: int) -> Any
 
 
 def _read_as_file(task: Task, uri: str, content: bytes, max_pixels: int) -> Any:
-    """Have a task that reads in its own way do so, from a file that may be mapped into memory afterwards."""
-    with tempfile.TemporaryDirectory(prefix="parimg-", ignore_cleanup_errors=True) as folder:
-        path = os.path.join(folder, f"image{os.path.splitext(uri)[1]}")
-        with open(path, "wb") as file:
-            file.write(content)
+    """Have a task that reads in its own way do so."""
+    with passing_file(content, os.path.splitext(uri)[1]) as path:
         try:
             return task.read(path, max_pixels=max_pixels)
         except ImageError as error:
