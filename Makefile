@@ -5,14 +5,17 @@ VENV ?= .venv
 PACKAGE ?= -e .
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick lowest chaos fuzz lint docs notebooks constraints clean
+.PHONY: demo test test-clusters quick lowest chaos fuzz lint docs notebooks constraints clean
 
 demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
 
 test: $(VENV)/installed  ## the whole test suite, on real clusters, which are timed and so have the machine to themselves
 	$(BIN)/pytest -n 2 -m "not cluster" $(PYTEST_ARGS)
-	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
+	$(BIN)/pytest -m "cluster and not daemons" $(PYTEST_ARGS)
+
+test-clusters: $(VENV)/installed  ## on Slurm and SSH servers that the tests start; tests/setup-machine.sh installs them
+	$(BIN)/pytest -m daemons $(PYTEST_ARGS) tests/clusters
 
 quick: $(VENV)/installed  ## what takes no cluster and no long compilation
 	$(BIN)/pytest -n 2 -q -m "not cluster and not slow" tests

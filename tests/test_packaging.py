@@ -32,6 +32,8 @@ def test_the_wheel_ships_the_cluster_profiles_and_the_command(tmp_path: Path) ->
     assert listed.split()[1:] == shipped
     entry_points = next((tmp_path / "site").glob("*.dist-info/entry_points.txt")).read_text()
     assert "parimg = parimg.cli:main" in entry_points
+    for launcher in ("srun = ", "parimg-slurm = ", "parimg-ssh = "):
+        assert launcher in entry_points.partition("[ipyparallel.engine_launchers]")[2]
 
 
 def test_the_pins_are_names_and_versions_only() -> None:
