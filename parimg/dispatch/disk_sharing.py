@@ -25,7 +25,9 @@ from parimg.job.directory import JobDirectory, resume_command
 from parimg.protocol.disk_sharing import ALL_SEEN, NONE_SEEN, DiskQuestion, SeenDisks
 from parimg.sources.as_source import Image
 
-_PATIENCE = 2.0  # s; an engine may be at a chunk of another job, then one of its host is asked, too
+# Seconds, after which another engine of the host is asked, too: one may be busy with another job, or the question
+# lost, as `parimg.cluster.engine_pool` says.
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class _Asked:
 
     engines: set[int] = field(default_factory=set)
     next_at: float = 0.0
+    pause: float = _FIRST_PAUSE
 
 
 class DiskSharing:
@@ -120,12 +123,15 @@ class DiskSharing:
 
     def _ask(self, host: str, name: str, engines: list[int], image: str, size: int) -> None:
         asked = self._asked.setdefault(name, _Asked())
-        engine = next((engine for engine in engines if engine not in asked.engines), None)
         now = time.monotonic()
-        if engine is None or now < asked.next_at:
+        if now < asked.next_at:
             return
+        if asked.engines.issuperset(engines):
+            asked.engines.clear()
+        engine = next(engine for engine in engines if engine not in asked.engines)
         asked.engines.add(engine)
-        asked.next_at = now + _PATIENCE
+        asked.next_at = now + asked.pause
+        asked.pause = min(2 * asked.pause, _LONGEST_PAUSE)
         question = DiskQuestion(
             token=self._token,
             job=self._written(self._place.recorders, "token"),

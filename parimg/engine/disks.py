@@ -27,7 +27,7 @@ def _holds(path: str, token: str) -> bool:
 
 def _has_size(path: str | None, size: int) -> bool:
     try:
-        return path is not None and os.stat(path).st_size == size
+        return path is not None and os.stat(path).st_size == size and os.access(path, os.R_OK)
     except (OSError, ValueError):
         return False
 

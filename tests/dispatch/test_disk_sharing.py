@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from fake_pool import Die, FakePool, at_chunks
 
 from parimg import events
 from parimg.errors import ClusterError, ImageMissingError, TooManyFailures
-from parimg.protocol.disk_sharing import ALL_SEEN, NONE_SEEN, SeenDisks
+from parimg.protocol.disk_sharing import ALL_SEEN, NONE_SEEN, DiskQuestion, SeenDisks
 from parimg.sources.as_source import Image
 
 
@@ -173,6 +174,18 @@ def test_an_engine_that_dies_of_the_question_does_not_keep_its_host_waiting(jobs
     pool.go_on()
     check_whole(run.end(), files.keys)
     assert pool.asked == [("host0", 0), ("host0", 1)]
+
+
+def test_a_question_that_is_lost_is_asked_again(jobs: Jobs, files: Files, tmp_path: Path) -> None:
+    class Lossy(FakePool):
+        def look_at_disks(self, question: DiskQuestion, engine_id: int) -> Future[SeenDisks]:
+            self.asked.append(("host0", engine_id))
+            return super().look_at_disks(question, engine_id) if len(self.asked) > 1 else Future()
+
+    pool = Lossy(1, sees={"host0": NONE_SEEN})
+    check_whole(jobs.run(files, pool, output=str(tmp_path / "out")), files.keys)
+    assert {engine for _, engine in pool.asked} == {0}
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_images_of_a_dead_engine_are_read_again_for_a_host_that_does_not_see_them(
