@@ -26,10 +26,10 @@ lowest:  ## `make quick` with the lowest versions that pyproject.toml allows, on
 	$(VENV).lowest/bin/pytest -n 2 -q -m "not cluster and not slow" -W default tests --ignore tests/test_notebooks.py
 
 chaos: $(VENV)/installed  ## ten minutes of jobs in which everything dies; a failed seed again by PARIMG_CHAOS_SEED=N
-	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_chaos.py -k random
+	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/end_to_end/test_chaos.py -k random
 
 fuzz: $(VENV)/installed  ## 10 000 damaged files through every task
-	PARIMG_FUZZ_FILES=10000 $(BIN)/python -m pytest tests/cluster/test_fuzz.py
+	PARIMG_FUZZ_FILES=10000 $(BIN)/python -m pytest tests/end_to_end/test_fuzz.py
 
 lint: $(VENV)/installed  ## style, types, dead code, layers, spelling of names
 	$(BIN)/ruff check .
