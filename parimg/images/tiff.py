@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 262, 274, 338
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK = 0, 1, 2, 5
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_SEPARATE = 2
+# None, deflate by its two numbers: what tifffile reads by itself.
+_PLAIN_OR_DEFLATED = (1, 8, 32946)
 # None, three of CCITT, LZW, JPEG, deflate by its two numbers, PackBits: what libtiff has in every OpenCV.
 _READ_BY_OPENCV = frozenset((1, 2, 3, 4, 5, 7, 8, 32946, 32773))
 _INTEGERS_UP_TO_16_BIT = tuple(map(np.dtype, ("u1", "i1", "u2", "i2")))
@@ -186,7 +189,7 @@ def _count_planes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
 def _tifffile_reads(page: tifffile.TiffPage) -> bool:
     """Whether tifffile needs none of its optional codecs, so that every engine gives the same."""
     return (
-        page.compression in (1, 8, 32946)  # none, deflate by its two numbers
+        page.compression in _PLAIN_OR_DEFLATED
         and page.predictor in (1, 2)  # none, horizontal
         and page.bitspersample in (8, 16, 32, 64)
         and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB)
@@ -206,7 +209,10 @@ def _decode_page(data: bytes, page: tifffile.TiffPage, color: str) -> npt.NDArra
             )
         is_turned = color in ("gray", "color")
         try:
-            image = decode_with_opencv(_without_meanings(data, [page], keep_orientation=is_turned), color)
+            plain = _in_strips(data, page, color, keep_orientation=is_turned)
+            if plain is None:
+                plain = _without_meanings(data, [page], keep_orientation=is_turned)
+            image = decode_with_opencv(plain, color)
         except DamagedError:
             if unsuitable := _why_undecoded(page, color):
                 raise unsuitable from None
@@ -230,6 +236,36 @@ def _decode_with_tifffile(page: tifffile.TiffPage) -> npt.NDArray[Any]:
     if page.axes == "ZYX":
         stored = stored[0]
     return np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+
+
+def _in_strips(data: bytes, page: tifffile.TiffPage, color: str, *, keep_orientation: bool) -> bytes | None:
+    """A file of a page in one piece, without meanings, where OpenCV does not read its tiles or planes; else None.
+
+    Made 8 bit, 16 bit tiles come as noise where they reach beyond the image (OpenCV 5.0), as do those of two
+    samples; plain ones are refused unless their bytes are a multiple of 1024. Planes are rounded otherwise.
+    """
+    is_usual = page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB) and page.samplesperpixel <= 4
+    if not (page.is_tiled or page.planarconfig == _SEPARATE) or not is_usual:
+        return None
+    if page.compression in _PLAIN_OR_DEFLATED and page.axes in ("YX", "YXS", "SYX"):
+        stored = _decode_with_tifffile(page)
+    elif page.bitspersample == 16 and page.samplesperpixel != 2 and color != "unchanged":
+        stored = decode_with_opencv(_without_meanings(data, [page]), "unchanged")
+    else:
+        return None
+    strips = io.BytesIO()
+    turned = page.tags.valueof(_ORIENTATION, 1) if keep_orientation else 1
+    tifffile.imwrite(
+        strips,
+        stored,
+        byteorder=_layout(data)[0],
+        photometric="rgb" if page.photometric == _RGB else "minisblack",
+        planarconfig="contig" if stored.ndim == 3 else None,
+        extrasamples=[_ASSOCIATED if extra == _UNASSOCIATED else extra for extra in page.extrasamples] or None,
+        metadata=None,
+        extratags=[(_ORIENTATION, 3, 1, turned, True)],
+    )
+    return strips.getvalue()
 
 
 def _upper_byte(stored: npt.NDArray[Any], color: str) -> npt.NDArray[Any]:

@@ -315,7 +315,8 @@ def test_a_folder_becomes_a_table_of_images_and_one_of_branches(
         assert counts(alone) == {column: good[column][key] for column in COUNTS if column != "pixels"}
         mine = rows[rows["key"] == key]
         assert_array_equal(mine["branch_distance"], alone["branch_table"]["branch_distance"])
-    pd.testing.assert_frame_equal(job.table("branch_table"), rows)
+    # Planes have none in images: integers with nulls, which Parquet files are read back from as floats.
+    pd.testing.assert_frame_equal(job.table("branch_table"), rows, check_dtype=False)
     with pytest.raises(JobError, match="no record of this job has a table 'branches'; they have branch_table"):
         job.table("branches")
 
