@@ -74,8 +74,8 @@ def read_bytes(uri: str) -> bytes:
 
 def _read_file(path: str) -> bytes:
     mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise ImageError(f"{path!r:.300} is a pipe, socket or device, wanted an image file")  # reading may never end
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open or read it may never end
+        raise ImageError(f"{path!r:.300} is a pipe, socket or device, wanted an image file")
     with open(path, "rb") as file:
         return file.read()
 

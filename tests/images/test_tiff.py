@@ -444,8 +444,8 @@ def test_gray_of_16_bit_tiles_is_the_upper_byte_also_in_codecs_of_opencv() -> No
     ]
 
     def lzw(data: bytes) -> bytes:
-        codes = [code for i, byte in enumerate(data) for code in ((256, byte) if i % 100 == 0 else (byte,))] + [257]
-        bits = "".join(f"{code:09b}" for code in codes)
+        codes = [code for i, byte in enumerate(data) for code in ((256, byte) if i % 100 == 0 else (byte,))]
+        bits = "".join(f"{code:09b}" for code in [*codes, 257])
         return bytes(int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8))
 
     plain = tiff(stored, tile=(16, 16), photometric="minisblack", metadata=None, byteorder="<")
