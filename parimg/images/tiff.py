@@ -258,7 +258,6 @@ def _in_strips(data: bytes, page: tifffile.TiffPage, color: str, *, keep_orienta
     tifffile.imwrite(
         strips,
         stored,
-        byteorder=_layout(data)[0],
         photometric="rgb" if page.photometric == _RGB else "minisblack",
         planarconfig="contig" if stored.ndim == 3 else None,
         extrasamples=[_ASSOCIATED if extra == _UNASSOCIATED else extra for extra in page.extrasamples] or None,
