@@ -175,6 +175,18 @@ def _n_planes(series: tifffile.TiffPageSeries | None, page: tifffile.TiffPage) -
     return page.imagedepth * (whole // n_values if n_values and whole % n_values == 0 else 1)
 
 
+def _hide_planes(file: tifffile.TiffFile, pages: list[tifffile.TiffPage]) -> bool:
+    """Whether one of several directories stands for more than one image."""
+    try:
+        n_told = sum(math.prod(series.shape) for series in file.series)
+    except Exception:
+        n_told = 0
+    if n_told > sum(math.prod(page.shape) for page in pages):  # or there are thumbnails
+        every = cast("list[tifffile.TiffPage]", [file.pages.get(index) for index in range(len(file.pages))])
+        return n_told > sum(math.prod(page.shape) for page in every)
+    return any(page.imagedepth > 1 for page in pages)
+
+
 def _count_planes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
     try:
         n_pages = len(_full_pages(file))
@@ -351,6 +363,11 @@ def _decode_stack(
         is_gray = page.samplesperpixel == 1 and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
         return _decode_page(data, page, "unchanged" if is_gray else "stack")
     _check_kind_of_stack(pages, series, n_planes)
+    if len(pages) > 1 and _hide_planes(file, pages):
+        raise UnsuitableError(
+            f"has {n_planes} directories, of which one stands for several planes; save each volume in a file of its "
+            "own"
+        )
     height, width = page.shape[-2:]
     check_pixels(width, height * n_planes)
     try:
@@ -409,6 +426,9 @@ def _decode_pages(data: bytes, pages: list[tifffile.TiffPage]) -> npt.NDArray[An
     first = pages[0]
     if all(map(_tifffile_reads, pages)):
         decoded: Iterable[npt.NDArray[Any]] = map(_decode_with_tifffile, pages)
+    elif all(page.is_tiled and page.compression in _PLAIN_OR_DEFLATED for page in pages):
+        in_strips = (_in_strips(data, page, "unchanged", keep_orientation=False) for page in pages)
+        decoded = (decode_with_opencv(strips or b"", "unchanged") for strips in in_strips)
     else:
         found = decode_pages_with_opencv(_without_meanings(data, pages), 1 + max(page.index for page in pages))
         decoded = (found[page.index] for page in pages)

@@ -460,3 +460,18 @@ def test_gray_of_16_bit_tiles_is_the_upper_byte_also_in_codecs_of_opencv() -> No
     struct.pack_into("<12H", data, places[2], *map(len, parts))
     assert_array_equal(decode(bytes(data), "unchanged"), stored)
     assert_array_equal(decode(bytes(data), "gray"), stored >> 8)
+
+
+def test_a_stack_of_bits_in_plain_tiles_is_read() -> None:
+    bits = VOLUME % 2 == 1
+    assert_array_equal(decode(tiff(bits, tile=(16, 16), photometric="minisblack"), "stack"), bits * np.uint8(255))
+
+
+def test_several_directories_that_stand_for_several_planes_each_are_no_stack() -> None:
+    """Each tells of its first plane: 2 of 8 would be read."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(VOLUME, photometric="minisblack", truncate=True)
+        writer.write(VOLUME[:3], photometric="minisblack", truncate=True)
+    with pytest.raises(ImageFormatError, match="2 directories, of which one stands for several planes"):
+        decode(file.getvalue(), "stack")
