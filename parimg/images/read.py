@@ -6,6 +6,7 @@ Called by `decode` and by tasks over other files, on the engines.
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
@@ -53,7 +54,7 @@ def read_bytes(uri: str) -> bytes:
             data = _read_row(uri)
         else:
             data = _read_url(uri) if "://" in uri else _read_file(uri)
-    except ImageMissingError:
+    except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise ImageMissingError(f"{uri!r:.300} does not exist; is it reachable from the engine's host?") from None
@@ -88,6 +89,9 @@ def local_path(uri: str) -> str | None:
 
 
 def _read_file(path: str) -> bytes:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open or read it may never end
+        raise ImageError(f"{path!r:.300} is a pipe, socket or device, wanted an image file")
     with open(path, "rb") as file:
         return file.read()
 
@@ -98,7 +102,7 @@ def _read_url(url: str) -> bytes:
     filesystem, path = url_to_fs(url)
     # One request; `open` would first ask for the size.
     try:
-        data: bytes = filesystem.cat_file(path)
+        data: bytes = (_read_file if "file" in filesystem.protocol else filesystem.cat_file)(path)
     except FileNotFoundError:
         if not url.startswith("file://") or unquote(path) == path:
             raise

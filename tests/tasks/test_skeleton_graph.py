@@ -270,6 +270,24 @@ def test_ridges_find_thin_lines_on_uneven_ground_where_otsu_finds_the_ground(is_
     assert found["foreground"] == (wanted > threshold_otsu(wanted)).mean()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (np.int64, -(2**63), 2**63 - 1),
+        (np.uint64, 2**60, 2**60 + 3),
+        (np.int64, 2**62, 2**62 + 1),
+        (np.float64, -1.7e308, 1.7e308),
+        (np.float64, 0, 1e-320),
+        (np.float32, -3e38, 3e38),
+        (np.float16, -6e4, 6e4),
+    ],
+)
+def test_otsu_parts_two_levels_however_large_or_near(dtype: Any, low: float, high: float) -> None:
+    image = np.full((40, 40), low, dtype)
+    image[9:12, 2:38] = high
+    assert parimg.SkeletonGraph()(image)["foreground"] == 3 * 36 / 1600
+
+
 # -- jobs --------------------------------------------------------------------------------------------------------
 
 
