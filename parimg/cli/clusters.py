@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from parimg import __version__
-from parimg.cli.app import app, profiles_app
+from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
 from parimg.cli.running import open_controller
 from parimg.console import print_table, say
 
 
-@app.command(epilog="Example: parimg doctor --profile slurm")
+@app.command(epilog="Example: parimg doctor --profile slurm", rich_help_panel=CLUSTERS_PANEL)
 def doctor(engines: Engines = None, profile: Profile = None, cluster_id: ClusterId = "") -> None:
     """Check a cluster: engines, versions, threads, memory, and where the time of a round trip goes."""
     import platform
