@@ -5,14 +5,17 @@ VENV ?= .venv
 PACKAGE ?= -e .
 BIN = $(VENV)/bin
 
-.PHONY: demo test quick lowest chaos fuzz lint docs notebooks constraints clean
+.PHONY: demo test test-clusters quick lowest chaos fuzz lint docs notebooks constraints clean
 
 demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
 
 test: $(VENV)/installed  ## the whole test suite, on real clusters, which are timed and so have the machine to themselves
 	$(BIN)/pytest -n 2 -m "not cluster" $(PYTEST_ARGS)
-	$(BIN)/pytest -m cluster $(PYTEST_ARGS)
+	$(BIN)/pytest -m "cluster and not daemons" $(PYTEST_ARGS)
+
+test-clusters: $(VENV)/installed  ## on Slurm and SSH servers that the tests start; tests/setup-machine.sh installs them
+	$(BIN)/pytest -m daemons $(PYTEST_ARGS) tests/clusters
 
 quick: $(VENV)/installed  ## what takes no cluster and no long compilation
 	$(BIN)/pytest -n 2 -q -m "not cluster and not slow" tests
@@ -23,10 +26,10 @@ lowest:  ## `make quick` with the lowest versions that pyproject.toml allows, on
 	$(VENV).lowest/bin/pytest -n 2 -q -m "not cluster and not slow" -W default tests --ignore tests/test_notebooks.py
 
 chaos: $(VENV)/installed  ## ten minutes of jobs in which everything dies; a failed seed again by PARIMG_CHAOS_SEED=N
-	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/cluster/test_chaos.py -k random
+	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/end_to_end/test_chaos.py -k random
 
 fuzz: $(VENV)/installed  ## 10 000 damaged files through every task
-	PARIMG_FUZZ_FILES=10000 $(BIN)/python -m pytest tests/cluster/test_fuzz.py
+	PARIMG_FUZZ_FILES=10000 $(BIN)/python -m pytest tests/end_to_end/test_fuzz.py
 
 lint: $(VENV)/installed  ## style, types, dead code, layers, spelling of names
 	$(BIN)/ruff check .

@@ -20,11 +20,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that take a cluster, for `make quick` to leave out."""
+    """Mark the tests that take a cluster or servers, for `make quick` and `make test` to leave out."""
     for item in items:
         takes_cluster = "controller" in getattr(item, "fixturenames", ())
         if takes_cluster or "end_to_end" in item.path.parts or item.path.name == "test_notebooks.py":
             item.add_marker(pytest.mark.cluster)
+        if item.path.parent.name == "clusters":
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.daemons)
 
 
 def _data_folder() -> Path:

@@ -1,12 +1,25 @@
 #!/bin/sh
-# What some tests take from the system, beside Python: network namespaces (iproute2), for tests/cluster/test_partition.py.
+# What some tests take from the system, beside Python: network namespaces (iproute2) for tests/end_to_end/test_partition.py;
+# Slurm, munge, Grid Engine, an SSH server and sshfs for tests/clusters, which start and stop servers of their own.
 # Without root, or without a package source, nothing is done, and those tests skip and say so.
 set -u
-command -v ip > /dev/null && exit 0
+missing=
+need() { command -v "$1" > /dev/null || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
+need ip iproute2
+need slurmctld slurm-wlm
+need munged munge
+need sshd openssh-server
+need ssh openssh-client
+need sshfs sshfs
+[ -x /usr/lib/gridengine/sge_qmaster ] || missing="$missing gridengine-master gridengine-exec gridengine-client"
+[ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
-    echo "no iproute2, and no right to install it: the tests of a cut network link will skip"
+    echo "missing, and no right to install:$missing; the tests of a cut network link and of real clusters will skip"
     exit 0
 fi
-apt-get update -qq && apt-get install -qq --no-install-recommends -y iproute2 > /dev/null \
-    || echo "iproute2 could not be installed: the tests of a cut network link will skip"
+export DEBIAN_FRONTEND=noninteractive
+apt="apt-get -qq -o DPkg::Lock::Timeout=240"
+# shellcheck disable=SC2086 # these are lists of words
+$apt update && $apt install --no-install-recommends -y $missing > /dev/null \
+    || echo "could not be installed:$missing; the tests of a cut network link and of real clusters will skip"
 exit 0

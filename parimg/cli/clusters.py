@@ -1,4 +1,4 @@
-"""``parimg doctor`` and ``parimg profiles``."""
+"""``parimg doctor``, ``parimg cluster`` and ``parimg profiles``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
 from parimg.cli.running import open_controller
 from parimg.console import print_table, say
+
+cluster_app = typer.Typer(no_args_is_help=True, help="Clusters that outlive the program, as ipcluster's.")
+app.add_typer(cluster_app, name="cluster")
+ProfileName = Annotated[str, typer.Option("--profile", help="IPython profile that says where engines run.")]
 
 
 @app.command(epilog="Example: parimg doctor --profile slurm", rich_help_panel=CLUSTERS_PANEL)
@@ -59,6 +63,36 @@ def doctor(engines: Engines = None, profile: Profile = None, cluster_id: Cluster
             raise typer.Exit(EXIT_FAILED)
 
 
+@cluster_app.command("start", epilog="Example: parimg cluster start --profile slurm -n 64")
+def start_cluster(
+    engines: Annotated[int, typer.Option("-n", "--engines", min=1, help="How many engines.")],
+    profile: ProfileName = "default",
+    cluster_id: ClusterId = "",
+) -> None:
+    """Start a controller here, and engines as the profile says."""
+    from parimg.cluster.daemonized import describe_daemonized, start_daemonized
+
+    start_daemonized(profile, engines, cluster_id)
+    say(describe_daemonized(profile, cluster_id))
+
+
+@cluster_app.command("status", epilog="Example: parimg cluster status --profile slurm")
+def show_cluster(profile: ProfileName = "default", cluster_id: ClusterId = "") -> None:
+    """Show its engines, and its jobs in a queue."""
+    from parimg.cluster.daemonized import describe_daemonized
+
+    say(describe_daemonized(profile, cluster_id))
+
+
+@cluster_app.command("stop", epilog="Example: parimg cluster stop --profile slurm")
+def stop_cluster(profile: ProfileName = "default", cluster_id: ClusterId = "") -> None:
+    """Stop it, and take its engines out of the queue."""
+    from parimg.cluster.daemonized import stop_daemonized
+
+    stop_daemonized(profile, cluster_id)
+    say("the cluster is stopped")
+
+
 @profiles_app.command("list", epilog="Example: parimg profiles list")
 def list_profiles() -> None:
     """List the profiles that come with parimg."""
@@ -68,14 +102,56 @@ def list_profiles() -> None:
         say(f"{name:<12}{description}")
 
 
-@profiles_app.command("install", epilog="Example: parimg profiles install slurm")
+@profiles_app.command(
+    "install", epilog="Example: parimg profiles install slurm --set partition=main --set time=4:00:00"
+)
 def install_profile(
     name: str,
+    as_name: Annotated[str | None, typer.Option("--as", help="Name of the copy.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting: time=4:00:00, hosts=a:4,b:8; may be repeated.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
 ) -> None:
     """Copy a profile to the IPython directory."""
     from parimg.cluster.profiles import install
 
-    say(f"installed in {install(name, overwrite=overwrite)}")
-    say(f"start it by  ipcluster start --profile={name} -n 4")
-    say(f'use it by    parimg.connect(profile="{name}"), or parimg match ... --profile {name}')
+    values = {}
+    for setting in settings or []:
+        key, equals, values[key] = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set is KEY=VALUE (got {setting!r})")
+    say(f"installed in {install(name, as_name=as_name, settings=values, overwrite=overwrite)}")
+    copied = as_name or name
+    say(f"check it by  parimg profiles check {copied}")
+    say(f"start it by  ipcluster start --profile={copied} -n 4")
+    say(f'use it by    parimg.connect(profile="{copied}"), or parimg match ... --profile {copied}')
+
+
+@profiles_app.command("check", epilog="Example: parimg profiles check slurm")
+def check_profile(
+    name: str, timeout: Annotated[float, typer.Option(help="Seconds to wait for its engine.")] = 600
+) -> None:
+    """Start a cluster of one engine by a profile, run one image on it, and end it."""
+    import time
+
+    import numpy as np
+
+    from parimg.controller import start
+
+    begin = time.perf_counter()
+    with start(1, profile=name, timeout=timeout) as controller:
+        say(f"an engine is there after {time.perf_counter() - begin:.1f} s")
+        for about in controller.inspect().values():
+            versions = f"Python {about['python']}, parimg {about['parimg']}"
+            say(f"it is process {about['pid']} on {about['host']}: {versions}")
+        say(str(controller.security))
+        if controller.security.warning:
+            say(f"warning: {controller.security.warning}")
+        begin = time.perf_counter()
+        record = controller.map(np.mean, {"check": np.full((480, 640), 7, np.uint8)}).get(timeout)[0]
+        if record.status != "ok" or record["value"] != 7.0:
+            say(f"an image failed: {record.error}: {record.message}")
+            raise typer.Exit(EXIT_FAILED)
+        say(f"an image came back right after {time.perf_counter() - begin:.1f} s")
+    say("the cluster is stopped")

@@ -30,6 +30,9 @@ def match(
     ] = "none",
     verify_threshold: Annotated[float, typer.Option(help="Pixels an inlier may be off.")] = 3.0,
     max_size: Annotated[int | None, typer.Option(help="Scale larger images down to this longer side.")] = None,
+    detector: Annotated[
+        Literal["parimg", "opencv"], typer.Option(help="Whose SIFT; parimg's is the same on every processor.")
+    ] = "parimg",
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures with the matches drawn in.")] = None,
 ) -> Planned:
     """Match every image's SIFT features against those of a REFERENCE."""
@@ -47,6 +50,7 @@ def match(
         verify=None if verify == "none" else verify,
         verify_threshold=verify_threshold,
         max_size=max_size,
+        detector=detector,
         pictures=pictures,
     )
     return Planned(task, images, output, sort_by="matches" if task.verify is None else "inliers")

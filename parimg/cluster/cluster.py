@@ -27,6 +27,9 @@ class Cluster(Protocol):
     def top_up(self) -> None:
         """Start what engines are missing, where that is ours to do."""
 
+    def wake(self) -> None:
+        """Have engines come if there are none while a job runs, and that is ours to do; called every second."""
+
     def exit_reason(self, pid: int) -> str:
         """How the process of an engine ended, empty if that is not known."""
 

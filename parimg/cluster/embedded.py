@@ -130,6 +130,9 @@ class EmbeddedCluster:
                 with quiet():
                     run(self._cluster.start_engines(missing))
 
+    def wake(self) -> None:
+        """Nothing: engines are replaced whenever they die."""
+
     def _forget_dead_sets(self) -> None:
         sets = self._cluster.engines
         dead = [

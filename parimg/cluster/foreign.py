@@ -1,6 +1,6 @@
 """The cluster that `ipcluster start` brought up: connect to it, compare versions, ask it for engines.
 
-Used by `parimg.controller.connect`.
+Used by `parimg.controller.connect`; `parimg.cluster.started` builds on it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import ipyparallel as ipp
 from parimg import __version__
 from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.cluster.security import find_security
+from parimg.cluster.waiting_jobs import WaitingJobs
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
 
 _ANSWER_SECONDS = 5.0  # in which an idle engine reports its versions
 _TOGETHER_SECONDS = 2.0  # losses within these are one request; ipyparallel names engine sets by whole seconds
+_LOOK_SECONDS = 2.0  # between questions to a batch system about what is waited for
 _MOST_ASKED = 3  # engines asked of a foreign cluster for each that it had: it may be shrinking on purpose
 _LINGER_MS = 1000  # without, a message to a controller that is gone would be waited for
 _VERSIONS = (
@@ -53,12 +55,16 @@ class ForeignCluster:
     is_own = False
 
     def __init__(self, profile: str | None, cluster_id: str, timeout: float) -> None:
-        self._profile_dir = _profile_dir(profile or "default")
-        security = os.path.join(self._profile_dir, "security")
+        self._connect(find_profile(profile or "default"), cluster_id, _start_command(profile, cluster_id), timeout)
+
+    def _connect(self, profile_dir: str, cluster_id: str, start_command: str, timeout: float) -> None:
+        self._profile_dir = profile_dir
+        security = os.path.join(profile_dir, "security")
         name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
         connection_file = os.path.join(security, name)
         self._cluster_file = os.path.join(security, f"cluster-{cluster_id}.json")
-        self.client = _connect_client(connection_file, _start_command(profile, cluster_id), timeout)
+        waiting = WaitingJobs(self._cluster_file)
+        self.client = _connect_client(connection_file, start_command, timeout, waiting)
         self.security = find_security(connection_file, self.client)
         self._had = len(self.client.ids)
         self._asked = 0
@@ -92,10 +98,7 @@ class ForeignCluster:
             return f"{self._asked} others were asked for already, so no more are"
         try:
             with quiet():
-                # The file says which launchers, the profile with which settings; from_file alone takes those of
-                # the profile "default".
-                settings = ipp.Cluster(profile_dir=self._profile_dir, shutdown_atexit=False).profile_config
-                cluster = ipp.Cluster.from_file(self._cluster_file, config=settings, log_level=40)
+                cluster = self._open()
                 name = run(cluster.start_engines(n))
         except Exception as error:
             return f"its cluster was asked for another, which failed: {error}"
@@ -104,8 +107,14 @@ class ForeignCluster:
         self._asked += n
         return f"its cluster was asked for {'another' if n == 1 else f'{n} others'}"
 
+    def _open(self) -> ipp.Cluster:
+        return open_cluster(self._profile_dir, self._cluster_file)
+
     def top_up(self) -> None:
         """Nothing: how many engines there should be is for its owner to know."""
+
+    def wake(self) -> None:
+        """Nothing: its owner may have stopped the engines on purpose."""
 
     def exit_reason(self, pid: int) -> str:
         """Nothing is known."""
@@ -125,12 +134,21 @@ class ForeignCluster:
         self.client.close(linger=_LINGER_MS)
 
 
+def open_cluster(profile_dir: str, cluster_file: str) -> ipp.Cluster:
+    """A cluster as ipcluster wrote it down: the file says which launchers, its profile with which settings."""
+    # from_file alone takes the settings of the profile "default".
+    settings = ipp.Cluster(profile_dir=profile_dir, shutdown_atexit=False).profile_config
+    return ipp.Cluster.from_file(cluster_file, config=settings, log_level=40)
+
+
 def _start_command(profile: str | None, cluster_id: str) -> str:
     command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
     return command + (f" --cluster-id={cluster_id}" if cluster_id else "")
 
 
-def _connect_client(connection_file: str, start_command: str, timeout: float) -> ipp.Client:
+def _connect_client(
+    connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs
+) -> ipp.Client:
     if not os.path.exists(connection_file):
         raise ClusterError(
             f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"
@@ -143,7 +161,7 @@ def _connect_client(connection_file: str, start_command: str, timeout: float) ->
             f"`{start_command}`"
         ) from error
     try:
-        _wait_for_engine(client, timeout, start_command)
+        _wait_for_engine(client, timeout, start_command, waiting)
         _check_versions(client, min(timeout, _ANSWER_SECONDS))
     except BaseException:
         client.close()
@@ -151,7 +169,8 @@ def _connect_client(connection_file: str, start_command: str, timeout: float) ->
     return client
 
 
-def _profile_dir(profile: str) -> str:
+def find_profile(profile: str) -> str:
+    """Folder of an IPython profile that exists."""
     from IPython.paths import get_ipython_dir
 
     ipython_dir = get_ipython_dir()
@@ -168,13 +187,19 @@ def _profile_dir(profile: str) -> str:
     return path
 
 
-def _wait_for_engine(client: ipp.Client, timeout: float, start_command: str) -> None:
+def _wait_for_engine(client: ipp.Client, timeout: float, start_command: str, waiting: WaitingJobs) -> None:
     deadline = time.monotonic() + timeout
+    look_at = time.monotonic() + _LOOK_SECONDS
     while not client.ids:
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise ClusterError(
-                f"the cluster has no engine after {timeout:g} s; `{start_command}` starts one with four"
+                f"the cluster has no engine after {timeout:g} s"
+                + (f": {why}" if (why := waiting.why()) else f"; `{start_command}` starts one with four")
             )
+        if now > look_at:
+            look_at = now + _LOOK_SECONDS
+            waiting.check()
         time.sleep(0.05)
 
 

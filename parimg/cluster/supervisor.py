@@ -160,6 +160,8 @@ class Supervisor:
     def _top_up(self) -> None:
         with contextlib.suppress(Exception):  # the next beat tries again
             self._cluster.top_up()
+            if self.running_jobs():
+                self._cluster.wake()
 
     # -- the controller ---------------------------------------------------------------------------------------
 

@@ -60,7 +60,8 @@ def _on_one_line(text: str, most: int) -> str:
 def show_progress(job: Watched) -> Iterator[None]:
     """Show how far a job is while the body runs.
 
-    In a terminal or a notebook that is a bar, elsewhere a line each half minute and one at the end.
+    In a terminal or a notebook that is a bar, elsewhere a line each half minute, one when no engine is left,
+    and one at the end.
 
     Parameters
     ----------
@@ -133,6 +134,7 @@ def _bar(job: Watched) -> tuple[Callable[[], None], Callable[[], None]]:
 
 def _log(job: Watched) -> tuple[Callable[[], None], Callable[[], None]]:
     due = time.monotonic() + _LOG_SECONDS
+    has_engines = True
 
     def write() -> None:
         counts = job.counts
@@ -140,9 +142,10 @@ def _log(job: Watched) -> tuple[Callable[[], None], Callable[[], None]]:
         print_line(", ".join([f"{job.name}: {counts['done']}{of} images", *_told(job)]))
 
     def show() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due += _LOG_SECONDS
+        nonlocal due, has_engines
+        had_engines, has_engines = has_engines, job.engines != 0
+        if time.monotonic() >= due or (had_engines and not has_engines):
+            due = time.monotonic() + _LOG_SECONDS
             write()
 
     return show, write

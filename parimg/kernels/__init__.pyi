@@ -15,6 +15,7 @@ from .regions.region_index import (
     region_descriptor,
     search_indexes,
 )
+from .sift.features import SIFTFeatures, detect_sift
 from .skeletons.analysis import SkeletonCounts, main_branch, prune, sholl, skeleton_counts
 from .skeletons.graph import (
     BranchPaths,
@@ -32,6 +33,7 @@ __all__ = [
     "RegionIndex",
     "RegionMatch",
     "RegionMatches",
+    "SIFTFeatures",
     "SkeletonCounts",
     "Verification",
     "Whitening",
@@ -40,6 +42,7 @@ __all__ = [
     "branches",
     "convolve",
     "correlate",
+    "detect_sift",
     "expand_query",
     "generic_filter",
     "generic_filter1d",

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from parimg.tasks._match_picture import LineColors
 
 CrossCheck = Literal["mutual", "one-way"]
+Detector = Literal["parimg", "opencv"]
 _CROSS_CHECKS = ("mutual", "one-way", None)
+_DETECTORS = ("parimg", "opencv")
 _MODELS = ("homography", "fundamental", None)
 _LEAST_SIZE = 16  # pixels; SIFT finds nothing in less
 _LONGEST_DRAWN = 1000  # pixels
@@ -94,6 +96,9 @@ class MatchSIFT(WritingTask):
         Where to look for features, in every image: what is not 0, in any channel, in an image of the images' size
         and of any dtype. What is transparent is not looked at; of an image that is all black but has alpha, what
         is not transparent is. It does not apply to the reference.
+    detector : {"parimg", "opencv"}, default "parimg"
+        Whose SIFT: `parimg.kernels.detect_sift`, which gives the same bits on every processor, or OpenCV's, for
+        comparison. Descriptors of either are taken as `reference`.
     return_pairs : bool
         Also return ``pairs``, int32 of shape ``(matches, 2)``: index into the reference's features, index into
         the image's.
@@ -152,6 +157,7 @@ class MatchSIFT(WritingTask):
     verify: Model | None = None
     verify_threshold: float = 3.0
     max_size: int | None = None
+    detector: Detector = "parimg"
     return_pairs: bool = False
     return_keypoints: bool = False
     pictures: str | os.PathLike[str] | None = None
@@ -169,6 +175,8 @@ class MatchSIFT(WritingTask):
             raise TaskError(f"max_ratio must lie in (0, 1] or be None (got {self.max_ratio!r})")
         if not self.contrast_threshold >= 0:
             raise TaskError(f"contrast_threshold must be at least 0 (got {self.contrast_threshold!r})")
+        if self.detector not in _DETECTORS:
+            raise TaskError(f"detector must be 'parimg' or 'opencv' (got {self.detector!r})")
         if self.verify not in _MODELS:
             raise TaskError(f"verify must be 'homography', 'fundamental' or None (got {self.verify!r})")
         if not self.verify_threshold > 0:
@@ -316,17 +324,30 @@ class MatchSIFT(WritingTask):
             raise TaskError(f"SIFT wants a gray uint8 image (got {image.dtype}, shape {image.shape})")
         if mask is not None and mask.shape != image.shape:
             raise TaskError(f"mask has shape {mask.shape}, the image {image.shape}; they must agree")
-        # OpenCV's detector takes neither negative strides nor an empty image.
-        if not image.size:
-            return Features(np.empty((0, 4), np.float32), np.empty((0, DESCRIPTOR_WIDTH), np.uint8))
         image, mask, scale = self._scaled_down(np.ascontiguousarray(image), mask)
-        keypoints, descriptors = self._sift.detectAndCompute(image, mask)
-        if descriptors is None:
-            return Features(np.empty((0, 4), np.float32), np.empty((0, DESCRIPTOR_WIDTH), np.uint8))
-        points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
+        find = self._found_by_opencv if self.detector == "opencv" else self._found
+        points, descriptors = find(image, mask)
         if scale is not None:  # pixel centres have whole coordinates
             points[:, :2] = (points[:, :2] + 0.5) / scale - 0.5
             points[:, 2] /= scale.mean()
+        return Features(points, descriptors)
+
+    def _found(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> Features:
+        import numpy as np
+
+        from parimg.kernels.sift.features import detect_sift
+
+        found = detect_sift(image, self.n_features, contrast_threshold=self.contrast_threshold, mask=mask)
+        return Features(np.column_stack([found.points, found.size, found.angle]), found.descriptors)
+
+    def _found_by_opencv(self, image: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> Features:
+        import numpy as np
+
+        # OpenCV's detector takes no empty image.
+        keypoints, descriptors = self._sift.detectAndCompute(image, mask) if image.size else ((), None)
+        points = np.array([(*point.pt, point.size, point.angle) for point in keypoints], np.float32).reshape(-1, 4)
+        if descriptors is None:
+            return Features(points, np.empty((0, DESCRIPTOR_WIDTH), np.uint8))
         return Features(points, np.asarray(descriptors, np.uint8))
 
     def _reference_array(self) -> npt.NDArray[Any]:
@@ -379,14 +400,14 @@ class MatchSIFT(WritingTask):
         super().resolve()
 
     def prepare(self) -> None:
-        """Load OpenCV and the compiled matcher."""
+        """Load the compiled detector, or OpenCV's, and the compiled matcher."""
         import numpy as np
 
         from parimg.kernels.descriptors.matching import match_descriptors
 
         one = self._comparable(np.ones((1, DESCRIPTOR_WIDTH), np.uint8))
         match_descriptors(self._comparable_reference, one, cross_check=self.cross_check, max_ratio=self.max_ratio)
-        _ = self._sift
+        self.detect(np.zeros((_LEAST_SIZE, _LEAST_SIZE), np.uint8))
 
     def declared_columns(self) -> dict[str, str]:
         """Arrow type by name of the columns."""

@@ -150,7 +150,8 @@ def test_without_a_cluster_file_an_engine_is_waited_for_and_the_progress_line_sa
             late.wait()
         assert job.counts["ok"] == 20
     told = capfd.readouterr().err
-    assert "waiting for another; the cluster was not started by `ipcluster start`" in told
+    # The other engine may have come in the two seconds in which further losses are waited for.
+    assert re.search("(waiting for another|1 are left); the cluster was not started by `ipcluster start`", told)
     assert "waiting for an engine" in told
 
 

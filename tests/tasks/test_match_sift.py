@@ -38,7 +38,7 @@ def camera() -> np.ndarray:
 def test_mutual_matches_are_exactly_those_of_opencv_on_all_views(
     temple_ring: list[str], views: list[np.ndarray]
 ) -> None:
-    task = MatchSIFT(temple_ring[0], cross_check="mutual", return_pairs=True)
+    task = MatchSIFT(temple_ring[0], cross_check="mutual", detector="opencv", return_pairs=True)
     reference = cv2_descriptors(temple_ring[0])
     matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
     for path, view in zip(temple_ring, views, strict=True):
@@ -48,16 +48,37 @@ def test_mutual_matches_are_exactly_those_of_opencv_on_all_views(
         assert values["pairs"].tolist() == [[match.queryIdx, match.trainIdx] for match in expected]
 
 
+@pytest.mark.parametrize("detector", ["parimg", "opencv"])
 def test_one_way_matches_reproduce_the_published_table_within_six_percent(
-    data_folder: Path, temple_ring: list[str], views: list[np.ndarray]
+    data_folder: Path, temple_ring: list[str], views: list[np.ndarray], detector: str
 ) -> None:
     with open(data_folder / "templeRing" / "published_matches.csv", newline="", encoding="utf-8") as file:
         published = {row["image"]: int(row["matches"]) for row in csv.DictReader(file)}
     assert len(published) == 47
-    task = MatchSIFT(temple_ring[0], cross_check="one-way")
+    task = MatchSIFT(temple_ring[0], cross_check="one-way", detector=detector)
     for path, view in zip(temple_ring, views, strict=True):
         expected = published[Path(path).name]
         assert task(view)["matches"] == pytest.approx(expected, rel=0.06)
+
+
+def test_both_detectors_give_the_same_numbers_of_matches_within_two_percent(views: list[np.ndarray]) -> None:
+    differences = []
+    for reference in (0, 15, 30):
+        ours, theirs = (MatchSIFT(views[reference], detector=detector) for detector in ("parimg", "opencv"))
+        for view in views[:47:5]:
+            counts = [task(view)["matches"] for task in (ours, theirs)]
+            differences.append(abs(counts[0] - counts[1]) / counts[1])
+    assert np.mean(differences) < 0.02
+
+
+def test_the_descriptors_of_either_detector_are_a_reference_for_both(views: list[np.ndarray]) -> None:
+    for detector in ("parimg", "opencv"):
+        expected = MatchSIFT(views[0], detector=detector)(views[1])["matches"]
+        for other in ("parimg", "opencv"):
+            descriptors = MatchSIFT(views[0], detector=other).reference_features.descriptors
+            for given in (descriptors, descriptors.astype(np.float32)):
+                matches = MatchSIFT(given, detector=detector)(views[1])["matches"]
+                assert matches == pytest.approx(expected, rel=0.02)
 
 
 def test_without_cross_check_every_reference_descriptor_has_a_match(views: list[np.ndarray]) -> None:
@@ -66,7 +87,7 @@ def test_without_cross_check_every_reference_descriptor_has_a_match(views: list[
 
 
 def test_the_ratio_test_keeps_what_knn_match_keeps(temple_ring: list[str], views: list[np.ndarray]) -> None:
-    task = MatchSIFT(views[0], cross_check=None, max_ratio=0.75)
+    task = MatchSIFT(views[0], cross_check=None, max_ratio=0.75, detector="opencv")
     nearest = cv2.BFMatcher(cv2.NORM_L2).knnMatch(
         cv2_descriptors(temple_ring[0]), cv2_descriptors(temple_ring[1]), k=2
     )
@@ -86,7 +107,7 @@ def test_the_reference_may_be_a_path_an_array_or_descriptors(
         descriptors.astype(np.uint8),
         str(tmp_path / "reference.npy"),
     ]
-    values = [MatchSIFT(reference)(views[5]) for reference in references]
+    values = [MatchSIFT(reference, detector="opencv")(views[5]) for reference in references]
     assert all(value == values[0] for value in values)
 
 
@@ -107,9 +128,10 @@ def test_a_blank_image_has_no_features_and_no_matches(camera: np.ndarray) -> Non
 
 
 @pytest.mark.parametrize("cross_check", ["mutual", "one-way", None])
-def test_an_empty_image_has_no_matches(camera: np.ndarray, cross_check: str | None) -> None:
+@pytest.mark.parametrize("detector", ["parimg", "opencv"])
+def test_an_empty_image_has_no_matches(camera: np.ndarray, cross_check: str | None, detector: str) -> None:
     empty = np.empty((0, 0), np.uint8)
-    assert MatchSIFT(camera, cross_check=cross_check)(empty)["matches"] == 0
+    assert MatchSIFT(camera, cross_check=cross_check, detector=detector)(empty)["matches"] == 0
 
 
 def test_read_only_and_strided_images_are_taken_and_not_changed(camera: np.ndarray) -> None:
@@ -219,6 +241,7 @@ def test_a_pickled_task_gives_the_same_values(camera: np.ndarray) -> None:
         ({"max_ratio": 0.0}, r"max_ratio must lie in \(0, 1\]"),
         ({"max_ratio": 1.5}, r"max_ratio must lie in \(0, 1\]"),
         ({"contrast_threshold": float("nan")}, "contrast_threshold must be at least 0"),
+        ({"detector": "cv2"}, "detector must be 'parimg' or 'opencv' .got 'cv2'"),
         ({"mask": 3}, "mask must be a path or an array .got 3, a int"),
     ],
 )
@@ -261,7 +284,7 @@ def test_root_sift_matches_are_those_of_opencv_on_rooted_descriptors(
         descriptors = cv2_descriptors(path)
         return np.sqrt(descriptors / descriptors.sum(axis=1, keepdims=True))
 
-    task = MatchSIFT(views[0], root=True, return_pairs=True)
+    task = MatchSIFT(views[0], root=True, detector="opencv", return_pairs=True)
     matcher = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True)
     for number in (1, 10, 30):
         expected = matcher.match(rooted(temple_ring[0]), rooted(temple_ring[number]))

@@ -315,7 +315,9 @@ def test_a_folder_becomes_a_table_of_images_and_one_of_branches(
         assert counts(alone) == {column: good[column][key] for column in COUNTS if column != "pixels"}
         mine = rows[rows["key"] == key]
         assert_array_equal(mine["branch_distance"], alone["branch_table"]["branch_distance"])
-    pd.testing.assert_frame_equal(job.table("branch_table"), rows)
+    table = job.table("branch_table")
+    # Read back from a file, whole numbers with gaps (the third axis of images) are floats.
+    pd.testing.assert_frame_equal(table, rows.astype(table.dtypes))
     with pytest.raises(JobError, match="no record of this job has a table 'branches'; they have branch_table"):
         job.table("branches")
 

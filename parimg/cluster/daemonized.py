@@ -1,0 +1,94 @@
+"""Start, look at and stop a cluster that outlives this process, as ``ipcluster start --daemonize``.
+
+What goes wrong is raised with its cause, and what was begun is ended; ipcluster prints a traceback and waits on.
+Used by ``parimg cluster``; the clusters are ipcluster's own, and either program stops those of the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import ipyparallel as ipp
+
+from parimg.cluster.foreign import find_profile, open_cluster
+from parimg.cluster.ipyparallel_internals import quiet, run
+from parimg.cluster.waiting_jobs import WaitingJobs
+from parimg.errors import ClusterError
+
+_ANSWER_SECONDS = 5
+
+
+def start_daemonized(profile: str, n: int, cluster_id: str = "") -> None:
+    """Start a controller, and ask for engines; they may register later.
+
+    Raises
+    ------
+    ProfileNotFoundError
+        If there is no such profile.
+    ClusterError
+        If one runs already under this profile and id, or does not start.
+    """
+    cluster_file = _cluster_file(profile, cluster_id)
+    if os.path.exists(cluster_file):
+        stop = _command("stop", profile, cluster_id)
+        raise ClusterError(f"a cluster runs already, or was killed: {cluster_file!r} is there; `{stop}` ends it")
+    cluster = ipp.Cluster(
+        profile_dir=find_profile(profile), cluster_id=cluster_id, n=n, shutdown_atexit=False, log_level=40
+    )
+    try:
+        with quiet():
+            run(cluster.start_cluster())
+    except BaseException as error:
+        with quiet(), contextlib.suppress(Exception):
+            run(cluster.stop_cluster())
+        if isinstance(error, Exception) and not isinstance(error, ClusterError):
+            raise ClusterError(f"the cluster of profile {profile!r} did not start: {error}") from error
+        raise
+
+
+def stop_daemonized(profile: str, cluster_id: str = "") -> None:
+    """Stop a cluster, and take its engines out of the queue.
+
+    Raises
+    ------
+    ProfileNotFoundError
+        If there is no such profile.
+    ClusterError
+        If no cluster was started under this profile and id, or it cannot be stopped.
+    """
+    cluster_file = _cluster_file(profile, cluster_id)
+    try:
+        with quiet():
+            cluster = open_cluster(find_profile(profile), cluster_file)
+            run(cluster.stop_cluster())
+    except FileNotFoundError:
+        start = _command("start -n 4", profile, cluster_id)
+        raise ClusterError(f"no cluster was started here: there is no {cluster_file!r}; `{start}` does") from None
+    except Exception as error:
+        raise ClusterError(f"the cluster of {cluster_file!r} could not be stopped: {error}") from error
+
+
+def describe_daemonized(profile: str, cluster_id: str = "") -> str:
+    """What is known of a cluster: its engines, and its jobs in a queue."""
+    cluster_file = _cluster_file(profile, cluster_id)
+    if not os.path.exists(cluster_file):
+        return f"no cluster runs: there is no {cluster_file!r}"
+    name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
+    try:
+        client = ipp.Client(os.path.join(os.path.dirname(cluster_file), name), timeout=_ANSWER_SECONDS)
+    except (TimeoutError, OSError) as error:
+        state = f"its controller does not answer ({error})"
+    else:
+        state = f"the controller answers, {len(client.ids)} engines are registered"
+        client.close()
+    jobs = WaitingJobs(cluster_file).why()
+    return state + (f"; {jobs}" if jobs else "")
+
+
+def _cluster_file(profile: str, cluster_id: str) -> str:
+    return os.path.join(find_profile(profile), "security", f"cluster-{cluster_id}.json")
+
+
+def _command(verb: str, profile: str, cluster_id: str) -> str:
+    return f"parimg cluster {verb} --profile {profile}" + (f" --cluster-id {cluster_id}" if cluster_id else "")
