@@ -12,7 +12,6 @@ import os
 import platform
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,11 +34,11 @@ from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
-from parimg.files.naming import OutputNames
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
 from parimg.job.journal import Journal
 from parimg.job.journal_writer import JournalWriter
+from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
 from parimg.options import DEFAULT_MAX_PIXELS, Options, Ship, parse_size
 from parimg.protocol import shared_objects
@@ -188,14 +187,8 @@ class Controller:
         self._supervisor = Supervisor(cluster)
         self._memory_limit = memory_limit
         self._closing = threading.Event()
-        controller = weakref.ref(self)
-
-        def close_at_exit() -> None:
-            if (alive := controller()) is not None:
-                alive.close()
-
-        self._close_at_exit = close_at_exit
-        atexit.register(close_at_exit)
+        # Strongly held: IPython drops its names before it exits, and the cluster must end in order even then.
+        atexit.register(self.close)
 
     @property
     def security(self) -> Security:
@@ -242,7 +235,7 @@ class Controller:
         if self._closing.is_set():
             return
         self._closing.set()
-        atexit.unregister(self._close_at_exit)
+        atexit.unregister(self.close)
         self._supervisor.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
@@ -319,8 +312,9 @@ class Controller:
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
-        task.resolve()
-        source = _name_files(task, source)
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        source = name_files(task, source)
         output = task.folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
@@ -474,15 +468,3 @@ class Controller:
     def time_round_trip(self, repeats: int = 20) -> dict[str, float]:
         """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
         return time_round_trip(self.client, repeats)
-
-
-def _name_files(task: Task, source: Source) -> Source:
-    """Report to a task that writes files what images are called; the source without what lies where it writes."""
-    if not isinstance(task, WritingTask) or task.folder is None:
-        return source
-    outside = OutsideFolder(source, task.folder if task.writes_images else None)
-    seen = outside.look()
-    task.name_files(OutputNames.of(seen.keys, seen.root, are_all=seen.are_all))
-    if seen.n_left_out:
-        print_line(f"{seen.n_left_out} images in the output folder {task.folder!r} are left out of the source")
-    return outside

@@ -40,7 +40,7 @@ from parimg.cli.options import (
 )
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
-from parimg.console import say
+from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
@@ -105,6 +105,8 @@ def _run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
+    from parimg.job.output_files import name_files
+
     options: dict[str, Any] = {
         "retries": retries,
         "max_pixels": max_pixels,
@@ -119,7 +121,9 @@ def _run(
     if job is not None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    planned.task.resolve()
+    with report_if_slow(f"preparing {planned.task.name} ..."):
+        planned.task.resolve()
+    source = name_files(planned.task, source)
     if verbose or dry_run:
         say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
     if dry_run:

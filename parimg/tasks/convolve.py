@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
-    from parimg.tasks.image_files import ImageFormat
+    from parimg.images.encode import ImageFormat
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 _DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
@@ -137,7 +137,7 @@ class Convolve(ImageTransform):
 
     def prepare(self) -> None:
         """Load or compile what a small image of the likeliest kind needs."""
-        from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
+        from parimg.images import encode  # noqa: F401 - loaded before the first image
 
         self.transform(self.probe(_PROBE_SIDE))
 

@@ -214,7 +214,7 @@ class MatchSIFT(WritingTask):
         matched = self.match(image)
         values = self._values(*matched)
         if self.folder is not None:
-            from parimg.tasks.image_files import save_image
+            from parimg.images.encode import save_image
 
             picture = self.draw(image, matched)
             values["picture"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))

@@ -153,7 +153,7 @@ class SkeletonGraph(WritingTask):
         graph = self._graph(mask)
         values = self._values(image, mask, graph)
         if self.folder is not None:
-            from parimg.tasks.image_files import save_image
+            from parimg.images.encode import save_image
 
             picture = draw_overlay(image, graph)
             if not picture.size:
