@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from parimg import __version__
-from parimg.cli.app import app, profiles_app
+from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
 from parimg.cli.running import open_controller
 from parimg.console import print_table, say
@@ -38,7 +38,9 @@ def _check_disk(folder: Path) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command(epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs")
+@app.command(
+    epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs", rich_help_panel=CLUSTERS_PANEL
+)
 def doctor(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[FOLDER]", help="Check the disk of this folder, not a cluster.")
