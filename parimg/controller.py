@@ -40,12 +40,13 @@ from parimg.job.journal import Journal
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
-from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
+from parimg.options import DEFAULT_MAX_PIXELS, Options, Ship, parse_size
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_task
+from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -252,6 +253,7 @@ class Controller:
         timeout: float | None = None,
         max_failures: float | None = None,
         memory_limit: int | str | None = None,
+        ship: Ship = "auto",
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -283,6 +285,11 @@ class Controller:
         memory_limit : int or str, optional
             Memory that an engine may occupy, bytes or ``"4 GiB"``: an image that asks for more is a failed record
             ``MemoryError``, its engine goes on. By default that of `start`, or none.
+        ship : {"auto", "never", "always"}, default "auto"
+            What is done for hosts that share no disk with this one. Each is asked once. ``"auto"``: where it does
+            not see the first image, this process reads the files and sends their bytes; where it cannot write to
+            the task's output folder, files come back and are written here. ``"never"``: such a host ends the job
+            with `ClusterError`. ``"always"``: bytes travel whatever hosts see. Engines read URLs themselves.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -300,7 +307,7 @@ class Controller:
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         memory_limit = self._memory_limit if memory_limit is None else memory_limit
-        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit)
+        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit, ship)
         check_task(task)
         heard = check_listeners(listeners)
         self._check_open()
@@ -308,6 +315,7 @@ class Controller:
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
         source = name_files(task, source)
+        output = task.folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
         try:
@@ -318,6 +326,7 @@ class Controller:
                     "parameters": task.describe(),
                     "columns": task.declared_columns(),
                     "refs": refs,
+                    "output": output,
                 },
                 "source": source.spec(),
                 "options": asdict(options),
@@ -330,7 +339,7 @@ class Controller:
             if isinstance(error, OSError):
                 raise JobError(f"the job directory {place.path!r} cannot be written: {error}") from error
             raise
-        job = self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
+        job = self._start(journal, Plan(tuple(refs), source, options, False, output), heard)
         threading.Thread(target=_report_compiling, args=(job, task), name="parimg-report", daemon=True).start()
         return job
 
@@ -386,7 +395,7 @@ class Controller:
             Called with each event of `parimg.events`, from another thread.
         **changed
             Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
-            ``max_failures``, ``memory_limit``.
+            ``max_failures``, ``memory_limit``, ``ship``.
 
         Returns
         -------
@@ -411,14 +420,15 @@ class Controller:
             source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
             if images is not None and (folder := output_folder(spec)):
                 source = OutsideFolder(source, folder)
-            refs = tuple(shared_objects.SharedRef(*ref) for ref in journal.meta("task")["refs"])
+            described = journal.meta("task")
+            refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
             if images is not None and (joined := join_specs(spec, source.spec())) != spec:
                 journal.set_meta("source", joined)
             journal.begin_run()
         except BaseException:
             journal.close()
             raise
-        return self._start(journal, Plan(refs, source, options, retry_failed=retry == "failed"), heard)
+        return self._start(journal, Plan(refs, source, options, retry == "failed", described.get("output")), heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:

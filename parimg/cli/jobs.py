@@ -19,6 +19,7 @@ from parimg.cli.options import (
     Output,
     Profile,
     Quiet,
+    Ship,
     Timeout,
     Verbose,
 )
@@ -67,6 +68,7 @@ def resume(
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
+    ship: Ship = None,
     output: Output = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -79,7 +81,12 @@ def resume(
     from parimg.job.journal import Journal
     from parimg.options import Options
 
-    given = {"timeout": timeout, "max_failures": parse_limit(max_failures), "memory_limit": memory_limit}
+    given = {
+        "timeout": timeout,
+        "max_failures": parse_limit(max_failures),
+        "memory_limit": memory_limit,
+        "ship": ship,
+    }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     # What cannot be resumed is told before a cluster is started.
     journal = Journal(find_job(job))

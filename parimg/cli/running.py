@@ -34,6 +34,7 @@ from parimg.cli.options import (
     Retries,
     Sample,
     Seed,
+    Ship,
     Timeout,
     Verbose,
 )
@@ -99,6 +100,7 @@ def _run(
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
+    ship: Ship = "auto",
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -111,6 +113,7 @@ def _run(
         "timeout": timeout,
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
+        "ship": ship,
     }
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
     Options(**options)

@@ -6,6 +6,7 @@ Called by `decode` and by tasks over other files, on the engines.
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 from functools import lru_cache
 from itertools import accumulate
@@ -53,7 +54,7 @@ def read_bytes(uri: str) -> bytes:
             data = _read_row(uri)
         else:
             data = _read_url(uri) if "://" in uri else _read_file(uri)
-    except ImageMissingError:
+    except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError):
         raise ImageMissingError(f"{uri!r:.300} does not exist; is it reachable from the engine's host?") from None
@@ -71,7 +72,26 @@ def read_bytes(uri: str) -> bytes:
     return data
 
 
+def local_path(uri: str) -> str | None:
+    """Path of the file that a URI names on this host's disks, None for what lies in a store or is no name.
+
+    Examples
+    --------
+    >>> [local_path(uri) for uri in ("/a.png", "file:///a%20b.png", "parquet:///t.parquet?image#3", "s3://a.png")]
+    ['/a.png', '/a b.png', '/t.parquet', None]
+    """
+    if uri.startswith("parquet://"):
+        return unquote(uri.removeprefix("parquet://").partition("?")[0], errors="surrogateescape")
+    if uri.startswith("file://"):
+        path = uri.removeprefix("file://")
+        return path if os.path.exists(path) else unquote(path)
+    return uri if uri and "://" not in uri else None
+
+
 def _read_file(path: str) -> bytes:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open or read it may never end
+        raise ImageError(f"{path!r:.300} is a pipe, socket or device, wanted an image file")
     with open(path, "rb") as file:
         return file.read()
 
@@ -82,7 +102,7 @@ def _read_url(url: str) -> bytes:
     filesystem, path = url_to_fs(url)
     # One request; `open` would first ask for the size.
     try:
-        data: bytes = filesystem.cat_file(path)
+        data: bytes = (_read_file if "file" in filesystem.protocol else filesystem.cat_file)(path)
     except FileNotFoundError:
         if not url.startswith("file://") or unquote(path) == path:
             raise

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 262, 274, 338
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _CMYK = 0, 1, 2, 5
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_SEPARATE = 2
+# None, deflate by its two numbers: what tifffile reads by itself.
+_PLAIN_OR_DEFLATED = (1, 8, 32946)
 # None, three of CCITT, LZW, JPEG, deflate by its two numbers, PackBits: what libtiff has in every OpenCV.
 _READ_BY_OPENCV = frozenset((1, 2, 3, 4, 5, 7, 8, 32946, 32773))
 _INTEGERS_UP_TO_16_BIT = tuple(map(np.dtype, ("u1", "i1", "u2", "i2")))
@@ -172,6 +175,18 @@ def _n_planes(series: tifffile.TiffPageSeries | None, page: tifffile.TiffPage) -
     return page.imagedepth * (whole // n_values if n_values and whole % n_values == 0 else 1)
 
 
+def _hide_planes(file: tifffile.TiffFile, pages: list[tifffile.TiffPage]) -> bool:
+    """Whether one of several directories stands for more than one image."""
+    try:
+        n_told = sum(math.prod(series.shape) for series in file.series)
+    except Exception:
+        n_told = 0
+    if n_told > sum(math.prod(page.shape) for page in pages):  # or there are thumbnails
+        every = cast("list[tifffile.TiffPage]", [file.pages.get(index) for index in range(len(file.pages))])
+        return n_told > sum(math.prod(page.shape) for page in every)
+    return any(page.imagedepth > 1 for page in pages)
+
+
 def _count_planes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
     try:
         n_pages = len(_full_pages(file))
@@ -186,7 +201,7 @@ def _count_planes(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
 def _tifffile_reads(page: tifffile.TiffPage) -> bool:
     """Whether tifffile needs none of its optional codecs, so that every engine gives the same."""
     return (
-        page.compression in (1, 8, 32946)  # none, deflate by its two numbers
+        page.compression in _PLAIN_OR_DEFLATED
         and page.predictor in (1, 2)  # none, horizontal
         and page.bitspersample in (8, 16, 32, 64)
         and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB)
@@ -206,7 +221,10 @@ def _decode_page(data: bytes, page: tifffile.TiffPage, color: str) -> npt.NDArra
             )
         is_turned = color in ("gray", "color")
         try:
-            image = decode_with_opencv(_without_meanings(data, [page], keep_orientation=is_turned), color)
+            plain = _in_strips(data, page, color, keep_orientation=is_turned)
+            if plain is None:
+                plain = _without_meanings(data, [page], keep_orientation=is_turned)
+            image = decode_with_opencv(plain, color)
         except DamagedError:
             if unsuitable := _why_undecoded(page, color):
                 raise unsuitable from None
@@ -230,6 +248,35 @@ def _decode_with_tifffile(page: tifffile.TiffPage) -> npt.NDArray[Any]:
     if page.axes == "ZYX":
         stored = stored[0]
     return np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+
+
+def _in_strips(data: bytes, page: tifffile.TiffPage, color: str, *, keep_orientation: bool) -> bytes | None:
+    """A file of a page in one piece, without meanings, where OpenCV does not read its tiles or planes; else None.
+
+    Made 8 bit, 16 bit tiles come as noise where they reach beyond the image (OpenCV 5.0), as do those of two
+    samples; plain ones are refused unless their bytes are a multiple of 1024. Planes are rounded otherwise.
+    """
+    is_usual = page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB) and page.samplesperpixel <= 4
+    if not (page.is_tiled or page.planarconfig == _SEPARATE) or not is_usual:
+        return None
+    if page.compression in _PLAIN_OR_DEFLATED and page.axes in ("YX", "YXS", "SYX"):
+        stored = _decode_with_tifffile(page)
+    elif page.bitspersample == 16 and page.samplesperpixel != 2 and color != "unchanged":
+        stored = decode_with_opencv(_without_meanings(data, [page]), "unchanged")
+    else:
+        return None
+    strips = io.BytesIO()
+    turned = page.tags.valueof(_ORIENTATION, 1) if keep_orientation else 1
+    tifffile.imwrite(
+        strips,
+        stored,
+        photometric="rgb" if page.photometric == _RGB else "minisblack",
+        planarconfig="contig" if stored.ndim == 3 else None,
+        extrasamples=[_ASSOCIATED if extra == _UNASSOCIATED else extra for extra in page.extrasamples] or None,
+        metadata=None,
+        extratags=[(_ORIENTATION, 3, 1, turned, True)],
+    )
+    return strips.getvalue()
 
 
 def _upper_byte(stored: npt.NDArray[Any], color: str) -> npt.NDArray[Any]:
@@ -316,6 +363,11 @@ def _decode_stack(
         is_gray = page.samplesperpixel == 1 and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
         return _decode_page(data, page, "unchanged" if is_gray else "stack")
     _check_kind_of_stack(pages, series, n_planes)
+    if len(pages) > 1 and _hide_planes(file, pages):
+        raise UnsuitableError(
+            f"has {n_planes} directories, of which one stands for several planes; save each volume in a file "
+            "of its own"
+        )
     height, width = page.shape[-2:]
     check_pixels(width, height * n_planes)
     try:
@@ -374,6 +426,9 @@ def _decode_pages(data: bytes, pages: list[tifffile.TiffPage]) -> npt.NDArray[An
     first = pages[0]
     if all(map(_tifffile_reads, pages)):
         decoded: Iterable[npt.NDArray[Any]] = map(_decode_with_tifffile, pages)
+    elif all(page.is_tiled and page.compression in _PLAIN_OR_DEFLATED for page in pages):
+        in_strips = (_in_strips(data, page, "unchanged", keep_orientation=False) for page in pages)
+        decoded = (decode_with_opencv(strips or b"", "unchanged") for strips in in_strips)
     else:
         found = decode_pages_with_opencv(_without_meanings(data, pages), 1 + max(page.index for page in pages))
         decoded = (found[page.index] for page in pages)

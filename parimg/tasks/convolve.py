@@ -34,7 +34,7 @@ class Convolve(ImageTransform):
         ``"sobel"``, ``"scharr"``, ``"prewitt"``, the magnitude of the gradient, or one of its two components, such
         as ``"sobel_x"`` (growing to the right) and ``"sobel_y"`` (downwards). Gaussians reach to four sigmas.
     output : path, optional
-        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        Folder on the client's disk. Each result becomes a file in it, named after its image; without it results
         are returned, and kept in the job's journal.
     dtype : str, optional
         Dtype of the result: an integer of up to 32 bits, ``"float32"`` or ``"float64"``; by default the image's.

@@ -105,7 +105,7 @@ class MatchSIFT(WritingTask):
     return_keypoints : bool
         Also return ``keypoints``, float32 of shape ``(features, 4)``: x, y, diameter (pixels), angle (degrees).
     pictures : path, optional
-        Folder that all engines see. Each image becomes a PNG picture in it, beside the reference and with lines
+        Folder on the client's disk. Each image becomes a PNG picture in it, beside the reference and with lines
         between their matches, as `parimg.draw_matches` draws it; both at most 1000 pixels long. The reference must
         be an image then.
 

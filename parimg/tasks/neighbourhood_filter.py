@@ -48,7 +48,7 @@ class NeighbourhoodFilter(ImageTransform):
     dtype : dtype, optional
         The dtype of results; by default that of the image, into which numbers are converted as in C.
     output : path, optional
-        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        Folder on the client's disk. Each result becomes a file in it, named after its image; without it results
         are returned, and kept in the job's journal.
     format : {"png", "jpeg", "webp", "bmp", "tiff", "npy"}, optional
         Of the files; by default PNG where it holds the image, else TIFF.

@@ -46,7 +46,7 @@ class SkeletonGraph(WritingTask):
     prune : float
         Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
     overlays : path, optional
-        Folder that all engines see. Each image becomes a PNG picture in it with its skeleton drawn in: paths red,
+        Folder on the client's disk. Each image becomes a PNG picture in it with its skeleton drawn in: paths red,
         dots at tips purple, at junctions yellow. Of a volume the brightest level along its first axis is shown.
     ridges : "sato", optional
         The threshold is that of how much each pixel is in a line, not of gray levels: `skimage.filters.sato`,
@@ -255,21 +255,33 @@ class SkeletonGraph(WritingTask):
             task(image)
 
 
-def _otsu(image: npt.NDArray[Any]) -> float:
-    """Otsu's threshold; scikit-image makes a bin for each integer in the range, 30 GB for one level of 4e9."""
+def _otsu(image: npt.NDArray[Any]) -> Any:
+    """Otsu's threshold, a level of integers as it is.
+
+    scikit-image makes a bin for each integer in the range, 30 GB for one level of 4e9; where squares of floats are
+    beyond their dtype, they are taken times a power of two, which is exact.
+    """
     import numpy as np
     from skimage.filters import threshold_otsu
 
     if image.dtype.kind == "f":
         if not np.isfinite(image).all():
             raise TaskError("the image has infinite levels, for which Otsu's method finds no threshold")
-        return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
+        limits, span = np.finfo(image.dtype), float(image.max()) - float(image.min())
+        if span == 0 or math.sqrt(limits.tiny) < span < math.sqrt(limits.max):
+            return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
+        exponent = int(np.frexp(np.abs(image).max())[1])
+        scaled = np.ldexp(image.astype(np.float64), -exponent)
+        return np.ldexp(float(threshold_otsu(scaled)), exponent)  # type: ignore[no-untyped-call]
     if image.dtype.itemsize <= 2 and image.dtype != bool:
         return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
     levels, counts = np.unique(image, return_counts=True)
     if len(levels) == 1:
-        return float(levels[0])
-    return float(threshold_otsu(hist=(counts, levels.astype(np.float64))))  # type: ignore[no-untyped-call]
+        return levels[0]
+    # Counted from the lowest, neighbours beyond 2**53 stay apart.
+    heights = (levels.astype(np.uint64) - levels[:1].astype(np.uint64)).astype(np.float64)
+    height = threshold_otsu(hist=(counts, heights))  # type: ignore[no-untyped-call]
+    return levels[np.searchsorted(heights, height)]
 
 
 def _is_finite(value: object) -> bool:

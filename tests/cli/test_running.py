@@ -21,6 +21,7 @@ RUN = ("run", "numpy:mean", "photos")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((*RUN, "--ship", "sometimes"), "ship must be 'auto', 'never' or 'always' (got 'sometimes')"),
         ((*RUN, "--memory-limit", "lots"), "memory_limit must be a number of bytes, or a text such as"),
         ((*RUN, "--timeout", "-1"), "timeout must be a number of seconds above 0"),
         ((*RUN, "--max-failures", "many"), "--max-failures must be like 25, 0.1 or 10%"),

@@ -49,6 +49,16 @@ def test_a_folder_is_an_image_error(tmp_path):
         read_image(str(tmp_path))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders")
+def test_pipes_and_devices_are_image_errors_and_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe.png", tmp_path / "endless.png"):
+        for uri in (str(path), f"file://{path}"):
+            with pytest.raises(ImageError, match="is a pipe, socket or device, wanted an image file"):
+                read_image(uri)
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read everything")
 def test_a_file_that_may_not_be_read_is_an_image_error(tmp_path):
     path = tmp_path / "secret.png"

@@ -400,3 +400,78 @@ def test_palette_pages_are_no_stack() -> None:
     pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
     with pytest.raises(ImageFormatError, match="no stack of gray images"):
         decode(file.getvalue(), "stack")
+
+
+TILED: dict[str, npt.NDArray[Any]] = {
+    "16 bit": np.random.default_rng(0).integers(0, 65536, (37, 53)).astype(np.uint16),
+    "8 bit": np.random.default_rng(0).integers(0, 256, (37, 53)).astype(np.uint8),
+    "1 bit": np.random.default_rng(0).random((37, 53)) > 0.5,
+    "16 bit RGB": np.random.default_rng(0).integers(0, 65536, (37, 53, 3)).astype(np.uint16),
+    "8 bit RGBA": np.random.default_rng(0).integers(0, 256, (37, 53, 4)).astype(np.uint8),
+    "8 bit gray with alpha": np.random.default_rng(0).integers(0, 256, (37, 53, 2)).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tile", [(16, 16), (64, 64)])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("kind", TILED)
+def test_tiles_give_what_strips_give(
+    kind: str, photometric: str, tile: tuple[int, int], compression: str | None
+) -> None:
+    """OpenCV 5.0 gives noise for 16 bit tiles that reach beyond the image, and refuses small plain ones."""
+    stored = TILED[kind]
+    channels = stored.shape[2] if stored.ndim == 3 else 1
+    options: dict[str, Any] = {
+        "photometric": photometric if channels < 3 else "rgb",
+        "planarconfig": "contig" if channels > 1 else None,
+        "extrasamples": ["unassalpha"] if channels in {2, 4} else None,
+        "extratags": [(274, 3, 1, 6, True)],
+    }
+    tiled = tiff(stored, tile=tile, compression=compression, **options)
+    for color in ("gray", "color", "unchanged", "stack"):
+        assert_array_equal(decode(tiled, color), decode(tiff(stored, **options), color))
+
+
+def test_gray_of_16_bit_tiles_is_the_upper_byte_also_in_codecs_of_opencv() -> None:
+    stored = TILED["16 bit"]
+    assert_array_equal(decode(tiff(stored, tile=(16, 16), compression="zlib")), stored >> 8)
+    # LZW by hand: every byte a code of 9 bits, a clear code (256) before each hundred, the end (257) behind.
+    tiles = [
+        np.pad(stored, ((0, 11), (0, 11)))[y : y + 16, x : x + 16].tobytes()
+        for y in range(0, 37, 16)
+        for x in range(0, 53, 16)
+    ]
+
+    def lzw(data: bytes) -> bytes:
+        codes = [code for i, byte in enumerate(data) for code in ((256, byte) if i % 100 == 0 else (byte,))]
+        bits = "".join(f"{code:09b}" for code in [*codes, 257])
+        return bytes(int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8))
+
+    plain = tiff(stored, tile=(16, 16), photometric="minisblack", metadata=None, byteorder="<")
+    with tifffile.TiffFile(io.BytesIO(plain)) as file:
+        tags = file.pages.first.tags
+        places = [tags[name].valueoffset for name in ("Compression", "TileOffsets", "TileByteCounts")]
+    parts = [lzw(tile) for tile in tiles]
+    offsets = np.cumsum([len(plain), *map(len, parts[:-1])])
+    data = bytearray(plain + b"".join(parts))
+    struct.pack_into("<H", data, places[0], 5)
+    struct.pack_into("<12I", data, places[1], *offsets)
+    struct.pack_into("<12H", data, places[2], *map(len, parts))
+    assert_array_equal(decode(bytes(data), "unchanged"), stored)
+    assert_array_equal(decode(bytes(data), "gray"), stored >> 8)
+
+
+def test_a_stack_of_bits_in_plain_tiles_is_read() -> None:
+    bits = VOLUME % 2 == 1
+    assert_array_equal(decode(tiff(bits, tile=(16, 16), photometric="minisblack"), "stack"), bits * np.uint8(255))
+
+
+def test_several_directories_that_stand_for_several_planes_each_are_no_stack() -> None:
+    """Each tells of its first plane: 2 of 8 would be read."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(VOLUME, photometric="minisblack", truncate=True)
+        writer.write(VOLUME[:3], photometric="minisblack", truncate=True)
+    with pytest.raises(ImageFormatError, match="2 directories, of which one stands for several planes"):
+        decode(file.getvalue(), "stack")

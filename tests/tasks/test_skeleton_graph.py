@@ -140,7 +140,7 @@ def test_what_cannot_be_thinned_is_told(image: npt.NDArray[Any], message: str) -
         ({"ridges": "sato", "scales": (1, 0)}, "scales must be numbers above 0"),
         ({"ridges": "sato", "scales": 2}, "scales must be numbers above 0"),
         ({"ridges": "sato", "threshold": None}, "threshold must be 'otsu' or a number for ridges"),
-        ({"overlays": "s3://bucket"}, "overlays must be a folder that all engines see"),
+        ({"overlays": "s3://bucket"}, "overlays must be a folder, no URL"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
@@ -268,6 +268,24 @@ def test_ridges_find_thin_lines_on_uneven_ground_where_otsu_finds_the_ground(is_
     assert 170 <= found["longest_length"] <= 190
     wanted = sato(image, (2.0,), black_ridges=is_dark)
     assert found["foreground"] == (wanted > threshold_otsu(wanted)).mean()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (np.int64, -(2**63), 2**63 - 1),
+        (np.uint64, 2**60, 2**60 + 3),
+        (np.int64, 2**62, 2**62 + 1),
+        (np.float64, -1.7e308, 1.7e308),
+        (np.float64, 0, 1e-320),
+        (np.float32, -3e38, 3e38),
+        (np.float16, -6e4, 6e4),
+    ],
+)
+def test_otsu_parts_two_levels_however_large_or_near(dtype: Any, low: float, high: float) -> None:
+    image = np.full((40, 40), low, dtype)
+    image[9:12, 2:38] = high
+    assert parimg.SkeletonGraph()(image)["foreground"] == 3 * 36 / 1600
 
 
 # -- jobs --------------------------------------------------------------------------------------------------------

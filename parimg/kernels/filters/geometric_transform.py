@@ -110,7 +110,7 @@ def geometric_transform(
     if given is not None and given.shape != shape:
         raise RuntimeError(f"output must have shape {shape} (got {given.shape})")
     complex_input = image.dtype.kind == "c"
-    default = np.promote_types(image.dtype, np.complex64) if complex_input else image.dtype
+    default = np.promote_types(image.dtype, np.complex64) if complex_input else image.dtype.newbyteorder("=")
     result = np.zeros(shape, default if output is None else given.dtype if given is not None else output)
     if complex_input and result.dtype.kind != "c":
         raise RuntimeError(f"output must have a complex dtype for complex input (got {result.dtype})")

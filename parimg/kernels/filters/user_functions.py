@@ -206,7 +206,7 @@ def _type_of_argument(argument: Any) -> Any:
     except (ValueError, errors.NumbaError) as error:
         raise TypeError(
             f"the extra argument {argument!r:.80}, a {type(argument).__name__}, cannot be given to compiled code; "
-            f"wanted numbers, arrays of them, and tuples of these; {_AS_PYTHON}"
+            f"wanted numbers, arrays of them, and tuples or lists of these; {_AS_PYTHON}"
         ) from error
 
 
@@ -276,13 +276,19 @@ def as_user_function(
 
 
 def as_compiled_code_reads(value: Any) -> Any:
-    """Arrays in native byte order and aligned, copied where they are not, also inside tuples.
+    """Arrays in native byte order and aligned, copied where they are not, also inside tuples and lists.
 
     numba refuses an array of another byte order, but inside a tuple takes it for one that it has met in native
-    order, and reads garbage; of alignment it knows nothing.
+    order, and reads garbage; of alignment it knows nothing. Lists in lists it reads as garbage, too, and takes
+    all items of a list for what the first is: lists become arrays of numbers, or tuples.
     """
+    if isinstance(value, memoryview):
+        value = np.asarray(value)
     if isinstance(value, np.ndarray) and not (value.dtype.isnative and value.flags.aligned):
         return value.astype(value.dtype.newbyteorder("="))
+    if isinstance(value, list):
+        is_of_numbers = all(isinstance(item, complex | float | int | np.number | np.bool_) for item in value)
+        value = np.array(value) if is_of_numbers else tuple(value)
     if isinstance(value, tuple):
         items = [as_compiled_code_reads(item) for item in value]
         is_changed = any(new is not old for new, old in zip(items, value, strict=True))

@@ -205,3 +205,53 @@ def test_constant_indices_inside_the_window_are_read_and_written():
 
     found = pk.generic_filter(IMAGE, shuffled, 3)
     np.testing.assert_allclose(found, ndimage.generic_filter(IMAGE, shuffled, 3))
+
+
+def first(values, given):
+    return values[0] + given[0]
+
+
+def second_of_first(values, given):
+    return values[0] + given[0][1]
+
+
+def first_of_second_of_first(values, given):
+    return values[0] + given[0][1][0]
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        (first, [3.0, 1.0]),
+        (first, [1, 2.5]),
+        (first, [True, 2]),
+        (second_of_first, [(2.0, 3.0)]),
+        (second_of_first, [[2, 3.5], [4]]),
+        (second_of_first, ([2.0, 3.0],)),
+        (second_of_first, [np.array([2.0, 3.0])]),
+        (second_of_first, [np.array([2.0, 3.0], ">f8"), np.array([1], "f4")]),
+        (second_of_first, [np.arange(9.0)[::3], np.arange(2.0)]),
+        (first_of_second_of_first, [(1, np.array([3.0], ">f8"))]),
+        (first_of_second_of_first, ([[1.0], [3.0]],)),
+    ],
+)
+def test_lists_are_read_as_scipy_reads_them(function, given):
+    """Of lists in lists numba reads garbage, and it takes all items of a list for what the first is."""
+    got = pk.generic_filter(IMAGE, function, size=3, extra_arguments=(given,))
+    np.testing.assert_array_equal(got, ndimage.generic_filter(IMAGE, function, size=3, extra_arguments=(given,)))
+
+
+def test_buffers_of_foreign_byte_order_are_read_rightly():
+    given = memoryview(np.array([3.0], ">f8"))
+    got = pk.generic_filter(IMAGE, first, size=3, extra_arguments=(given,))
+    np.testing.assert_array_equal(got, ndimage.generic_filter(IMAGE, first, size=3, extra_arguments=([3.0],)))
+
+
+@pytest.mark.parametrize("dtype", [">u2", ">i4", ">f4", ">f8"])
+def test_geometric_transforms_of_foreign_byte_order_come_in_native_order(dtype):
+    image = (np.random.default_rng(0).random((5, 6)) * 100).astype(dtype)
+    got = pk.geometric_transform(image, lambda place: (place[0] + 0.5, place[1]), order=1)
+    want = ndimage.geometric_transform(image, lambda place: (place[0] + 0.5, place[1]), order=1)
+    assert got.dtype == want.dtype
+    assert got.dtype.isnative
+    np.testing.assert_array_equal(got, want)
