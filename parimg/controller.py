@@ -12,7 +12,6 @@ import os
 import platform
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,13 +34,13 @@ from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
 from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
-from parimg.files.naming import OutputNames
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
 from parimg.job.journal import Journal
 from parimg.job.journal_writer import JournalWriter
+from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
-from parimg.options import DEFAULT_MAX_PIXELS, Options, parse_size
+from parimg.options import DEFAULT_MAX_PIXELS, Options, Ship, parse_size
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
@@ -188,14 +187,8 @@ class Controller:
         self._supervisor = Supervisor(cluster)
         self._memory_limit = memory_limit
         self._closing = threading.Event()
-        controller = weakref.ref(self)
-
-        def close_at_exit() -> None:
-            if (alive := controller()) is not None:
-                alive.close()
-
-        self._close_at_exit = close_at_exit
-        atexit.register(close_at_exit)
+        # Strongly held: IPython drops its names before it exits, and the cluster must end in order even then.
+        atexit.register(self.close)
 
     @property
     def security(self) -> Security:
@@ -242,7 +235,7 @@ class Controller:
         if self._closing.is_set():
             return
         self._closing.set()
-        atexit.unregister(self._close_at_exit)
+        atexit.unregister(self.close)
         self._supervisor.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
@@ -260,6 +253,7 @@ class Controller:
         timeout: float | None = None,
         max_failures: float | None = None,
         memory_limit: int | str | None = None,
+        ship: Ship = "auto",
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -291,6 +285,11 @@ class Controller:
         memory_limit : int or str, optional
             Memory that an engine may occupy, bytes or ``"4 GiB"``: an image that asks for more is a failed record
             ``MemoryError``, its engine goes on. By default that of `start`, or none.
+        ship : {"auto", "never", "always"}, default "auto"
+            What is done for hosts that share no disk with this one. Each is asked once. ``"auto"``: where it does
+            not see the first image, this process reads the files and sends their bytes; where it cannot write to
+            the task's output folder, files come back and are written here. ``"never"``: such a host ends the job
+            with `ClusterError`. ``"always"``: bytes travel whatever hosts see. Engines read URLs themselves.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -308,13 +307,15 @@ class Controller:
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         memory_limit = self._memory_limit if memory_limit is None else memory_limit
-        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit)
+        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit, ship)
         check_task(task)
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
-        task.resolve()
-        source = _name_files(task, source)
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        source = name_files(task, source)
+        output = task.folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
         try:
@@ -325,6 +326,7 @@ class Controller:
                     "parameters": task.describe(),
                     "columns": task.declared_columns(),
                     "refs": refs,
+                    "output": output,
                 },
                 "source": source.spec(),
                 "options": asdict(options),
@@ -337,7 +339,7 @@ class Controller:
             if isinstance(error, OSError):
                 raise JobError(f"the job directory {place.path!r} cannot be written: {error}") from error
             raise
-        job = self._start(journal, Plan(tuple(refs), source, options, retry_failed=False), heard)
+        job = self._start(journal, Plan(tuple(refs), source, options, False, output), heard)
         threading.Thread(target=_report_compiling, args=(job, task), name="parimg-report", daemon=True).start()
         return job
 
@@ -393,7 +395,7 @@ class Controller:
             Called with each event of `parimg.events`, from another thread.
         **changed
             Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
-            ``max_failures``, ``memory_limit``.
+            ``max_failures``, ``memory_limit``, ``ship``.
 
         Returns
         -------
@@ -418,14 +420,15 @@ class Controller:
             source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
             if images is not None and (folder := output_folder(spec)):
                 source = OutsideFolder(source, folder)
-            refs = tuple(shared_objects.SharedRef(*ref) for ref in journal.meta("task")["refs"])
+            described = journal.meta("task")
+            refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
             if images is not None and (joined := join_specs(spec, source.spec())) != spec:
                 journal.set_meta("source", joined)
             journal.begin_run()
         except BaseException:
             journal.close()
             raise
-        return self._start(journal, Plan(refs, source, options, retry_failed=retry == "failed"), heard)
+        return self._start(journal, Plan(refs, source, options, retry == "failed", described.get("output")), heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:
@@ -465,15 +468,3 @@ class Controller:
     def time_round_trip(self, repeats: int = 20) -> dict[str, float]:
         """Where the time of a round trip goes: medians of `repeats` measurements, seconds."""
         return time_round_trip(self.client, repeats)
-
-
-def _name_files(task: Task, source: Source) -> Source:
-    """Report to a task that writes files what images are called; the source without what lies where it writes."""
-    if not isinstance(task, WritingTask) or task.folder is None:
-        return source
-    outside = OutsideFolder(source, task.folder if task.writes_images else None)
-    seen = outside.look()
-    task.name_files(OutputNames.of(seen.keys, seen.root, are_all=seen.are_all))
-    if seen.n_left_out:
-        print_line(f"{seen.n_left_out} images in the output folder {task.folder!r} are left out of the source")
-    return outside

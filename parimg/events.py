@@ -80,6 +80,20 @@ class SharedObjectSent:
 
 
 @dataclass(frozen=True, slots=True)
+class DisksSeen:
+    """A host that may see other disks than the client said what it sees; emitted once a host."""
+
+    host: str
+    """Name of the host."""
+    job: bool
+    """Whether it sees the job's directory."""
+    images: bool
+    """Whether it sees the first image; else images are sent to it."""
+    output: bool
+    """Whether it can write to the output folder; else files come back."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkLost:
     """An engine died with a chunk; its images run again, one by one."""
 
@@ -116,6 +130,7 @@ Event = (
     | RecordsWritten
     | DuplicateFound
     | SharedObjectSent
+    | DisksSeen
     | ChunkLost
     | AllFailedAlike
     | JobFinished

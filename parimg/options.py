@@ -9,12 +9,13 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from parimg.errors import JobError
 
 DEFAULT_MAX_PIXELS = 2**28
 """Height times width above which an image is refused: 16 384 by 16 384, 256 MB as 8 bit gray."""
+Ship = Literal["auto", "never", "always"]
 LEAST_RECORDS = 20  # before a share of failures says anything
 
 
@@ -34,6 +35,7 @@ class Options:
     timeout: float | None = None
     max_failures: float | None = None
     memory_limit: int | str | None = None
+    ship: Ship = "auto"
 
     def __post_init__(self) -> None:
         _check_integer("retries", self.retries, 0)
@@ -50,7 +52,8 @@ class Options:
                 "max_failures must be a number of images (an integer of at least 0), a share of them (a float "
                 f"between 0 and 1), or None (got {limit!r})"
             )
-
+        if self.ship not in get_args(Ship):
+            raise JobError(f"ship must be 'auto', 'never' or 'always' (got {self.ship!r})")
         if self.memory_limit is not None:
             object.__setattr__(self, "memory_limit", parse_size(self.memory_limit))
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from parimg.errors import ImageError, TaskError
 from parimg.files.atomic import write_whole
+from parimg.images.encode import save_image
 from parimg.job.journal import Journal
 from parimg.record import Record
 from parimg.tasks._match_picture import MOST_LINES
-from parimg.tasks.image_files import save_image
 from parimg.tasks.match_sift import MatchSIFT
 
 if TYPE_CHECKING:

@@ -102,12 +102,13 @@ class Jobs:
         retry_failed: bool = False,
         refs: tuple[SharedRef, ...] = (),
         listeners: Iterable[events.Listener] = (),
+        output: str | None = None,
         **options: Any,
     ) -> Run:
         directory = str(self._folder / name)
         source = images if isinstance(images, Source) else Listed(images)
         heard: list[events.Event] = []
-        plan = Plan(refs, source, Options(**options), retry_failed)
+        plan = Plan(refs, source, Options(**options), retry_failed, output)
         dispatcher = Dispatcher(plan, self.journal(directory), pool, [heard.append, *listeners])
         run = Run(directory, pool, dispatcher, heard)
         self._runs.append(run)

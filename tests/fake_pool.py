@@ -9,14 +9,18 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
+from parimg.engine.setup import disks
 from parimg.errors import EngineGone, EngineRefused
 from parimg.protocol.crash_report import FOLDER, HEADER
+from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
 from parimg.protocol.messages import Chunk, Reply
 from parimg.record import Row
 
@@ -98,7 +102,7 @@ class FakeAnswer(Future[Any]):
 @dataclass(eq=False)
 class Engine:
     host: str
-    messages: deque[tuple[Chunk | None, Future[Any]]] = field(default_factory=deque)
+    messages: deque[tuple[Chunk | DiskQuestion | None, Future[Any]]] = field(default_factory=deque)
     digests: set[str] = field(default_factory=set)
     is_stalled: bool = False
 
@@ -106,7 +110,8 @@ class Engine:
 class FakePool:
     """Engines 0 to n - 1; each that dies is replaced by a new one, if wanted.
 
-    `chunks` are all that were sent, `kills` and `sent_digests` the rest.
+    `chunks` are all that were sent, `kills`, `sent_digests` and `asked` the rest. `sees` are the hosts that have
+    disks of their own, with what they see of the client's; `writes` is the folder of files that come back.
     """
 
     def __init__(
@@ -118,11 +123,16 @@ class FakePool:
         hosts: int = 1,
         replaces: bool = True,
         report_of_others: str = "sent",
+        sees: Mapping[str, SeenDisks] = MappingProxyType({}),
+        writes: str = "",
     ) -> None:
         self.script = script
         self.chunks: list[tuple[int, Chunk]] = []
         self.kills: list[int] = []
         self.sent_digests: list[tuple[int, str]] = []
+        self.asked: list[tuple[str, int]] = []
+        self.sees = sees
+        self._writes = writes
         self.refuses_objects = False
         self.is_paused = False
         self._random = Random(seed)
@@ -192,6 +202,16 @@ class FakePool:
             self.kills.append(engine_id)
             self._end(engine_id, is_reported=True)
 
+    def disks(self, engine_id: int) -> tuple[str, str] | None:
+        host = self._engines[engine_id].host if engine_id in self._engines else self._former_hosts[engine_id]
+        return host, f"disks of {host}" if host in self.sees else disks()
+
+    def look_at_disks(self, question: DiskQuestion, engine_id: int) -> Future[SeenDisks]:
+        with self._changed:
+            host = self.disks(engine_id)[0]
+            self.asked.append((host, engine_id))
+        return self._send(engine_id, question, Future())
+
     # -- what a test does -------------------------------------------------------------------------------------
 
     def join(self, n: int) -> None:
@@ -205,7 +225,7 @@ class FakePool:
         """The controller is gone, and with it all engines; the next ones have the same numbers."""
         with self._changed:
             for engine in self._engines.values():
-                self._orphans += [(chunk, answer) for chunk, answer in engine.messages if chunk is not None]
+                self._orphans += [(chunk, answer) for chunk, answer in engine.messages if isinstance(chunk, Chunk)]
             self._engines.clear()
             self._work.clear()
             self._next_id = 0
@@ -235,7 +255,7 @@ class FakePool:
 
     # -- the engines ------------------------------------------------------------------------------------------
 
-    def _send(self, engine_id: int, chunk: Chunk | None, answer: Future[Any]) -> Future[Any]:
+    def _send(self, engine_id: int, chunk: Chunk | DiskQuestion | None, answer: Future[Any]) -> Future[Any]:
         with self._changed:
             engine = self._engines.get(engine_id)
             if engine is None:
@@ -259,6 +279,13 @@ class FakePool:
 
     def _handle(self, engine_id: int, engine: Engine) -> None:
         chunk, answer = engine.messages[0]
+        if isinstance(chunk, DiskQuestion):
+            engine.messages.popleft()
+            seen = self.sees[engine.host]
+            if seen.output and chunk.output:
+                Path(chunk.output).write_text(chunk.answer)
+            answer.set_result(seen)
+            return
         if chunk is None:
             engine.messages.popleft()
             answer.set_result(0)
@@ -281,7 +308,11 @@ class FakePool:
                 answer.set_exception(EngineRefused(deed.name, deed.message))
             elif not isinstance(deed, Vanish):
                 most = deed.most if isinstance(deed, Answer) and deed.most is not None else len(chunk.images)
-                answer.set_result(_reply(chunk, engine.host, 0 if missing else most, missing))
+                n = 0 if missing else most
+                files = [
+                    (n, f"{self._writes}/{key}", key.encode()) for n, (_, key, *_) in enumerate(chunk.images[:n])
+                ]
+                answer.set_result(_reply(chunk, engine.host, n, missing, files if chunk.returns_files else []))
 
     def _leave_report(self, chunk: Chunk, deed: Die) -> None:
         if deed.at is None:
@@ -308,9 +339,11 @@ class FakePool:
                 answer.set_exception(EngineGone(f"Engine {engine_id} died"))
 
 
-def _reply(chunk: Chunk, host: str, n: int, missing: list[str]) -> bytes:
+def _reply(
+    chunk: Chunk, host: str, n: int, missing: list[str], files: Iterable[tuple[int, str, bytes]] = ()
+) -> bytes:
     rows = [_row(position, key, uri) for position, key, uri, _ in chunk.images[:n]]
-    return pickle.dumps(Reply(host, 1, rows, missing, 1e-4 * max(1, n)), protocol=5)
+    return pickle.dumps(Reply(host, 1, rows, missing, 1e-4 * max(1, n), files=list(files)), protocol=5)
 
 
 def _row(position: int, key: str, uri: str) -> Row:

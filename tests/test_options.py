@@ -17,6 +17,7 @@ from parimg.options import Options
         ({"timeout": True}, "timeout must be a number of seconds"),
         ({"max_failures": -1}, "max_failures must be a number of images"),
         ({"max_failures": 1.0}, "a share of them .a float between 0 and 1., or None .got 1.0"),
+        ({"ship": "sometimes"}, "ship must be 'auto', 'never' or 'always' .got 'sometimes'."),
         ({"max_failures": True}, "max_failures must be a number of images"),
         ({"retries": -1}, "retries must be an integer of at least 0 .got -1"),
     ],

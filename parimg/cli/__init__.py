@@ -7,18 +7,21 @@ cluster failed; 2: something was typed wrong; 3: the job is done, but some image
 from __future__ import annotations
 
 import io
+import pkgutil
 import shlex
 import sys
+from importlib import import_module
 
-# Commands appear in the help in this order.
-# isort: off
-from parimg.cli import matching, filtering, skeletons, retrieval, jobs, clusters, demonstration  # noqa: F401
-
-# isort: on
+from parimg.cli import jobs  # noqa: F401 - in the help its panel stands above that of clusters
 from parimg.cli.app import app
 from parimg.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from parimg.console import say
 from parimg.errors import ParimgError
+
+# Every module of this room is loaded, and thereby adds its commands.
+for _found in pkgutil.iter_modules(__path__, f"{__name__}."):
+    if not _found.name.endswith("__main__"):
+        import_module(_found.name)
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ _EPILOG = (
     "Completion in the shell: parimg --install-completion"
 )
 
+JOBS_PANEL, CLUSTERS_PANEL = "Jobs", "Clusters"  # of the help, below the commands that run tasks
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -23,7 +25,7 @@ app = typer.Typer(
     epilog=_EPILOG,
 )
 profiles_app = typer.Typer(no_args_is_help=True, help="Cluster profiles for `ipcluster start --profile=NAME`.")
-app.add_typer(profiles_app, name="profiles")
+app.add_typer(profiles_app, name="profiles", rich_help_panel=CLUSTERS_PANEL)
 
 
 def _version(value: bool) -> None:

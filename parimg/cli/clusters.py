@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from parimg import __version__
-from parimg.cli.app import app, profiles_app
+from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
 from parimg.cli.running import open_controller
 from parimg.console import print_table, say
@@ -17,7 +17,7 @@ app.add_typer(cluster_app, name="cluster")
 ProfileName = Annotated[str, typer.Option("--profile", help="IPython profile that says where engines run.")]
 
 
-@app.command(epilog="Example: parimg doctor --profile slurm")
+@app.command(epilog="Example: parimg doctor --profile slurm", rich_help_panel=CLUSTERS_PANEL)
 def doctor(engines: Engines = None, profile: Profile = None, cluster_id: ClusterId = "") -> None:
     """Check a cluster: engines, versions, threads, memory, and where the time of a round trip goes."""
     import platform

@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from parimg.cli.app import app
+from parimg.cli.app import CLUSTERS_PANEL, app
 from parimg.cli.options import Engines
 from parimg.cli.running import open_controller, progress
 from parimg.cli.showing import print_summary
 from parimg.console import print_table, say
 
 
-@app.command(epilog="Example: parimg demo -n 2")
+@app.command(epilog="Example: parimg demo -n 2", rich_help_panel=CLUSTERS_PANEL)
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the views are written.")] = Path("parimg-demo"),
     engines: Engines = None,

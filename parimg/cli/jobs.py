@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from parimg.cli.app import app
+from parimg.cli.app import JOBS_PANEL, app
 from parimg.cli.exporting import check_folder, check_output, export, to_json
 from parimg.cli.options import (
     ClusterId,
@@ -19,6 +19,7 @@ from parimg.cli.options import (
     Output,
     Profile,
     Quiet,
+    Ship,
     Timeout,
     Verbose,
 )
@@ -57,7 +58,7 @@ JobName = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-@app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv")
+@app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv", rich_help_panel=JOBS_PANEL)
 def resume(
     job: JobName,
     engines: Engines = None,
@@ -67,6 +68,7 @@ def resume(
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
+    ship: Ship = None,
     output: Output = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -79,7 +81,12 @@ def resume(
     from parimg.job.journal import Journal
     from parimg.options import Options
 
-    given = {"timeout": timeout, "max_failures": parse_limit(max_failures), "memory_limit": memory_limit}
+    given = {
+        "timeout": timeout,
+        "max_failures": parse_limit(max_failures),
+        "memory_limit": memory_limit,
+        "ship": ship,
+    }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     # What cannot be resumed is told before a cluster is started.
     journal = Journal(find_job(job))
@@ -123,7 +130,7 @@ def _lacks_images(journal: Journal, *, retry_failed: bool) -> bool:
     return not finished or journal.lacks_any(image.key for image in source)
 
 
-@app.command(epilog="Example: parimg status 20261122-0930")
+@app.command(epilog="Example: parimg status 20261122-0930", rich_help_panel=JOBS_PANEL)
 def status(
     job: JobName,
     output: Output = None,
@@ -162,7 +169,7 @@ def status(
     exit_by_failures(found)
 
 
-@app.command("export", epilog="Example: parimg export 20261122-0930 --to parquet")
+@app.command("export", epilog="Example: parimg export 20261122-0930 --to parquet", rich_help_panel=JOBS_PANEL)
 def export_table(
     job: JobName,
     to: Annotated[
@@ -190,7 +197,9 @@ def export_table(
     say(f"table: {output}")
 
 
-@app.command(epilog="Example: parimg jobs --older 30d; then parimg jobs --older 30d --remove")
+@app.command(
+    epilog="Example: parimg jobs --older 30d; then parimg jobs --older 30d --remove", rich_help_panel=JOBS_PANEL
+)
 def jobs(
     names: Annotated[
         list[str] | None,

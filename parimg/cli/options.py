@@ -45,4 +45,11 @@ Timeout = Annotated[float | None, typer.Option(help="Seconds an image may take; 
 MaxFailures = Annotated[
     str | None, typer.Option(help="Stop when more images failed: a number, 25, or a share, 0.1 or 10%.")
 ]
+Ship = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|never|always",
+        help="Send files of images to hosts that do not see them, and outputs back from them.",
+    ),
+]
 MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]

@@ -34,12 +34,13 @@ from parimg.cli.options import (
     Retries,
     Sample,
     Seed,
+    Ship,
     Timeout,
     Verbose,
 )
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
-from parimg.console import say
+from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
@@ -99,16 +100,20 @@ def _run(
     timeout: Timeout = None,
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
+    ship: Ship = "auto",
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
+    from parimg.job.output_files import name_files
+
     options: dict[str, Any] = {
         "retries": retries,
         "max_pixels": max_pixels,
         "timeout": timeout,
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
+        "ship": ship,
     }
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
     Options(**options)
@@ -116,7 +121,9 @@ def _run(
     if job is not None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    planned.task.resolve()
+    with report_if_slow(f"preparing {planned.task.name} ..."):
+        planned.task.resolve()
+    source = name_files(planned.task, source)
     if verbose or dry_run:
         say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
     if dry_run:

@@ -15,10 +15,12 @@ from typing import Any, cast
 import ipyparallel as ipp
 
 from parimg.cluster.ipyparallel_internals import drop_late_answers, is_closed, kill_unregistered
+from parimg.engine.disks import look_at_disks
 from parimg.engine.flight_recorder import fetch_crash_report
 from parimg.engine.runner import receive_shared, run_chunk
 from parimg.engine.setup import handshake
 from parimg.errors import EngineGone, EngineRefused
+from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between handshakes with an engine that does not answer
 
@@ -42,6 +44,7 @@ class ClientEngines:
         self._client = client
         self._views: dict[int, ipp.DirectView] = {}
         self._processes: dict[int, tuple[str, int]] = {}
+        self._disks: dict[int, str] = {}
         self._answering: set[int] = set()
         self._ask_at: dict[int, tuple[float, float]] = {}
         if client is not None:
@@ -70,11 +73,12 @@ class ClientEngines:
         """Make an engine fit for images, and learn its host and process."""
         pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
         self._ask_at[engine_id] = (now + pause, pause)
-        processes, answering = self._processes, self._answering
+        processes, disks, answering = self._processes, self._disks, self._answering
 
-        def note(answer: Future[tuple[str, int]]) -> None:
+        def note(answer: Future[tuple[str, int, str]]) -> None:
             with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
-                processes[engine_id] = answer.result()
+                host, pid, seen = answer.result()
+                processes[engine_id], disks[engine_id] = (host, pid), seen
             answering.add(engine_id)
 
         with contextlib.suppress(EngineGone):  # it left in this very moment
@@ -87,6 +91,15 @@ class ClientEngines:
     def process(self, engine_id: int) -> tuple[str, int] | None:
         """Host and process id of an engine, also of one that died, where it told them."""
         return self._processes.get(engine_id)
+
+    def disks(self, engine_id: int) -> tuple[str, str] | None:
+        """Host of an engine, and the name of what it sees of disks, None if it did not tell."""
+        disks = self._disks.get(engine_id)
+        return None if disks is None else (self._processes[engine_id][0], disks)
+
+    def look_at_disks(self, question: DiskQuestion, engine_id: int) -> Future[SeenDisks]:
+        """Ask an engine what its host sees."""
+        return self._ask(engine_id, look_at_disks, question)
 
     def run(self, chunk: bytes, engine_id: int) -> Future[bytes]:
         """Send a chunk to an engine."""

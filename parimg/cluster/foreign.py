@@ -180,7 +180,7 @@ def find_profile(profile: str) -> str:
         names = sorted(os.listdir(ipython_dir)) if os.path.isdir(ipython_dir) else []
         found = [name.removeprefix("profile_") for name in names if name.startswith("profile_")]
         raise ProfileNotFoundError(
-            f"there is no IPython profile {profile!r} (no folder {path!r}); there are "
+            f"there is no IPython profile {profile!r} (no folder {path!r}); found: "
             f"{', '.join(found) or 'none'}. `parimg profiles list` shows ready ones, `ipython profile create "
             f"--parallel {profile}` makes an empty one"
         )

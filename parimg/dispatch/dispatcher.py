@@ -19,11 +19,13 @@ import pickle
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 
 from parimg import events
 from parimg.dispatch.chunk_size import MAX_CHUNK_BYTES, ChunkSize
+from parimg.dispatch.common_failure import MISSING
+from parimg.dispatch.disk_sharing import DiskSharing
 from parimg.dispatch.in_flight import InFlight, Pending, Sent
 from parimg.dispatch.lost_engines import LostEngines
 from parimg.dispatch.new_images import NewImages
@@ -31,6 +33,7 @@ from parimg.dispatch.plan import EnginePool, Plan
 from parimg.dispatch.read_ahead import ReadAhead
 from parimg.dispatch.recording import Recording
 from parimg.dispatch.retries import RetryDecision, decide_refusal
+from parimg.dispatch.shipping import Shipping, write_returned
 from parimg.errors import (
     ControllerLost,
     EngineGone,
@@ -44,8 +47,9 @@ from parimg.errors import (
 from parimg.job.directory import resume_command
 from parimg.job.journal_writer import JournalWriter
 from parimg.protocol import shared_objects
-from parimg.protocol.messages import VERSION, Chunk, Reply
+from parimg.protocol.messages import VERSION, Chunk, Content, Reply
 from parimg.record import Placement, Row, failed_row
+from parimg.sources.as_source import Image
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +130,8 @@ class Dispatcher:
             self.listeners.emit,
             self._settle,
         )
+        self._disks = DiskSharing(engines, plan, journal.place, self._inbox.put, self.listeners.emit)
+        self._shipping = Shipping()
         self._looked_at = 0.0
         self._numbers = itertools.count(1)
         self._chunk_size = ChunkSize(plan.options.chunk_size)
@@ -216,10 +222,19 @@ class Dispatcher:
 
     def _look_after_engines(self) -> None:
         now = time.monotonic()
-        if now - self._looked_at >= _LOOK_SECONDS:
+        if now - self._looked_at >= _LOOK_SECONDS or self._disks.has_news:
             self._looked_at = now
-            self._in_flight.open(self.engines.ready())
+            self._in_flight.open(self._disks.usable(self.engines.ready(), self._next_images))
             self._lost_engines.look(now)
+
+    def _next_images(self) -> list[Image]:
+        """Some of those that are to be run next, none if the source has listed none yet."""
+        if not self._new and not self._retry:
+            self._list(1)
+        return [pending.image for pending in itertools.islice(self._following(), MISSING)]
+
+    def _following(self) -> Iterator[Pending]:
+        return itertools.chain(itertools.chain.from_iterable(self._retry), self._new)
 
     def _raise_source_error(self) -> None:
         error = self._read_ahead.error
@@ -244,6 +259,8 @@ class Dispatcher:
 
     def _finish(self, state: str) -> None:
         self._read_ahead.stop()
+        self._shipping.stop()
+        self._disks.close()
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
         with contextlib.suppress(Exception):  # a full disk must not hide the error that ended the job
             self.journal.set_meta("total", self.listed if state == "finished" else self.total)
@@ -289,13 +306,7 @@ class Dispatcher:
         """Images that were not given out yet, fewer than wanted if the source is slow."""
         remaining = None if self.total is None else self.total - self.listed + len(self._new)
         size = self._chunk_size.next(remaining, self._in_flight.n_open)
-        deadline = time.monotonic() + _LISTING_SECONDS
-        while len(self._new) < size and not self._closing:
-            listed = self._read_ahead.take(size - len(self._new), deadline - time.monotonic())
-            if not listed:
-                break
-            self.listed = listed[-1][0] + 1
-            self._new.extend(self._new_images.choose(listed))
+        self._list(size)
         chunk: list[Pending] = []
         nbytes = 0
         while self._new and len(chunk) < size and nbytes < MAX_CHUNK_BYTES:
@@ -304,20 +315,41 @@ class Dispatcher:
             nbytes += 0 if array is None else array.nbytes
         return chunk
 
+    def _list(self, size: int, seconds: float = _LISTING_SECONDS) -> None:
+        """List images until there are `size` new ones, or the source is too slow."""
+        deadline = time.monotonic() + seconds
+        while len(self._new) < size and not self._closing:
+            listed = self._read_ahead.take(size - len(self._new), deadline - time.monotonic())
+            if not listed:
+                break
+            self.listed = listed[-1][0] + 1
+            self._new.extend(self._new_images.choose(listed))
+
     def _submit(self, images: list[Pending], engine_id: int) -> bool:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
+        seen = self._disks.seen_by(engine_id)
+        if seen.images:
+            self._shipping.forget(images)
+            contents: list[Content] = [pending.image.array for pending in images]
+        else:
+            contents = self._shipping.load(images)
+        images, rest = images[: len(contents)], images[len(contents) :]
         number = next(self._numbers)
         message = Chunk(
             version=VERSION,
             refs=self.plan.refs,
             folder=self.journal.place.shared,
             max_pixels=options.max_pixels,
-            images=[(pending.position, *pending.image) for pending in images],
+            images=[
+                (pending.position, pending.image.key, pending.image.uri, content)
+                for pending, content in zip(images, contents, strict=True)
+            ],
             number=number,
             recorder=os.path.join(self.journal.place.recorders, self._lost_engines.recorder(engine_id)),
             timeout=options.timeout,
             memory_limit=options.memory_bytes,
+            returns_files=self.plan.output is not None and not seen.output,
         )
         now = time.monotonic()
         try:
@@ -329,6 +361,11 @@ class Dispatcher:
         self._in_flight.add(sent)
         answer.add_done_callback(lambda _: self._inbox.put(functools.partial(self._collect, sent)))
         self.listeners.emit(events.ChunkSubmitted(len(images), len(self._in_flight)))
+        if rest:  # more bytes than one message takes
+            self._retry.appendleft(rest)
+        if not seen.images:
+            self._list(len(images), 0.0)
+            self._shipping.read_ahead(itertools.islice(self._following(), len(images)))
         return True
 
     def _report_duplicate(self, key: str) -> None:
@@ -357,12 +394,13 @@ class Dispatcher:
         if reply.missing:
             self._send_missing(sent, reply.missing)
             return
-        n = len(reply.rows)
+        found = write_returned(reply, self.plan.output) if self.plan.output and reply.files else reply.rows
+        n = len(found)
         if rest := sent.images[n:]:  # the answer would have become too large
             self._retry.append(rest)
         self._chunk_size.adapt(reply.seconds / n, len(message) / n)
         self._report_pages(reply.most_pages)
-        rows = [(row, pending.attempts + 1) for row, pending in zip(reply.rows, sent.images, strict=False)]
+        rows = [(row, pending.attempts + 1) for row, pending in zip(found, sent.images, strict=False)]
         self._record(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 
     def _report_pages(self, most: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from parimg.options import Options
+from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
 from parimg.protocol.shared_objects import SharedRef
 from parimg.sources.as_source import Source
 
@@ -23,6 +24,8 @@ class Plan:
     options: Options
     retry_failed: bool
     """Whether images that failed in an earlier run are run again."""
+    output: str | None = None
+    """Folder that the task writes files to."""
 
 
 class EnginePool(Protocol):
@@ -38,6 +41,12 @@ class EnginePool(Protocol):
 
     def ready(self) -> list[int]:
         """Those that can be given chunks."""
+
+    def disks(self, engine_id: int) -> tuple[str, str] | None:
+        """Host of an engine that is ready, and the name of what it sees of disks, None if it did not tell."""
+
+    def look_at_disks(self, question: DiskQuestion, engine_id: int) -> Future[SeenDisks]:
+        """Ask an engine what its host sees."""
 
     def run(self, chunk: bytes, engine_id: int) -> Future[bytes]:
         """Send a chunk to an engine."""

@@ -22,8 +22,10 @@ from parimg.engine.compile_once import prepare_once_a_host
 from parimg.engine.departure import is_leaving, working
 from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
+from parimg.engine.reading import read_content
 from parimg.engine.setup import host, prepare_engine
 from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.files.naming import collect_files
 from parimg.images.frames import note_frames, watch_frames
 from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, Reply
@@ -67,14 +69,17 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     with working(), recording, watch_frames() as pages:
         prepare_engine()
         missing = shared_objects.missing(chunk.refs, chunk.folder)
-        rows = []
+        rows: list[Row] = []
+        files: list[tuple[int, str, bytes]] = []
         if not missing:
             task = _prepared(chunk.refs[0], chunk.folder)
-            if any(array is None for *_, array in chunk.images):
+            if any(content is None or isinstance(content, bytes) for *_, content in chunk.images):
                 # Loads OpenCV, which shall not count as time of the first image.
                 import parimg.images.decode  # noqa: F401
-            rows = _run(task, chunk, Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit)))
-    reply = Reply(host(), os.getpid(), rows, missing, time.perf_counter() - begin, max(pages, default=1))
+            guard = Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit))
+            rows = _run(task, chunk, guard, files if chunk.returns_files else None)
+    seconds = time.perf_counter() - begin
+    reply = Reply(host(), os.getpid(), rows, missing, seconds, max(pages, default=1), files)
     return pickle.dumps(reply, protocol=5)
 
 
@@ -132,12 +137,21 @@ def _address_limit(memory_limit: int | None) -> int | None:
         ) from None
 
 
-def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
+def _run(
+    task: Task, chunk: Chunk, guard: Guard | None = None, files: list[tuple[int, str, bytes]] | None = None
+) -> list[Row]:
+    """Rows of a chunk's first images; the files that the task writes go into `files`, if given."""
     guard = guard or Guard()
     rows: list[Row] = []
     nbytes = 0
     for index in range(len(chunk.images)):
-        rows.append(row := _run_image(task, chunk, guard, index))
+        if files is None:
+            rows.append(row := _run_image(task, chunk, guard, index))
+        else:
+            with collect_files() as collected:
+                rows.append(row := _run_image(task, chunk, guard, index))
+            files += [(index, path, data) for path, data in collected]
+            nbytes += sum(len(data) for _, data in collected)
         nbytes += len(row.columns) + len(row.arrays or b"")
         if nbytes > _MAX_REPLY_BYTES or is_leaving():  # the rest of the chunk goes out again
             break
@@ -146,7 +160,7 @@ def _run(task: Task, chunk: Chunk, guard: Guard | None = None) -> list[Row]:
 
 def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     # A function of its own, so that nothing of an image is left when the next one is decoded.
-    position, key, uri, array = chunk.images[index]
+    position, key, uri, content = chunk.images[index]
     started = time.time()
     begin = decoded = time.perf_counter()
     stage: Stage | None = "decode"
@@ -155,7 +169,7 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     try:
         with guard.image(index):
             with watch_frames() as pages:
-                image = task.read(uri, max_pixels=chunk.max_pixels) if array is None else array
+                image = read_content(task, uri, content, chunk.max_pixels)
             decoded = time.perf_counter()
             stage = "task"
             values = task.run(image, key)

@@ -83,10 +83,10 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def handshake() -> tuple[str, int]:
-    """Make this engine fit for images, and report its host and process."""
+def handshake() -> tuple[str, int, str]:
+    """Make this engine fit for images, and report its host, process and `disks`."""
     prepare_engine()
-    return host(), os.getpid()
+    return host(), os.getpid(), disks()
 
 
 @cache
@@ -107,3 +107,11 @@ def _heavy_libraries() -> frozenset[str]:
 def host() -> str:
     """Name of this engine's host."""
     return socket.gethostname()
+
+
+@cache
+def disks() -> str:
+    """Name of what this process sees of disks: one for all processes of a host, but for those in containers."""
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return f"{host()} {file.read().strip()} {os.readlink('/proc/self/ns/mnt')}"
+    return host()

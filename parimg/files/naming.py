@@ -7,17 +7,20 @@ what all keys have in common.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from parimg.errors import TaskError
 from parimg.files.atomic import write_whole
 
+_collected: ContextVar[list[tuple[str, bytes]] | None] = ContextVar("parimg_files", default=None)
 _LONGEST_NAME = 200  # bytes; file systems take 255, and unfinished files have a longer name
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f%\\:*?"<>|\ud800-\udfff]')
 _NAME = re.compile(r"(?P<stem>.+?)(?P<ending>\.[A-Za-z][A-Za-z0-9]{1,4})?", re.DOTALL)
@@ -134,6 +137,11 @@ def write_file(folder: str, path: str, write: Callable[[BinaryIO], None]) -> str
     >>> path.removeprefix(folder)
     '/views/a.txt'
     """
+    if (collected := _collected.get()) is not None:
+        buffer = io.BytesIO()
+        write(buffer)
+        collected.append((path, buffer.getvalue()))
+        return path
     os.makedirs(folder, exist_ok=True)
     place = folder
     for part in os.path.dirname(path).removeprefix(folder).split("/")[1:]:
@@ -145,6 +153,25 @@ def write_file(folder: str, path: str, write: Callable[[BinaryIO], None]) -> str
             raise TaskError(f"{place!r} is {kind}; wanted a folder for {path!r}")
     write_whole(path, write)
     return path
+
+
+@contextmanager
+def collect_files() -> Iterator[list[tuple[str, bytes]]]:
+    """Have `write_file` write nothing meanwhile; paths and bytes are collected, for a host that sees the folder.
+
+    Examples
+    --------
+    >>> with collect_files() as files:
+    ...     path = write_file("/not/here", "/not/here/a.txt", lambda file: file.write(b"a"))
+    >>> files
+    [('/not/here/a.txt', b'a')]
+    """
+    collected: list[tuple[str, bytes]] = []
+    token = _collected.set(collected)
+    try:
+        yield collected
+    finally:
+        _collected.reset(token)
 
 
 def make_folder(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Trust: whether a file or folder can be changed by nobody but its owner, who is this user.
+"""Whether a file or folder can be changed by nobody but its owner, who is this user.
 
 A task is a pickle: whoever can change it, or the journal that names it, has his code run by whoever loads it. So
 neither is used from a place that others can write.

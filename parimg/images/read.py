@@ -72,6 +72,22 @@ def read_bytes(uri: str) -> bytes:
     return data
 
 
+def local_path(uri: str) -> str | None:
+    """Path of the file that a URI names on this host's disks, None for what lies in a store or is no name.
+
+    Examples
+    --------
+    >>> [local_path(uri) for uri in ("/a.png", "file:///a%20b.png", "parquet:///t.parquet?image#3", "s3://a.png")]
+    ['/a.png', '/a b.png', '/t.parquet', None]
+    """
+    if uri.startswith("parquet://"):
+        return unquote(uri.removeprefix("parquet://").partition("?")[0], errors="surrogateescape")
+    if uri.startswith("file://"):
+        path = uri.removeprefix("file://")
+        return path if os.path.exists(path) else unquote(path)
+    return uri if uri and "://" not in uri else None
+
+
 def _read_file(path: str) -> bytes:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open or read it may never end

@@ -365,7 +365,8 @@ def _decode_stack(
     _check_kind_of_stack(pages, series, n_planes)
     if len(pages) > 1 and _hide_planes(file, pages):
         raise UnsuitableError(
-            f"has {n_planes} directories, of which one stands for several planes; save each volume in its own file"
+            f"has {n_planes} directories, of which one stands for several planes; save each volume in a file "
+            "of its own"
         )
     height, width = page.shape[-2:]
     check_pixels(width, height * n_planes)

@@ -105,17 +105,18 @@ class LiveRun:
         if self.ready():
             return
         try:
-            waiting = f"waiting for {self._dispatcher.outstanding} running chunks"
-            print_line(f"stopping: {waiting}; Ctrl-C again leaves at once")
+            if running := self._dispatcher.outstanding:
+                chunks = f"{running} running chunk{'s' if running > 1 else ''}"
+                print_line(f"stopping: waiting for {chunks}; Ctrl-C again leaves at once")
             self._dispatcher.stop()
             while not self._dispatcher.join(WAKE_SECONDS):
                 pass
         except KeyboardInterrupt:
             self.abort()
         if self.state != "finished":
-            of = "the" if self.total is None else self.total
+            of = "" if self.total is None else f" of {self.total}"
             command = f"{resume_command(self._dispatcher.journal.directory)}{self.resume_options}"
-            print_line(f"{self.written} of {of} images are recorded; to go on: {command}")
+            print_line(f"{self.written}{of} images are recorded; to go on: {command}")
 
     def abort(self) -> None:
         """End now."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from parimg import __version__
 from parimg.protocol.shared_objects import SharedRef
@@ -17,6 +17,8 @@ from parimg.record import Row
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from parimg.errors import ImageError
 
 TELL_SECONDS = 1.0  # between an engine's signs of progress; one takes it 0.13 ms
 
@@ -36,8 +38,12 @@ VERSION = (
 )
 """What client and engines must have in common."""
 
-ChunkImage = tuple[int, str, str, "npt.NDArray[Any] | None"]
-"""Position, key, uri, and the array of an image that comes with its pixels."""
+Content: TypeAlias = "npt.NDArray[Any] | bytes | ImageError | None"
+"""The array of an image that comes with its pixels; or the bytes of its file, which the engine's host does not
+see, or why the client could not read that; None where the engine reads it."""
+
+ChunkImage = tuple[int, str, str, "Content"]
+"""Position, key, uri and content of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Chunk:
     """Seconds an image may take."""
     memory_limit: int | None = None
     """Bytes an engine may occupy."""
+    returns_files: bool = False
+    """Whether files that the task writes come back with the answer, because the output folder is not seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +80,5 @@ class Reply:
     seconds: float
     most_pages: int = 1
     """Of the images of which only the first page or frame was taken."""
+    files: list[tuple[int, str, bytes]] = field(default_factory=list)
+    """Place of the row, path and bytes of each file that came back."""

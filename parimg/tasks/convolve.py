@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
-    from parimg.tasks.image_files import ImageFormat
+    from parimg.images.encode import ImageFormat
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 _DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
@@ -34,7 +34,7 @@ class Convolve(ImageTransform):
         ``"sobel"``, ``"scharr"``, ``"prewitt"``, the magnitude of the gradient, or one of its two components, such
         as ``"sobel_x"`` (growing to the right) and ``"sobel_y"`` (downwards). Gaussians reach to four sigmas.
     output : path, optional
-        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        Folder on the client's disk. Each result becomes a file in it, named after its image; without it results
         are returned, and kept in the job's journal.
     dtype : str, optional
         Dtype of the result: an integer of up to 32 bits, ``"float32"`` or ``"float64"``; by default the image's.
@@ -137,7 +137,7 @@ class Convolve(ImageTransform):
 
     def prepare(self) -> None:
         """Load or compile what a small image of the likeliest kind needs."""
-        from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
+        from parimg.images import encode  # noqa: F401 - loaded before the first image
 
         self.transform(self.probe(_PROBE_SIDE))
 

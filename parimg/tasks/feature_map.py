@@ -48,7 +48,7 @@ class FeatureMap(WritingTask):
     multiple : int, default 32
         What both sides are a multiple of: the number of pixels of a cell of the last layer, in most networks.
     output : path, optional
-        Folder that all engines see. Each map becomes a file in it, named after its image; without it maps are
+        Folder on the client's disk. Each map becomes a file in it, named after its image; without it maps are
         returned, and kept in the job's journal.
     dtype : {"float32", "float16", "uint8"}
         How maps are written or returned; see `parimg.tasks.feature_files.save_feature_map`. ``"uint8"`` needs

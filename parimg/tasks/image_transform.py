@@ -13,7 +13,7 @@ from parimg.tasks.writing_task import WritingTask
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from parimg.tasks.image_files import ImageFormat
+    from parimg.images.encode import ImageFormat
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class ImageTransform(WritingTask):
         if self.color not in COLOR_MODES:
             raise TaskError(f"color must be one of {', '.join(map(repr, COLOR_MODES))} (got {self.color!r})")
         if self.format is not None:
-            from parimg.tasks.image_files import channels_of, check_format
+            from parimg.images.encode import channels_of, check_format
 
             if self._given_folder is None:
                 raise TaskError("format needs output, a folder for the files")
@@ -80,10 +80,8 @@ class ImageTransform(WritingTask):
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with the result as an array, also where there is an `output`."""
-        from parimg.tasks.image_files import statistics
-
         result = self.transform(image)
-        return statistics(result) | ({} if self.statistics_only else {"image": result})
+        return _statistics(result) | ({} if self.statistics_only else {"image": result})
 
     def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one image, the result written to `output` if there is one.
@@ -96,7 +94,7 @@ class ImageTransform(WritingTask):
         """
         if self.folder is None:
             return self(image)
-        from parimg.tasks.image_files import EXTENSIONS, channels_of, format_for, save_image, statistics
+        from parimg.images.encode import EXTENSIONS, channels_of, format_for, save_image
 
         result = self.transform(image)
         pages = result.ndim > image.ndim
@@ -104,10 +102,22 @@ class ImageTransform(WritingTask):
         path = self.write_below(
             key, EXTENSIONS[chosen], lambda file: save_image(file, result, chosen, pages=pages)
         )
-        return {**statistics(result), "path": path}
+        return {**_statistics(result), "path": path}
 
     def probe(self, side: int) -> npt.NDArray[Any]:
         """A black image of the kind that is decoded, as far as that is known."""
         import numpy as np
 
         return np.zeros((side, side, *((3,) if self.color == "color" else ())), np.uint8)
+
+
+def _statistics(image: npt.NDArray[Any]) -> dict[str, object]:
+    """The columns of an image, as floats; None for one without pixels."""
+    if not image.size:
+        return dict.fromkeys(ImageTransform.columns)
+    return {
+        "min": float(image.min()),
+        "max": float(image.max()),
+        "mean": float(image.mean(dtype="float64")),
+        "std": float(image.std(dtype="float64")),
+    }

@@ -105,7 +105,7 @@ class MatchSIFT(WritingTask):
     return_keypoints : bool
         Also return ``keypoints``, float32 of shape ``(features, 4)``: x, y, diameter (pixels), angle (degrees).
     pictures : path, optional
-        Folder that all engines see. Each image becomes a PNG picture in it, beside the reference and with lines
+        Folder on the client's disk. Each image becomes a PNG picture in it, beside the reference and with lines
         between their matches, as `parimg.draw_matches` draws it; both at most 1000 pixels long. The reference must
         be an image then.
 
@@ -214,7 +214,7 @@ class MatchSIFT(WritingTask):
         matched = self.match(image)
         values = self._values(*matched)
         if self.folder is not None:
-            from parimg.tasks.image_files import save_image
+            from parimg.images.encode import save_image
 
             picture = self.draw(image, matched)
             values["picture"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
+    from parimg.images.encode import ImageFormat
     from parimg.kernels.borders import Mode
-    from parimg.tasks.image_files import ImageFormat
 
 _PROBE_SIDE = 4  # pixels of the image that a function is tried with
 
@@ -48,7 +48,7 @@ class NeighbourhoodFilter(ImageTransform):
     dtype : dtype, optional
         The dtype of results; by default that of the image, into which numbers are converted as in C.
     output : path, optional
-        Folder that all engines see. Each result becomes a file in it, named after its image; without it results
+        Folder on the client's disk. Each result becomes a file in it, named after its image; without it results
         are returned, and kept in the job's journal.
     format : {"png", "jpeg", "webp", "bmp", "tiff", "npy"}, optional
         Of the files; by default PNG where it holds the image, else TIFF.
@@ -170,14 +170,14 @@ class NeighbourhoodFilter(ImageTransform):
                 f"{type(error).__name__}: {error}; python=True calls it as it is"
             ) from error
         if self.format is not None and has_pages:
-            from parimg.tasks.image_files import check_format
+            from parimg.images.encode import check_format
 
             check_format(self.format, pages=True)
         super().resolve()
 
     def prepare(self) -> None:
         """Compile the function, or load it from the disk."""
-        from parimg.tasks import image_files  # noqa: F401 - loaded before the first image
+        from parimg.images import encode  # noqa: F401 - loaded before the first image
 
         self.transform(self.probe(_PROBE_SIDE))
 

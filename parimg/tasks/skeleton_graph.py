@@ -46,7 +46,7 @@ class SkeletonGraph(WritingTask):
     prune : float
         Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
     overlays : path, optional
-        Folder that all engines see. Each image becomes a PNG picture in it with its skeleton drawn in: paths red,
+        Folder on the client's disk. Each image becomes a PNG picture in it with its skeleton drawn in: paths red,
         dots at tips purple, at junctions yellow. Of a volume the brightest level along its first axis is shown.
     ridges : "sato", optional
         The threshold is that of how much each pixel is in a line, not of gray levels: `skimage.filters.sato`,
@@ -153,7 +153,7 @@ class SkeletonGraph(WritingTask):
         graph = self._graph(mask)
         values = self._values(image, mask, graph)
         if self.folder is not None:
-            from parimg.tasks.image_files import save_image
+            from parimg.images.encode import save_image
 
             picture = draw_overlay(image, graph)
             if not picture.size:

@@ -15,10 +15,11 @@ from parimg.tasks.task import Task
 
 @dataclass(frozen=True, eq=False)
 class WritingTask(Task):
-    """A task that can write a file for each image, into a folder that all engines see.
+    """A task that can write a file for each image, into a folder that the client sees.
 
     A subclass has a parameter that names the folder, None where nothing is to be written, and calls `check_folder`
     in its ``__post_init__``. Its `run` writes by `write_below`, and gives the file's path in `path_column`.
+    From hosts that do not see the folder the files come back, and the client writes them.
     """
 
     folder_parameter: ClassVar[str] = "output"
@@ -37,7 +38,7 @@ class WritingTask(Task):
         if value is not None and not isinstance(value, str | os.PathLike):
             raise TaskError(f"{name} must be the path of a folder, or None (got {value!r})")
         if value is not None and "://" in os.fspath(value):
-            raise TaskError(f"{name} must be a folder that all engines see, no URL (got {value!r})")
+            raise TaskError(f"{name} must be a folder, no URL (got {value!r})")
 
     @property
     def _given_folder(self) -> str | os.PathLike[str] | None:

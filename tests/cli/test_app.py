@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,7 @@ from command_line import parimg
 from parimg import __version__
 from parimg.cli.app import app
 
-COMMANDS = (
-    "match", "convolve", "filter", "run", "skeleton", "index", "search", "resume", "status", "export", "jobs",
-    "doctor", "demo",
-)  # fmt: skip
+PANELS = {"Jobs": {"export", "jobs", "resume", "status"}, "Clusters": {"demo", "doctor"}}
 
 
 def test_version_is_told() -> None:
@@ -28,9 +26,17 @@ def test_the_help_names_the_exit_codes() -> None:
     assert "2, something was typed wrong; 3, the job is done, but some images failed; 130, Ctrl-C." in told
 
 
-def test_every_command_has_an_example_in_its_help() -> None:
-    assert [command.name or command.callback.__name__ for command in app.registered_commands] == list(COMMANDS)
-    for name in COMMANDS:
+def test_every_command_is_in_a_panel_of_the_help_and_has_an_example() -> None:
+    found = defaultdict(set)
+    for command in app.registered_commands:
+        panel = command.rich_help_panel if isinstance(command.rich_help_panel, str) else None
+        found[panel].add(command.name or command.callback.__name__)
+    of_tasks = found.pop(None)
+    assert found == PANELS
+    assert of_tasks >= {"convolve", "filter", "index", "match", "run", "search", "skeleton"}
+    told = parimg("--help").out
+    assert told.index(" Commands ") < told.index(" Jobs ") < told.index(" Clusters ")
+    for name in of_tasks.union(*PANELS.values()):
         assert f"Example: parimg {name} " in parimg(name, "--help").out
 
 

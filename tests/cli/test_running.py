@@ -21,6 +21,7 @@ RUN = ("run", "numpy:mean", "photos")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((*RUN, "--ship", "sometimes"), "ship must be 'auto', 'never' or 'always' (got 'sometimes')"),
         ((*RUN, "--memory-limit", "lots"), "memory_limit must be a number of bytes, or a text such as"),
         ((*RUN, "--timeout", "-1"), "timeout must be a number of seconds above 0"),
         ((*RUN, "--max-failures", "many"), "--max-failures must be like 25, 0.1 or 10%"),
@@ -35,6 +36,7 @@ RUN = ("run", "numpy:mean", "photos")
         ((*RUN, "-o", "t.csv"), "is a folder; name a file"),
         ((*RUN, "--sample", "0"), "greater than or equal to 1"),
         ((*RUN, "--ext", "p*g"), "--ext must be like tif or png,jpg"),
+        (("convolve", "photos", "-k", "box(3)", "-o", "photos"), "images lie in the output folder"),
         ((*RUN, "--ext", "tif"), "no file below 'photos' ends in .tif"),
         ((*RUN, "photos/00.png", "--ext", "png"), "--ext chooses among the files of a folder"),
         (("run", "numpy:nonsense", "photos"), "has no function 'nonsense'"),
@@ -75,7 +77,7 @@ def test_a_directory_that_holds_a_job_is_refused_and_a_new_one_is_not_left_behin
 def test_a_dry_run_tells_what_would_be_run_and_runs_nothing(jobs_folder: Path) -> None:
     ended = parimg("convolve", "photos", "-k", "box(3)", "-o", "out", "--table", "t.csv", "--dry-run")
     assert ended.code == 0, ended.err
-    assert "kernel='box(3)'" in ended.out
+    assert "kernel='box(3)', output='out'" in ended.out
     assert "4 images: photos/00.png, photos/01.png, photos/02.png, photos/damaged.png\n" in ended.out
     assert "1 file left out: no image extension\n" in ended.out
     assert "table: t.csv\n" in ended.out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,9 @@ import pytest
 
 import parimg
 from parimg.cluster.engine_pool import ClientEngines
+from parimg.engine.setup import disks
 from parimg.errors import EngineGone, EngineRefused
+from parimg.protocol.disk_sharing import NONE_SEEN, DiskQuestion
 
 WAIT = 60.0  # s
 
@@ -60,6 +63,17 @@ def test_an_engine_that_is_not_there_is_gone(controller: parimg.Controller) -> N
             ask()
     pool.kill(999)
     assert pool.fetch_crash_report("recorder", 999) is None
+
+
+def test_engines_of_an_own_cluster_are_known_to_see_the_disks_of_this_process(
+    controller: parimg.Controller,
+) -> None:
+    pool = ready_pool(controller)
+    engine = pool.ids()[0]
+    assert pool.disks(engine) == (socket.gethostname(), disks())
+    assert pool.disks(999) is None
+    question = DiskQuestion("token", "/not/here", "", 0, "")
+    assert pool.look_at_disks(question, engine).result(WAIT) == NONE_SEEN
 
 
 def test_without_a_client_all_engines_are_gone(controller: parimg.Controller) -> None:

@@ -193,7 +193,8 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
         "    job.wait()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "job")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+    quiet = os.environ | {"IPP_NONINTERACTIVE": "1"}  # a slow start would be reported
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet) as client:
         assert client.stdout is not None
         assert client.stderr is not None
         assert client.stdout.readline() == "submitted\n"

@@ -56,6 +56,11 @@ def test_nothing_is_reported_where_ipyparallel_shall_show_no_progress_either(tmp
     assert run(COMPILE, PARIMG_SHARED_DIR=str(tmp_path), IPP_NONINTERACTIVE="1") == ("3\n3\n", "")
 
 
+def test_a_controller_whose_name_is_gone_before_the_exit_as_in_ipython_ends_its_cluster_in_order() -> None:
+    drop_names = "import atexit, parimg\nctl = parimg.start(n=1)\natexit.register(globals().pop, 'ctl')\n"
+    assert run(drop_names, IPP_NONINTERACTIVE="1") == ("", "")
+
+
 @pytest.mark.parametrize("processes", [1, 3, 8, 12])
 def test_ctrl_c_at_any_time_of_a_start_ends_everything_without_further_ado(processes: int) -> None:
     with subprocess.Popen([sys.executable, "-c", START], stderr=subprocess.PIPE, text=True) as client:

@@ -1,4 +1,4 @@
-"""`generic_filter1d`: SciPy's, with the user's function of whole lines compiled into the loop."""""
+"""`generic_filter1d`: SciPy's, with the user's function of whole lines compiled into the loop."""
 
 from __future__ import annotations
 

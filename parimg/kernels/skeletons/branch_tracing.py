@@ -1,4 +1,4 @@
-"""Inner loops of `skeletons.branches`: paths between tips and junctions, skeletons, values along paths.
+"""Inner loops of `graph.branches`: paths between tips and junctions, skeletons, values along paths.
 
 Nothing is checked here; `graph.py` and `analysis.py` call this with a graph's arrays.
 """

@@ -1,4 +1,4 @@
-"""Inner loops of `skeleton_analysis.main_branch`: the longest of all shortest paths of a graph.
+"""Inner loops of `analysis.main_branch`: the longest of all shortest paths of a graph.
 
 Nothing is checked here; `analysis.py` makes the graph of branches and is the only caller.
 """

@@ -1,4 +1,4 @@
-"""Inner loops of `skeletons.pixel_graph`: which pixels of a skeleton touch, and the tree of each junction.
+"""Inner loops of `graph.pixel_graph`: which pixels of a skeleton touch, and the tree of each junction.
 
 Nothing is checked here; `graph.py` checks and is the only caller.
 """

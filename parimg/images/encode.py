@@ -1,4 +1,4 @@
-"""Images as files: which format holds which image, how one is encoded, and what is told of it.
+"""An array to the bytes of an image file: which format holds which image, and how it is written.
 
 Used by tasks that make images, on engines, and by `plots`.
 """
@@ -32,7 +32,6 @@ EXTENSIONS: dict[str, str] = {
 }  # fmt: skip
 _CHANNELS = {"png": (1, 3, 4), "jpeg": (1, 3), "webp": (1, 3, 4), "bmp": (1, 3)}
 IMAGE_FORMATS = tuple(_DTYPES)
-STATISTICS = ("min", "max", "mean", "std")
 
 
 def format_for(dtype: npt.DTypeLike, channels: int | None = 1, *, pages: bool = False) -> ImageFormat:
@@ -76,18 +75,6 @@ def _misfit(image_format: str, dtype: npt.DTypeLike | None, channels: int | None
     if channels is not None and channels not in held:
         return f"{', '.join(map(str, held[:-1]))} or {held[-1]} channels (got {channels})"
     return None
-
-
-def statistics(image: npt.NDArray[Any]) -> dict[str, object]:
-    """Columns ``min``, ``max``, ``mean`` and ``std`` of an image, as floats; None for one without pixels."""
-    if not image.size:
-        return dict.fromkeys(STATISTICS)
-    return {
-        "min": float(image.min()),
-        "max": float(image.max()),
-        "mean": float(image.mean(dtype="float64")),
-        "std": float(image.std(dtype="float64")),
-    }
 
 
 def channels_of(image: npt.NDArray[Any], *, pages: bool = False) -> int:
