@@ -14,7 +14,7 @@ from parimg.cli.running import open_controller
 from parimg.console import print_table, say
 
 cluster_app = typer.Typer(no_args_is_help=True, help="Clusters that outlive the program, as ipcluster's.")
-app.add_typer(cluster_app, name="cluster")
+app.add_typer(cluster_app, name="cluster", rich_help_panel=CLUSTERS_PANEL)
 ProfileName = Annotated[str, typer.Option("--profile", help="IPython profile that says where engines run.")]
 
 

@@ -35,7 +35,7 @@ def test_every_command_is_in_a_panel_of_the_help_and_has_an_example() -> None:
     assert found == PANELS
     assert of_tasks >= {"convolve", "filter", "index", "match", "run", "search", "skeleton"}
     told = parimg("--help").out
-    assert told.index(" Commands ") < told.index(" Jobs ") < told.index(" Clusters ")
+    assert told.index("─ Commands ─") < told.index("─ Jobs ─") < told.index("─ Clusters ─")
     for name in of_tasks.union(*PANELS.values()):
         assert f"Example: parimg {name} " in parimg(name, "--help").out
 
