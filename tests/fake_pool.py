@@ -224,6 +224,7 @@ class FakePool:
     def lose_all(self) -> None:
         """The controller is gone, and with it all engines; the next ones have the same numbers."""
         with self._changed:
+            self._former_hosts |= {engine_id: engine.host for engine_id, engine in self._engines.items()}
             for engine in self._engines.values():
                 self._orphans += [(chunk, answer) for chunk, answer in engine.messages if isinstance(chunk, Chunk)]
             self._engines.clear()
