@@ -36,7 +36,6 @@ from parimg.errors import ClusterError, JobError, TaskError
 from parimg.events import Listener, check_listeners
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
-from parimg.job.journal import Journal
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
@@ -433,7 +432,7 @@ class Controller:
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:
             run = LiveRun(Dispatcher(plan, journal, self._supervisor.engines, listeners))
-            job = Job(Journal(journal.directory), run)
+            job = Job(journal.reader(), run)
             self._supervisor.watch(run)
             run.start()
         except BaseException as error:

@@ -62,6 +62,7 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PARIMG_JOBS_DIR", str(folder / "jobs"))
         patch.setenv("PARIMG_SHARED_DIR", str(folder / "shared"))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("PARIMG_SCRATCH", str(folder / "scratch"))
         yield
 
 

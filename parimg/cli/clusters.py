@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,9 +18,41 @@ app.add_typer(cluster_app, name="cluster", rich_help_panel=CLUSTERS_PANEL)
 ProfileName = Annotated[str, typer.Option("--profile", help="IPython profile that says where engines run.")]
 
 
-@app.command(epilog="Example: parimg doctor --profile slurm", rich_help_panel=CLUSTERS_PANEL)
-def doctor(engines: Engines = None, profile: Profile = None, cluster_id: ClusterId = "") -> None:
-    """Check a cluster: engines, versions, threads, memory, and where the time of a round trip goes."""
+def _check_disk(folder: Path) -> None:
+    from parimg.files.file_systems import file_system_of, scratch_folder, try_disk
+
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is not a folder")
+    disk = file_system_of(str(folder))
+    if disk.is_shared:
+        say(f"{folder}: {disk.kind}, which hosts may share")
+        say(f"journals are written in {scratch_folder()}, and sent there piece by piece")
+    else:
+        say(f"{folder}: {disk.kind}, a disk of this host")
+        say("journals are written there")
+    found = try_disk(str(folder))
+    for what, answer in found.items():
+        say(f"{what:<40}{answer}")
+    # Without locks the owner file alone keeps writers apart; the rest is needed.
+    if any(answer != "ok" for what, answer in found.items() if "lock" not in what):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command(
+    epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs", rich_help_panel=CLUSTERS_PANEL
+)
+def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Check the disk of this folder, not a cluster.")
+    ] = None,
+    engines: Engines = None,
+    profile: Profile = None,
+    cluster_id: ClusterId = "",
+) -> None:
+    """Check a cluster: engines, versions, threads, memory, round trips; or, of a folder, what its disk can do."""
+    if folder is not None:
+        _check_disk(folder)
+        return
     import platform
     import time
 

@@ -199,6 +199,7 @@ class Dispatcher:
                 if not self._is_busy() and (self._closing or self._read_ahead.exhausted):
                     break
                 self._handle_next()
+            self._recording.report()
             self._raise_source_error()
             state = self._end_state()
         except BaseException as error:
@@ -218,6 +219,8 @@ class Dispatcher:
         except queue.Empty:
             handle = _nothing
         handle()
+        if not self.journal.holds_back:
+            self._recording.report()
         self._look_after_engines()
 
     def _look_after_engines(self) -> None:
@@ -263,6 +266,7 @@ class Dispatcher:
         self._disks.close()
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
         with contextlib.suppress(Exception):  # a full disk must not hide the error that ended the job
+            self._recording.report()
             self.journal.set_meta("total", self.listed if state == "finished" else self.total)
             self.journal.end_run(state, reason, self.duplicates)
         with contextlib.suppress(Exception):

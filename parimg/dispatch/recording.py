@@ -13,6 +13,7 @@ from parimg.dispatch.common_failure import ALIKE, MISSING, CommonFailure
 from parimg.dispatch.plan import Plan
 from parimg.errors import TooManyFailures
 from parimg.job.directory import resume_command
+from parimg.job.journal import Recorded
 from parimg.job.journal_writer import JournalWriter
 from parimg.record import Placement, Row
 
@@ -48,19 +49,40 @@ class Recording:
         self._failed = self._done = self._traces = 0
         self._common = CommonFailure()
         self._has_raised = False
+        self._unreported: list[tuple[list[tuple[Row, int]], dict[str, Recorded], Placement, float]] = []
 
     def write(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
-        """Journal rows, each with its number of attempts, and then let others know.
+        """Journal rows, each with its number of attempts, and let others know of them by `report`."""
+        rows = [(self._shortened(row), attempts) for row, attempts in rows]
+        replaced = self._journal.recorded([row.key for row, _ in rows]) if self._plan.retry_failed else {}
+        try:
+            self._journal.append(rows, placement)
+        except BaseException:
+            self._unreported.clear()  # what the journal held back is undone, too
+            raise
+        self._unreported.append((rows, replaced, placement, seconds))
+        if not self._journal.holds_back:
+            self.report()
+
+    def report(self) -> None:
+        """Let others know of the rows that were written, which are all in the journal before.
 
         Raises
         ------
         TooManyFailures
-            Once, when they are more than the options allow, or a host sees none of its images; the rows are
+            Once, when failures are more than the options allow, or a host sees none of its images; the rows are
             written.
         """
-        rows = [(self._shortened(row), attempts) for row, attempts in rows]
-        replaced = self._journal.recorded([row.key for row, _ in rows]) if self._plan.retry_failed else {}
-        self._journal.append(rows, placement)
+        unreported, self._unreported = self._unreported, []
+        self._journal.commit()
+        reasons = [reason for written in unreported if (reason := self._report(*written))]
+        if reasons and not self._has_raised:
+            self._has_raised = True
+            raise TooManyFailures(reasons[0])
+
+    def _report(
+        self, rows: list[tuple[Row, int]], replaced: dict[str, Recorded], placement: Placement, seconds: float
+    ) -> str:
         failed = sum(row.status == "failed" for row, _ in rows)
         with self._changed:
             for earlier in replaced.values():
@@ -71,10 +93,7 @@ class Recording:
         self._listeners.emit(events.RecordsWritten(len(rows) - failed, failed, placement.engine, seconds))
         self._failed += failed
         self._done += len(rows)
-        reason = self._reason_to_end([row for row, _ in rows], placement.host, failed)
-        if reason and not self._has_raised:
-            self._has_raised = True
-            raise TooManyFailures(reason)
+        return self._reason_to_end([row for row, _ in rows], placement.host, failed)
 
     def _reason_to_end(self, rows: list[Row], host: str | None, failed: int) -> str:
         """Why the job is to end after these rows, empty if it is not; report that all fail alike."""

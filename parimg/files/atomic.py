@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
+
+_COPIED_AT_ONCE = 2**20
 
 
 @contextmanager
@@ -46,3 +49,32 @@ def write_whole(path: str, write: Callable[[BinaryIO], None]) -> None:
     """
     with whole_file(path) as unfinished, open(unfinished, "xb") as file:
         write(file)
+
+
+def write_durably(path: str, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file as `write_whole` does, for a disk that outlives this host: it is on the disk on return.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+
+    def write_out(file: BinaryIO) -> None:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+    write_whole(path, write_out)
+    with suppress(OSError):  # not all disks sync folders; those of other hosts rename at once
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def copy_durably(source: str, path: str) -> None:
+    """Copy a file as `write_durably` writes one."""
+    with open(source, "rb") as content:
+        write_durably(path, lambda file: shutil.copyfileobj(content, file, _COPIED_AT_ONCE))

@@ -1,12 +1,14 @@
 """The directory of a job: where it lies, what lies in it, how it is taken and given up.
 
-`JobDirectory` alone knows the names of what lies there: the journal, the lock and the owner file, ``shared`` with
-the task and its shared objects by content hash, and the flight recorders of the engines while the job runs.
+`JobDirectory` alone knows the names of what lies there: the journal and its segments, the lock and the owner file,
+``shared`` with the task and its shared objects by content hash, and the flight recorders of the engines while the
+job runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shlex
@@ -57,6 +59,11 @@ class JobDirectory:
     def unfinished_journal(self) -> str:
         """The journal while it is being made."""
         return f"{self.journal}.new"
+
+    @property
+    def segments(self) -> str:
+        """Folder of what was recorded since the journal was written, on disks that hosts share."""
+        return os.path.join(self.path, "segments")
 
     @property
     def lock(self) -> str:
@@ -169,10 +176,11 @@ class JobDirectory:
     def _files(self) -> list[str]:
         journals = (self.journal, self.unfinished_journal)
         sqlite = [f"{path}{ending}" for path in journals for ending in ("", "-wal", "-shm", "-journal")]
-        return [*sqlite, self.lock, self.owner]
+        unfinished = glob.glob(f"{glob.escape(self.journal)}*.part")  # of a process that was killed
+        return [*sqlite, *unfinished, self.lock, self.owner]
 
     def _clear(self) -> None:
-        for folder in (self.shared, self.recorders):
+        for folder in (self.shared, self.segments, self.recorders):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._files():
             with contextlib.suppress(FileNotFoundError):

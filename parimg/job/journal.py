@@ -1,7 +1,8 @@
 """Journal: what was asked and what is done, in one SQLite file of the job's directory, as it is read.
 
 Only the process that owns the job writes it, through `journal_writer`; any number of readers, also in other
-processes, follow it while it grows (SQLite's write-ahead log). Each engine's values are kept as it sent them: JSON
+processes, follow it while it grows (SQLite's write-ahead log), on disks that hosts share by way of a copy
+(`local_copy`). Each engine's values are kept as it sent them: JSON
 and NPZ, never a pickle.
 """
 
@@ -14,11 +15,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
-from urllib.parse import quote
 
 from parimg.errors import JobError
 from parimg.files.permissions import check_private
 from parimg.job.directory import JobDirectory
+from parimg.job.local_copy import JournalFile
 from parimg.job.owner import OwnerWatch
 from parimg.protocol import shared_objects
 from parimg.record import Placement, Record, Row, decode_values
@@ -99,6 +100,8 @@ class Journal:
     ----------
     directory : str
         The job's directory.
+    working : str, optional
+        The file that a writer of this process has, as `JournalWriter.reader` gives it.
 
     Raises
     ------
@@ -106,9 +109,10 @@ class Journal:
         If the directory holds no journal, or one of another format.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, working: str | None = None) -> None:
         self.place = JobDirectory(directory)
-        path = self._path = self.place.journal
+        path = self.place.journal
+        self._file = JournalFile(self.place, working)
         if not self.place.holds_job:
             raise JobError(
                 f"{self.directory!r} is not a job: it holds no {os.path.basename(path)}; `parimg jobs` lists the "
@@ -117,8 +121,9 @@ class Journal:
         self._owner = OwnerWatch(self.place.owner)
         try:
             found = self.meta("format")
-        except sqlite3.DatabaseError as error:
-            raise JobError(f"the journal {path!r} cannot be read: {error}") from error
+        except (sqlite3.DatabaseError, OSError) as error:
+            kind = self._file.disk.kind
+            raise JobError(f"the journal {path!r} cannot be read: {error} (its disk: {kind})") from error
         if found != FORMAT:
             raise JobError(
                 f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads "
@@ -140,12 +145,12 @@ class Journal:
     def _look(self) -> Iterator[sqlite3.Connection]:
         """A connection for one look: one that stayed open would keep the writer from leaving one plain file."""
         try:
-            with contextlib.closing(_open_for_reading(self._path)) as connection:
+            with contextlib.closing(self._file.open()) as connection:
                 yield connection
-        except sqlite3.OperationalError as error:
-            if os.path.isfile(self._path):
+        except (sqlite3.OperationalError, OSError) as error:
+            if self.place.holds_job:
                 raise
-            raise JobError(f"the journal {self._path!r} was removed") from error
+            raise JobError(f"the journal {self.place.journal!r} was removed") from error
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._look() as connection:
@@ -164,8 +169,9 @@ class Journal:
 
     def check_trust(self) -> None:
         """Refuse, by JobError, to run what the journal names if others can write it."""
-        for path in (self.directory, self._path):
-            check_private(path)
+        for path in (self.directory, self.place.journal, self.place.segments):
+            with contextlib.suppress(FileNotFoundError):
+                check_private(path)
 
     def last_run(self) -> Run:
         """The newest run."""
@@ -292,9 +298,3 @@ class Journal:
         found["columns"], found["arrays"] = decode_values(found["columns"], found["arrays"])
         found["uri"] = unescape_name(found["uri"])
         return Record(**found, job=self.directory)
-
-
-def _open_for_reading(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"file:{quote(path)}?mode=ro", uri=True, check_same_thread=False, timeout=30, isolation_level=None
-    )

@@ -2,7 +2,8 @@
 
 Called by the dispatcher of the process that owns the job, and by the controller that starts it. A record stands in
 the journal before anyone sees it, so a client that is killed at any moment loses at most what engines were still
-computing.
+computing. On a disk of this host SQLite writes in place. On one that hosts share it writes a local copy, and each
+transaction goes into the job's directory as a segment before it is committed.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from parimg.console import print_line
 from parimg.errors import JobError
+from parimg.files.atomic import write_durably
 from parimg.job.directory import JobDirectory, resume_command
 from parimg.job.journal import FORMAT, RECORD_FIELDS, SCHEMA, Journal, Recorded
+from parimg.job.local_copy import finish_replacing, fold_in_place, forget_copy, put_in_place, take_copy
 from parimg.job.owner import Ownership
+from parimg.job.segments import Shipment, has_segments
 from parimg.record import Placement, Row
 from parimg.sources.names import escape_name
 
 _LOOK_UP_BATCH = 500  # keys of a query
+_HELD_SECONDS = 1.0  # between segments: each is some round trips, and many engines answer many times a second
 
 
 class JournalWriter(Journal):
@@ -39,9 +45,22 @@ class JournalWriter(Journal):
     """
 
     def __init__(self, place: JobDirectory, owned: Ownership) -> None:
+        finish_replacing(place)
         super().__init__(place.path)
         self._owned = owned
+        disk = self._file.disk
+        if not disk.is_shared and has_segments(place.segments):
+            fold_in_place(place)  # a run on another host left them
+        self._path = take_copy(place) if disk.is_shared else place.journal
         self._connection = _open_for_writing(self._path)
+        self._shipment: Shipment | None = None
+        if disk.is_shared:
+            self._file.working = self._path
+            self._shipment = Shipment(self._connection, place.segments)
+            print_line(
+                f"the job lies on a disk that hosts may share ({disk.kind}): its journal is kept in "
+                f"{os.path.dirname(self._path)!r}, and sent there piece by piece"
+            )
         self._inode = os.stat(self._path).st_ino
         self.run = self.last_run().run
 
@@ -54,22 +73,22 @@ class JournalWriter(Journal):
         JobError
             If the directory cannot be written.
         """
-        unfinished = place.unfinished_journal
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(unfinished)
-            with contextlib.closing(_open_for_writing(unfinished)) as connection:
+            with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
                 connection.executescript(SCHEMA)
                 connection.executemany(
                     "INSERT INTO meta VALUES (?, ?)",
                     [(name, json.dumps(value)) for name, value in {"format": FORMAT, **meta}.items()],
                 )
                 _start_run(connection)
-                connection.execute("PRAGMA journal_mode = DELETE")
-            os.rename(unfinished, place.journal)  # a job directory never holds half a journal
+                content = connection.serialize()
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(place.unfinished_journal)  # of a client that was killed, in a job that never began
+            # A job directory never holds half a journal, and SQLite does not write on every disk.
+            write_durably(place.journal, lambda file: file.write(content))
+            return cls(place, owned)
         except (OSError, sqlite3.Error) as error:
             raise JobError(f"the job directory {place.path!r} cannot be written: {error}") from error
-        return cls(place, owned)
 
     @classmethod
     def resume(cls, directory: str) -> JournalWriter:
@@ -96,31 +115,36 @@ class JournalWriter(Journal):
 
     def begin_run(self) -> None:
         """Note that another run of the job begins."""
-        try:
+        with self._transaction():
             self.run = _start_run(self._connection)
-        except sqlite3.Error as error:
-            raise JobError(self._why_unwritable(error)) from error
+        self.commit()
 
     def set_meta(self, name: str, value: object) -> None:
         """Store a JSON-able value under `name`."""
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        with self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value)))
+        if self._shipment is not None:
+            self._shipment.note_meta(name)
+        self.commit()
 
     def end_run(self, state: str, reason: str | None, duplicates: int) -> None:
         """Note how the run ended."""
-        self._connection.execute(
-            "UPDATE runs SET ended = ?, state = ?, reason = ?, duplicates = ? WHERE run = ?",
-            (time.time(), state, reason, duplicates, self.run),
-        )
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE runs SET ended = ?, state = ?, reason = ?, duplicates = ? WHERE run = ?",
+                (time.time(), state, reason, duplicates, self.run),
+            )
+        self.commit()
 
     def append(self, rows: Iterable[tuple[Row, int]], placement: Placement) -> None:
         """Write the rows of one chunk, each with its number of attempts, in one transaction.
 
-        A row takes the place of an earlier record of the same key.
+        A row takes the place of an earlier record of the same key. If the journal `holds_back`, the rows are in it
+        after the next `commit`.
         """
         self._owned.check()
         self._check_place()
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._transaction():
             self._connection.executemany(
                 f"INSERT OR REPLACE INTO records (run, {', '.join(RECORD_FIELDS)}) "
                 f"VALUES ({', '.join('?' * (1 + len(RECORD_FIELDS)))})",
@@ -129,17 +153,48 @@ class JournalWriter(Journal):
                     for row, attempts in rows
                 ),
             )
-            self._connection.execute("COMMIT")
+        if not self.holds_back:
+            self.commit()
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether several chunks go into one transaction now, because each costs a shared disk some files."""
+        return self._shipment is not None and time.monotonic() - self._shipment.shipped_at < _HELD_SECONDS
+
+    def commit(self) -> None:
+        """Put into the journal, for all to see, what was held back."""
+        if self._connection.in_transaction:
+            with self._transaction():
+                if self._shipment is not None:
+                    self._shipment.ship()
+                self._connection.execute("COMMIT")
+            if self._shipment is not None:
+                with contextlib.suppress(OSError, sqlite3.Error):  # else there are just more files
+                    self._shipment.merge()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A part of a transaction, which is undone as a whole by an error."""
+        try:
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN IMMEDIATE")
+            yield
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):
                 if self._connection.in_transaction:  # on a full disk SQLite has rolled back itself
                     self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | OSError):
                 raise JobError(self._why_unwritable(error)) from error
             raise
 
+    def reader(self) -> Journal:
+        """The journal for readers of this process, who need no copy of their own."""
+        return Journal(self.directory, self._file.working)
+
     def _check_place(self) -> None:
         """Notice a journal that was removed: writing on would succeed, into a file without a name."""
+        if self._shipment is not None:
+            return  # where segments cannot be written any more, the next one tells
         try:
             found: int | None = os.stat(self._path).st_ino
         except OSError:
@@ -150,13 +205,14 @@ class JournalWriter(Journal):
                 "what it held is lost with it"
             )
 
-    def _why_unwritable(self, error: sqlite3.Error) -> str:
+    def _why_unwritable(self, error: Exception) -> str:
         free = ""
         with contextlib.suppress(OSError):
-            free = f" ({shutil.disk_usage(self.directory).free / 2**20:.1f} MiB free)"
+            kind = self._file.disk.kind
+            free = f" ({kind}, {shutil.disk_usage(self.directory).free / 2**20:.1f} MiB free)"
         return (
-            f"the journal {self._path!r} cannot be written: {error}{free}; what was recorded stays; once there is "
-            f"room, go on by {resume_command(self.directory)}"
+            f"the journal {self.place.journal!r} cannot be written: {error}{free}; what was recorded stays; once "
+            f"there is room, go on by {resume_command(self.directory)}"
         )
 
     def recorded(self, keys: Sequence[str]) -> dict[str, Recorded]:
@@ -182,12 +238,18 @@ class JournalWriter(Journal):
 
     def close(self) -> None:
         """Close the journal, leaving one plain file, and let others write the job."""
-        with contextlib.suppress(sqlite3.Error):
-            # If a reader is just looking, at least all records are in the one file.
-            self._connection.execute("PRAGMA busy_timeout = 2000")
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.execute("PRAGMA journal_mode = DELETE")
+        with contextlib.suppress(sqlite3.Error, OSError, JobError):
+            self.commit()
+            if self._shipment is not None:
+                put_in_place(self._connection, self.place)
+            else:
+                # If a reader is just looking, at least all records are in the one file.
+                self._connection.execute("PRAGMA busy_timeout = 2000")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._connection.execute("PRAGMA journal_mode = DELETE")
         self._connection.close()
+        if self._shipment is not None:
+            forget_copy(self._path)
         self._owned.release()
 
 

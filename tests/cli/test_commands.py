@@ -36,3 +36,20 @@ def test_what_was_typed_wrong_is_told_with_exit_code_2(
     ended = parimg(*(part.format(ref=photos / "00.png", dir=photos) for part in arguments))
     assert ended.code == 2, ended.out
     assert message in ended.message
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_doctor_of_a_folder_says_what_its_disk_can_do_without_a_cluster(tmp_path: Path) -> None:
+    told = parimg("doctor", tmp_path)
+    assert told.code == 0
+    first, second, *found = told.out.splitlines()
+    assert first.startswith(f"{tmp_path}: ")
+    assert first.endswith(", a disk of this host")
+    assert second == "journals are written there"
+    assert [(line[:40].strip(), line[40:]) for line in found] == [
+        ("a file made once only", "ok"),
+        ("a rename over a file", "ok"),
+        ("fsync", "ok"),
+        ("a lock between processes of this host", "ok"),
+    ]
+    assert parimg("doctor", tmp_path / "nowhere").code == 2
