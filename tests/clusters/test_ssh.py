@@ -67,8 +67,9 @@ def test_the_key_of_the_cluster_is_on_no_command_line(profile: str) -> None:
 def test_a_killed_engine_is_replaced_on_the_host_that_lacks_it(profile: str) -> None:
     with parimg.start(3, profile=profile, timeout=60) as controller:
         job = controller.map(where, {f"image {n}": np.zeros(1) for n in range(300)}, chunk_size=2)
-        dying = controller.client[:].apply_sync(lambda: (os.environ["PARIMG_TEST_HOST"], os.getpid()))
-        os.kill(next(pid for host, pid in dying if host == "host2"), signal.SIGKILL)
+        engines = controller.client[:]
+        hosts, pids = engines.apply_sync(os.getenv, "PARIMG_TEST_HOST"), engines.apply_sync(os.getpid)
+        os.kill(pids[hosts.index("host2")], signal.SIGKILL)
         wait_until(lambda: len(controller) == 2, 20)
         wait_until(lambda: len(controller) == 3, 40)
         assert hosts_of(controller) == {"host1": 1, "host2": 2}
