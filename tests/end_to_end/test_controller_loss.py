@@ -50,7 +50,7 @@ def kill_scheduler(controller: parimg.Controller) -> None:
     hub_of(controller).children()[1].kill()
 
 
-@pytest.mark.parametrize(("strike", "n"), [(kill_hub, 80), (stop_hub, 260), (kill_scheduler, 80)])
+@pytest.mark.parametrize(("strike", "n"), [(kill_hub, 80), (stop_hub, 600), (kill_scheduler, 80)])
 def test_an_own_cluster_is_started_anew_and_the_job_goes_on(
     strike: Callable[[parimg.Controller], None],
     n: int,

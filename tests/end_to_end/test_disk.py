@@ -77,9 +77,11 @@ def test_a_directory_that_vanishes_is_noticed(
     job = controller.map(lambda image: time.sleep(0.02), named(2000), job_dir=tmp_path / "job", chunk_size=5)
     next(iter(job))
     shutil.copytree(tmp_path / "job", tmp_path / "copy")
-    shutil.rmtree(tmp_path / "job")
-    if come_back:
+    if come_back:  # in one go: in between, the directory would be missing
+        (tmp_path / "job").rename(tmp_path / "away")
         (tmp_path / "copy").rename(tmp_path / "job")
+    else:
+        shutil.rmtree(tmp_path / "job")
     with pytest.raises(JobError, match=f"was {'replaced' if come_back else 'removed'} while the job ran"):
         job.wait(60)
     if not come_back:
