@@ -234,13 +234,19 @@ def _decode_page(data: bytes, page: tifffile.TiffPage, color: str) -> npt.NDArra
     return _bright_is_large(image, page)
 
 
-def _decode_with_tifffile(page: tifffile.TiffPage) -> npt.NDArray[Any]:
+def _as_array(part: tifffile.TiffPage | tifffile.TiffPageSeries) -> npt.NDArray[Any]:
+    """Pixels as tifffile decodes them, its many errors as one."""
     try:
-        stored: npt.NDArray[Any] = page.asarray(maxworkers=1)
+        stored: npt.NDArray[Any] = part.asarray(maxworkers=1)
     except MemoryError:
         raise
     except Exception as error:
         raise DamagedError(f"tifffile could not decode it ({type(error).__name__}: {error!s:.300})") from None
+    return stored
+
+
+def _decode_with_tifffile(page: tifffile.TiffPage) -> npt.NDArray[Any]:
+    stored = _as_array(page)
     if stored.shape != page.shape:
         raise DamagedError(f"tifffile made {stored.shape} of what should be of shape {page.shape}")
     if page.axes == "SYX":
@@ -412,12 +418,7 @@ def _decode_planes(
     n_bytes = math.prod(series.shape) * page.dtype.itemsize if page.dtype is not None else 0
     if series.dataoffset is not None and series.dataoffset + n_bytes > len(data):
         raise DamagedError(f"its planes end at byte {series.dataoffset + n_bytes}")
-    try:
-        stored: npt.NDArray[Any] = series.asarray(maxworkers=1)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise DamagedError(f"tifffile could not decode it ({type(error).__name__}: {error!s:.300})") from None
+    stored = _as_array(series)
     planes = stored.reshape(-1, *page.shape[-2:])
     return np.array(planes, stored.dtype.newbyteorder("="), order="C")
 
