@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import fsspec
@@ -14,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skimage.data
+from web_server import served
 
 from parimg.errors import ImageEmptyError, ImageError, ImageMissingError, ImageTruncatedError
 from parimg.images.decode import read_image
@@ -87,17 +85,8 @@ def web(tmp_path_factory):
     folder = tmp_path_factory.mktemp("web")
     (folder / "a.png").write_bytes(PNG)
     (folder / "empty.png").touch()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(folder) as address:
+        yield address
 
 
 def test_an_image_is_read_from_a_web_server(web):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
 import fsspec
 import pytest
 from source_lists import keys
+from web_server import served
 
 from parimg.errors import EmptySourceError, SourceError
 from parimg.sources.as_source import Image, as_source
@@ -64,17 +61,8 @@ def web(tmp_path_factory):
     for name in ("b.png", "a.png", "c.txt", "deep/d.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(folder) as address:
+        yield address
 
 
 def test_a_url_is_its_own_key_and_is_not_asked_for():
