@@ -1,4 +1,5 @@
-from .controller import Controller, connect, start
+from .controller.controller import Controller
+from .controller.starting import connect, start
 from .job.job import Job, open_job
 from .plots import draw_hits, draw_matches
 from .record import Record

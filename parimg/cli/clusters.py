@@ -170,7 +170,7 @@ def check_profile(
 
     import numpy as np
 
-    from parimg.controller import start
+    from parimg.controller.starting import start
 
     begin = time.perf_counter()
     with start(1, profile=name, timeout=timeout) as controller:

@@ -45,7 +45,7 @@ from parimg.errors import ParimgError
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
-    from parimg.controller import Controller
+    from parimg.controller.controller import Controller
     from parimg.job.job import Job
     from parimg.sources.source import Source
     from parimg.tasks.task import Task
@@ -185,7 +185,7 @@ def check_engines(engines: int | None, profile: str | None, cluster_id: str) -> 
 def open_controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
     """An own cluster, or the running one that was named."""
     check_engines(engines, profile, cluster_id)
-    from parimg.controller import connect, start
+    from parimg.controller.starting import connect, start
 
     with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
         yield controller

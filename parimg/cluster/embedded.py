@@ -1,6 +1,6 @@
 """The embedded cluster: an ipcluster on this machine that starts and ends with a controller of ours.
 
-Used by `parimg.controller.start`.
+Used by `parimg.controller.starting.start`.
 """
 
 from __future__ import annotations

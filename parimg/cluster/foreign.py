@@ -1,6 +1,6 @@
 """The cluster that `ipcluster start` brought up: connect to it, compare versions, ask it for engines.
 
-Used by `parimg.controller.connect`; `parimg.cluster.started` builds on it.
+Used by `parimg.controller.starting.connect`; `parimg.cluster.started` builds on it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A cluster of a profile that starts and ends with a controller of ours: on other hosts, or in a queue.
 
-Used by `parimg.controller.start`.
+Used by `parimg.controller.starting.start`.
 """
 
 from __future__ import annotations

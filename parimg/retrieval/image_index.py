@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.controller import Controller
+    from parimg.controller.controller import Controller
 
 _ASPECT_RANGE = (1 / 1.1, 1.1)  # as in the paper
 _STEP = 3  # cells, as in the paper

@@ -22,7 +22,7 @@ from parimg.tasks.feature_map import FeatureMap, PerChannel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parimg.controller import Controller
+    from parimg.controller.controller import Controller
     from parimg.job.job import Job
     from parimg.sources.as_source import Images
     from parimg.sources.source import Source

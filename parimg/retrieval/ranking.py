@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from parimg.controller import Controller
+    from parimg.controller.controller import Controller
 
 _CHUNKS_AN_ENGINE = 4  # of a search: few enough to cost nothing, enough for engines to finish together
 
