@@ -16,5 +16,5 @@ napoleon_google_docstring = False
 # "ndarray of float32, shape (n, 3)" is no reference to the attribute `shape` that two classes have.
 suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build"]
-html_theme = "furo"
+html_theme = "pydata_sphinx_theme"
 html_title = f"parimg {release}"
