@@ -1,7 +1,9 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
 from .job.job import Job, open_job
-from .plots import draw_hits, draw_matches
+from .plots.hits import draw_hits
+from .plots.matches import draw_matches
+from .plots.records import plot_matches, plot_record, plot_region, plot_skeleton
 from .record import Record
 from .retrieval.image_index import ImageIndex
 from .retrieval.indexing import index_images
@@ -32,6 +34,10 @@ __all__ = [
     "draw_matches",
     "index_images",
     "open_job",
+    "plot_matches",
+    "plot_record",
+    "plot_region",
+    "plot_skeleton",
     "start",
 ]
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from parimg.errors import TaskError
-from parimg.tasks._skeleton_picture import draw_overlay
+from parimg.tasks._skeleton_picture import draw_overlay, plot_on_axes
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
+    from parimg.record import Record
 
 
 _LARGEST_SCALE = 100.0  # pixels; the filter's kernels are eight times as wide
@@ -92,6 +94,7 @@ class SkeletonGraph(WritingTask):
     color: ClassVar[ColorMode] = "stack"
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
+    plotted: ClassVar[tuple[str, ...] | None] = ()
     columns: ClassVar[Mapping[str, str]] = {
         "foreground": "double",
         "pixels": "int64",
@@ -179,6 +182,25 @@ class SkeletonGraph(WritingTask):
             If the image has another number of axes, or NaN.
         """
         return self._graph(self._mask(image))
+
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        if image is None:
+            show_image(ax, None)
+        else:
+            plot_on_axes(ax, self.graph(image), image)
+        set_caption(ax, caption_of(record))
 
     def _graph(self, mask: npt.NDArray[np.bool_]) -> PixelGraph:
         from skimage.morphology import skeletonize

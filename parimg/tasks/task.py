@@ -11,8 +11,10 @@ from parimg.errors import TaskError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
+    from parimg.record import Record
 
 
 COLOR_MODES = ("gray", "color", "unchanged", "stack")
@@ -31,7 +33,8 @@ class Task:
     - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
     - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
     - `run`, where the image's name matters, as for a file that is written for each;
-    - `read`, where what is named is no image.
+    - `read`, where what is named is no image;
+    - `plot`, how a record looks in a notebook or report, and `plotted`, how a job does.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
     objects, once for each engine.
@@ -55,6 +58,9 @@ class Task:
     """How images are decoded: ``"gray"``, ``"color"`` (RGB), ``"unchanged"`` or ``"stack"`` (gray, all pages)."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Arrow type by name of the scalar values, where known beforehand."""
+    plotted: ClassVar[tuple[str, ...] | None] = None
+    """Columns whose course over its images is a job's picture; empty: pictures of images, by `plot`; None: numbers
+    where there are some, else pictures."""
 
     def __call__(self, image: npt.NDArray[Any]) -> Mapping[str, object]:
         """Values of one image.
@@ -112,6 +118,22 @@ class Task:
         from parimg.images.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
 
         return read_image(uri, self.color, max_pixels=max_pixels)
+
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw what became of one image; by default the image under its name and first values.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it; None if it is not there any more.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        show_image(ax, image)
+        set_caption(ax, caption_of(record))
 
     def resolve(self) -> None:
         """Do what is done once for all engines, on the client, before the task is sent."""
