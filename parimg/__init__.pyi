@@ -5,6 +5,7 @@ from .plots.hits import draw_hits
 from .plots.matches import draw_matches
 from .plots.records import plot_matches, plot_record, plot_region, plot_skeleton
 from .record import Record
+from .report.page import write_report
 from .retrieval.image_index import ImageIndex
 from .retrieval.indexing import index_images
 from .tasks.convolve import Convolve
@@ -39,6 +40,7 @@ __all__ = [
     "plot_region",
     "plot_skeleton",
     "start",
+    "write_report",
 ]
 
 __version__: str

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from parimg.job.directory import JobDirectory
-from parimg.job.journal import Journal
+from parimg.job.journal import RECORD_FIELDS, Journal
 from parimg.job.journal_writer import JournalWriter
 from parimg.protocol import shared_objects
 from parimg.record import Placement, Row
@@ -91,3 +93,23 @@ def make_journal(
         writer.end_run(state, None, 0)
     writer.close()
     return Journal(place.path)
+
+
+def multiply(journal: Journal, position: int, numbers: range) -> None:
+    """Copy the record at a position to many others, on 64 engines, in a second for a million."""
+    copied = {
+        **{name: name for name in ("run", *RECORD_FIELDS)},
+        "position": "n",
+        "key": "'image-' || n || '.png'",
+        "started": "started + n / 50",
+        "engine": "n % 64",
+        "columns": "CASE status WHEN 'ok' THEN json_object('matches', n % 800) ELSE '{}' END",
+    }
+    with contextlib.closing(sqlite3.connect(journal.place.journal)) as connection:
+        connection.execute(
+            "WITH RECURSIVE numbers(n) AS (SELECT ? UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "
+            f"INSERT INTO records ({', '.join(copied)}) SELECT {', '.join(copied.values())} FROM numbers "
+            "JOIN records ON records.position = ?",
+            (numbers[0], numbers[-1], position),
+        )
+        connection.commit()

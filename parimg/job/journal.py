@@ -84,6 +84,19 @@ class Span(NamedTuple):
     """When the last one was ready."""
 
 
+class HostShare(NamedTuple):
+    """What the engines of one host did."""
+
+    host: str
+    engines: int
+    images: int
+    failed: int
+    seconds: float
+    """Time on images, of all its engines."""
+    memory: int
+    """Most that one of them occupied, bytes."""
+
+
 class Recorded(NamedTuple):
     """What the journal knows of an image that has a record."""
 
@@ -321,6 +334,15 @@ class Journal:
             "GROUP BY run ORDER BY run"
         )
         return [Span(*row) for row in self._rows(query)]
+
+    def by_host(self) -> list[HostShare]:
+        """What each host did, most images first; images that no engine answered for are of host ``""``."""
+        query = (
+            "SELECT coalesce(host, ''), count(DISTINCT engine || ' ' || coalesce(pid, '')), count(*), "
+            "sum(status = 'failed'), total(decode_seconds + task_seconds), coalesce(max(peak_memory), 0) "
+            "FROM records GROUP BY host ORDER BY count(*) DESC, host"
+        )
+        return [HostShare(*row) for row in self._rows(query)]
 
     def slowest(self, most: int) -> list[Record]:
         """The images that took longest, those that failed among them."""

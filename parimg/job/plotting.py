@@ -108,7 +108,7 @@ def plot_job(
     if first is None and not journal.count_by_status()["failed"]:
         raise JobError(f"nothing of the job {journal.directory!r} is recorded yet, so there is nothing to draw")
     if columns is None:
-        columns = _natural_columns(load_task(journal), first)
+        columns = natural_columns(load_task(journal), first)
     elif first is not None and (unknown := set(columns) - set(first.columns)):
         known = ", ".join(numeric_columns(first)) or "no column of numbers"
         raise JobError(f"the records have no column {min(unknown)!r}; there is {known}")
@@ -117,7 +117,8 @@ def plot_job(
     return plot_images(journal, axes, n)
 
 
-def _natural_columns(task: Task, first: Record | None) -> Sequence[str]:
+def natural_columns(task: Task, first: Record | None) -> Sequence[str]:
+    """The columns whose course is the picture of a job; none if pictures of its images are."""
     found = [] if first is None else numeric_columns(first)
     return found[:_COLUMNS] if task.plotted is None else [name for name in task.plotted if name in found]
 
@@ -141,15 +142,13 @@ def read_course(journal: Journal, names: Sequence[str]) -> Course:
     failed: list[int] = []
     values: dict[str, list[float]] = {name: [] for name in names}
     for batch in journal.fields("position", "status", "columns"):
-        for position, status, columns in batch:
-            if status != "ok":
-                failed.append(position)
-                continue
-            found = json.loads(columns)
-            positions.append(position)
-            for name, column in values.items():
-                value = found.get(name)
-                column.append(value if isinstance(value, int | float) else np.nan)
+        good = [(position, columns) for position, status, columns in batch if status == "ok"]
+        failed += [position for position, status, _ in batch if status != "ok"]
+        positions += [position for position, _ in good]
+        found = json.loads(f"[{','.join(columns for _, columns in good)}]")  # twice as fast as one by one
+        for name, column in values.items():
+            read = (one.get(name) for one in found)
+            column += [value if type(value) in {int, float} else np.nan for value in read]
     places = np.array(positions, np.int64)
     order = np.argsort(places, kind="stable")
     in_order = {name: np.array(column, np.float64)[order] for name, column in values.items()}
@@ -168,7 +167,14 @@ def numeric_columns(record: Record) -> list[str]:
 def plot_course(journal: Journal, names: Sequence[str], ax: Axes | None = None) -> Axes:
     """Plot columns over the places of a job's images."""
     ax = ax if ax is not None else new_axes(1, width=8.0, height=4.0)[0]
-    course = read_course(journal, names)
+    draw_course(journal, names, ax)
+    return ax
+
+
+def draw_course(journal: Journal, names: Sequence[str], ax: Axes, course: Course | None = None) -> None:
+    """Plot columns that may have been read already."""
+    course = course or read_course(journal, names)
+    course = course._replace(values={name: course.values[name] for name in names})
     for name, values in course.values.items():
         if len(values) <= _POINTS:
             marker = "o" if len(values) <= _NAMED else "."
@@ -188,6 +194,7 @@ def plot_course(journal: Journal, names: Sequence[str], ax: Axes | None = None) 
         ax.set_xticklabels(labels, rotation=90, fontsize=7, parse_math=False)
     else:
         ax.set_xlabel("image, by place in the source")
+        ax.ticklabel_format(style="plain", axis="x")
     if len(names) == 1:
         ax.set_ylabel(visible(names[0]), parse_math=False)
     if len(names) > 1 or len(course.failed):
@@ -195,7 +202,6 @@ def plot_course(journal: Journal, names: Sequence[str], ax: Axes | None = None) 
             text.set_parse_math(False)
     ax.set_title(f"{visible(str(journal.meta('task')['name']))}: {n} images", fontsize=10, parse_math=False)
     ax.grid(alpha=0.3)
-    return ax
 
 
 def _plot_band(ax: Axes, positions: npt.NDArray[np.int64], values: npt.NDArray[np.float64], name: str) -> None:

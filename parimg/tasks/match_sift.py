@@ -145,6 +145,7 @@ class MatchSIFT(WritingTask):
     folder_parameter: ClassVar[str] = "pictures"
     path_column: ClassVar[str] = "picture"
     plotted: ClassVar[tuple[str, ...] | None] = ("matches", "inliers")
+    ranked_by: ClassVar[tuple[str, ...]] = ("inliers", "matches")
     columns: ClassVar[Mapping[str, str]] = {
         "features": "int64",
         "matches": "int64",

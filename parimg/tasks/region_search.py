@@ -78,6 +78,7 @@ class RegionSearch(Task):
 
     columns: ClassVar[Mapping[str, str]] = {"distance": "float64", "evaluated": "int64"}
     plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("-distance",)
 
     query: npt.ArrayLike | str | os.PathLike[str] = field()
     aspect_ratio: float | None = None

@@ -95,6 +95,7 @@ class SkeletonGraph(WritingTask):
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
     plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("total_length",)
     columns: ClassVar[Mapping[str, str]] = {
         "foreground": "double",
         "pixels": "int64",

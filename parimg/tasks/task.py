@@ -62,6 +62,10 @@ class Task:
     """Columns whose course over its images is a job's picture; empty: pictures of images, by `plot`; None: numbers
     where there are some, else pictures."""
 
+    ranked_by: ClassVar[tuple[str, ...]] = ()
+    """Columns by which images are ranked in reports, the first that there is: most first, or least first behind a
+    minus."""
+
     def __call__(self, image: npt.NDArray[Any]) -> Mapping[str, object]:
         """Values of one image.
 
