@@ -1,6 +1,8 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
+from .job.comparison import compare_jobs
 from .job.job import Job, open_job
+from .job.repro import write_repro
 from .plots.hits import draw_hits
 from .plots.matches import draw_matches
 from .plots.records import plot_matches, plot_record, plot_region, plot_skeleton
@@ -30,6 +32,7 @@ __all__ = [
     "RegionSearch",
     "SkeletonGraph",
     "Task",
+    "compare_jobs",
     "connect",
     "draw_hits",
     "draw_matches",
@@ -41,6 +44,7 @@ __all__ = [
     "plot_skeleton",
     "start",
     "write_report",
+    "write_repro",
 ]
 
 __version__: str

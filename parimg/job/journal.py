@@ -238,6 +238,20 @@ class Journal:
         """The record of one image, None if it has none yet."""
         return next((record for _, record in self._scan("key = ?", "seq", key)), None)
 
+    def find_ending(self, ending: str) -> list[str]:
+        """Up to two keys whose last parts these are, as ``b.png`` or ``a/b.png`` of ``/data/a/b.png``."""
+        query = "SELECT key FROM records WHERE substr(key, -length(?)) = ? LIMIT 2"
+        return [key for (key,) in self._rows(query, (f"/{ending}",) * 2)]
+
+    def by_key(self) -> Iterator[Record]:
+        """All records, sorted by key."""
+        return (record for _, record in self._scan("key >= ?", "key", ""))
+
+    def failed_keys(self, beginning: str, most: int) -> list[str]:
+        """Keys of failed images that begin so, for completion in shells."""
+        query = f"SELECT key FROM records WHERE {_FAILED} AND substr(key, 1, length(?)) = ? LIMIT ?"
+        return [key for (key,) in self._rows(query, (beginning, beginning, most))]
+
     def lacks_any(self, keys: Iterable[str]) -> bool:
         """Whether one of `keys` has no record yet."""
         with self._look() as connection:

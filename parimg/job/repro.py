@@ -1,0 +1,175 @@
+"""One image of a job in a folder that runs alone: the image, the task, the versions, a script of ten lines.
+
+For whoever has to find out why an image failed, crashed or hung, also on another machine. Called by users and the
+command line; the script calls nothing of this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from parimg.errors import ImageError, JobError
+from parimg.job.directory import JobDirectory
+from parimg.job.journal import Journal
+from parimg.job.plotting import max_pixels_of
+from parimg.sources.names import extension
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from parimg.job.job import Job
+    from parimg.record import Record
+
+_SCRIPT = """\
+# One image of a job alone: python {script}
+import faulthandler, os
+faulthandler.enable(){limit}
+os.chdir(os.path.dirname(os.path.abspath(__file__)))
+from parimg.engine.setup import prepare_engine
+from parimg.protocol.shared_objects import SharedRef, load_task
+prepare_engine()
+task = load_task(SharedRef({digest!r}, "task"), os.path.abspath("task")){redirect}
+task.prepare()
+image = {read}
+print(task.run(image, {key}))
+"""
+SCRIPT = "run.py"
+
+
+def write_repro(
+    job: Job | str | os.PathLike[str],
+    key: str,
+    folder: str | os.PathLike[str],
+    *,
+    image: npt.NDArray[Any] | None = None,
+) -> str:
+    """Write a folder that runs one image of a job alone, without a cluster.
+
+    It holds the image's file, the task with its arrays as engines were sent them, ``about.json`` with versions,
+    options and what was recorded, and ``run.py``: ten lines that read the image and run the task under
+    `faulthandler`, with the job's time limit. What a task writes goes to ``output`` in the folder. It needs
+    parimg, and the modules that the task's own code imports.
+
+    Parameters
+    ----------
+    job : Job or path
+    key : str
+        The image; its last parts are enough if no other image has them.
+    folder : path
+        Made; must be new or empty.
+    image : ndarray, optional
+        The image, if it was given to the job as an array, which no job keeps.
+
+    Returns
+    -------
+    str
+        What the folder lacks, in a sentence; empty if it has all.
+
+    Raises
+    ------
+    JobError
+        If there is no such image, the folder holds something, or others can write the job.
+
+    Examples
+    --------
+    >>> parimg.write_repro(job, "views/a.png", "a-alone")  # doctest: +SKIP
+    ''
+    """
+    journal = Journal(JobDirectory.find(job).path if isinstance(job, str | os.PathLike) else job.directory)
+    record = find_record(journal, key)
+    journal.check_trust()  # the script runs what it names
+    path = os.path.abspath(folder)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        if os.listdir(path):
+            raise JobError(f"the folder {path!r} is not empty; name a new one")
+        lacking, read = _write_image(record, path, image, max_pixels_of(journal))
+        described = journal.meta("task")
+        _copy_task(journal, [digest for digest, _ in described["refs"]], os.path.join(path, "task"))
+        timeout = (journal.meta("options") or {}).get("timeout")
+        script = _SCRIPT.format(
+            script=SCRIPT,
+            limit=f"; faulthandler.dump_traceback_later({timeout}, exit=True)" if timeout else "",
+            digest=described["refs"][0][0],
+            redirect='.redirected("output")' if described.get("output") else "",
+            read=read,
+            key=ascii(record.key),
+        )
+        _write(os.path.join(path, SCRIPT), script)
+        _write(os.path.join(path, "about.json"), json.dumps(_about(journal, record), indent=1))
+    except OSError as error:
+        raise JobError(f"the folder {path!r} cannot be written: {error}") from error
+    return lacking
+
+
+def find_record(journal: Journal, key: str) -> Record:
+    """The record of an image that is named by its key, or by the last parts of it.
+
+    Raises
+    ------
+    JobError
+        If there is none, or more than one.
+    """
+    record = journal.find(key)
+    if record is None:
+        found = journal.find_ending(key)
+        if len(found) > 1:
+            raise JobError(f"{key!r} may be {found[0]!r} or {found[1]!r}; name more of it")
+        record = journal.find(found[0]) if found else None
+    if record is None:
+        known = journal.keys()[:3]
+        such = f"; there are {', '.join(map(repr, known))}, ..." if known else "; it has none yet"
+        raise JobError(f"the job {journal.directory!r} has no record of image {key!r}{such}")
+    return record
+
+
+def _write_image(
+    record: Record, folder: str, image: npt.NDArray[Any] | None, max_pixels: int
+) -> tuple[str, str]:
+    """What is lacking, and how the script reads the image."""
+    if image is not None or not record.uri:
+        if image is not None:
+            import numpy as np
+
+            np.save(os.path.join(folder, "image.npy"), image, allow_pickle=False)
+        missing = "the image was an array, which no job keeps; save it as image.npy in the folder"
+        return "" if image is not None else missing, '__import__("numpy").load("image.npy")'
+    from parimg.images.read import read_bytes
+
+    ending = extension(record.uri)
+    name = f"image{ending}" if ending.isascii() and len(ending) < 12 else "image"
+    try:
+        data = read_bytes(record.uri)
+    except ImageError as error:
+        return (
+            f"the image cannot be copied, the script reads it where it was: {error}",
+            f"task.read({record.uri!a}, max_pixels={max_pixels})",
+        )
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write(data)
+    return "", f"task.read(os.path.abspath({name!r}), max_pixels={max_pixels})"
+
+
+def _copy_task(journal: Journal, digests: list[str], folder: str) -> None:
+    os.makedirs(folder, mode=0o700)
+    for digest in digests:
+        shutil.copyfile(os.path.join(journal.place.shared, digest), os.path.join(folder, digest))
+
+
+def _about(journal: Journal, record: Record) -> dict[str, Any]:
+    fields = ("key", "uri", "status", "stage", "error", "message", "traceback", "attempts", "host", "columns")
+    return {
+        "job": journal.directory,
+        "versions": journal.meta("versions"),
+        "options": journal.meta("options"),
+        "task": {name: journal.meta("task")[name] for name in ("name", "parameters")},
+        "record": {name: getattr(record, name) for name in fields},
+    }
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
