@@ -28,6 +28,14 @@ Seed = Annotated[int, typer.Option(help="Of the choice: the same number, the sam
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what would be run, and end.")]
 
 
+PreviewOf = Annotated[
+    int | None,
+    typer.Option(
+        "--preview", min=1, help="Run only so many images, chosen at random; show them, and what all would take."
+    ),
+]
+
+
 def _silence(quiet: bool) -> bool:
     if quiet:
         os.environ["IPP_NONINTERACTIVE"] = "1"  # ipyparallel's own bars ask for it

@@ -27,6 +27,7 @@ from parimg.cli.running import check_engines, exit_by_failures, follow, open_con
 from parimg.cli.selecting import select
 from parimg.cli.showing import shown_key
 from parimg.console import print_table, say
+from parimg.files.trial import without_new_folders
 
 
 @app.command(epilog="Example: parimg index photos/ -m efficientnet.onnx -o index/")
@@ -62,7 +63,8 @@ def index(
     check_engines(engines, profile, cluster_id)
     task = check_index(output, **options)
     source = select(images, column=column, extensions=extensions, absolute_keys=True)
-    task.resolve()
+    with without_new_folders(task.folder if dry_run else None):
+        task.resolve()
     if not lacks_images(output, source):
         say(f"nothing to do: all {source.count()} images are in the index {output}")
         return

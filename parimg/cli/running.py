@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ from parimg.cli.options import (
     MaxFailures,
     MaxPixels,
     MemoryLimit,
+    PreviewOf,
     Profile,
     Quiet,
     Retries,
@@ -38,10 +40,12 @@ from parimg.cli.options import (
     Timeout,
     Verbose,
 )
+from parimg.cli.previewing import print_preview
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
 from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
+from parimg.files.trial import without_new_folders
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
@@ -102,10 +106,12 @@ def _run(
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
     dry_run: DryRun = False,
+    preview: PreviewOf = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     from parimg.job.output_files import name_files
+    from parimg.tasks.writing_task import WritingTask
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -121,13 +127,21 @@ def _run(
     if job is not None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    with report_if_slow(f"preparing {planned.task.name} ..."):
-        planned.task.resolve()
-    source = name_files(planned.task, source)
+    task = planned.task
+    folder = task.folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
+    with without_new_folders(folder):
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        source = name_files(task, source)
     if verbose or dry_run:
-        say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
+        say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
         _print_plan(planned, source)
+        return
+    if preview is not None:
+        del options["max_failures"]  # some are to be seen, whatever they are
+        with open_controller(engines, profile, cluster_id) as controller:
+            print_preview(controller.preview(task, source, n=preview, seed=seed, **options))
         return
     with open_controller(engines, profile, cluster_id) as controller:
         running = controller.submit(planned.task, source, job_dir=job, **options)
@@ -143,16 +157,13 @@ def _check_job_dir(directory: str) -> None:
     from parimg.job.directory import JobDirectory
 
     place = JobDirectory(directory)
-    path = Path(place.path)
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
-    owned = place.reserve()
-    if made:
-        place.discard(owned)
-    else:
-        owned.release()
-    for folder in made[1:]:
-        with contextlib.suppress(OSError):  # another process may use it by now
-            folder.rmdir()
+    is_new = not os.path.exists(place.path)
+    with without_new_folders(place.path):
+        owned = place.reserve()
+        if is_new:
+            place.discard(owned)
+        else:
+            owned.release()
 
 
 def _print_plan(planned: Planned, source: Source) -> None:

@@ -22,6 +22,7 @@ from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
 from parimg.cluster.supervisor import Supervisor
 from parimg.console import report, report_if_slow
+from parimg.controller.previewing import Preview, preview
 from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
 from parimg.engine.compile_once import is_being_prepared, is_prepared
@@ -252,6 +253,57 @@ class Controller:
             What the function returns for an image is ``record["value"]``, or its columns if it is a mapping.
         """
         return self.submit(Function(function, color=color), images, **options)
+
+    def preview(
+        self,
+        task: Task,
+        images: Images,
+        n: int = 12,
+        *,
+        seed: int = 0,
+        column: str | None = None,
+        **options: Any,
+    ) -> Preview:
+        """Run a task on some images, to see what it does and what all of them would take; nothing of it stays.
+
+        Parameters
+        ----------
+        task : Task
+            Where it writes files, they go to a temporary folder, which is removed.
+        images : see `submit`
+            Chosen is among the first 100 000 of a listing, each image as likely as any. Of a generator the first
+            `n` are taken, and used up.
+        n : int, default 12
+        seed : int, default 0
+            The same number, the same images.
+        column : str, optional
+            Column of paths, if `images` is a table.
+        **options
+            Those of `submit`, but for ``job_dir``.
+
+        Returns
+        -------
+        Preview
+            Once the images are run. Its ``plot()`` draws them; its ``seconds, memory, output_bytes`` and
+            ``journal_bytes`` say what all would take, each with its spread.
+
+        Raises
+        ------
+        SourceError, TaskError, JobError
+            As `submit`.
+
+        Examples
+        --------
+        >>> ctl.preview(parimg.SkeletonGraph(), "photos/").plot()  # doctest: +SKIP
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise JobError(f"n must be a number of images of at least 1 (got {n!r})")
+        if "job_dir" in options:
+            raise JobError("a preview leaves no job, so it takes no job_dir")
+        if not isinstance(task, Task):
+            raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__})")
+        self._check_open()
+        return preview(self, task, images, n, seed, column, options)
 
     def resume(
         self,
