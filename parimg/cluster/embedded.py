@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
 import psutil
@@ -22,6 +22,10 @@ from parimg.cluster.ipyparallel_internals import exit_code, quiet, run
 from parimg.cluster.security import find_security
 from parimg.engine.setup import thread_environment
 from parimg.errors import ClusterError
+
+if TYPE_CHECKING:
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
@@ -130,8 +134,10 @@ class EmbeddedCluster:
                 with quiet():
                     run(self._cluster.start_engines(missing))
 
-    def wake(self) -> None:
-        """Nothing: engines are replaced whenever they die."""
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Start what engines are missing, however they were lost."""
+        del engines, work
+        self.top_up()
 
     def _forget_dead_sets(self) -> None:
         sets = self._cluster.engines

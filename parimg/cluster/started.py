@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
 from traitlets.config import Config
@@ -22,6 +22,10 @@ from parimg.cluster.allocation import Allocation
 from parimg.cluster.foreign import ForeignCluster, find_profile
 from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.errors import ClusterError
+
+if TYPE_CHECKING:
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
 
 _TOGETHER_SECONDS = 15.0  # in which the other engines follow the first
 _GONE_SECONDS = 5.0  # without an engine, until others are started; replacements were asked for within two
@@ -62,7 +66,9 @@ class StartedCluster(ForeignCluster):
         )
         try:
             with quiet():
-                run(self._started.start_cluster())
+                run(self._started.start_controller())
+            time.sleep(self._started.delay)  # as ipcluster does
+            self._start_engines(n)
             self._connect(profile_dir, cluster_id, f"parimg.start({n}, ...)", timeout)
             deadline = time.monotonic() + _TOGETHER_SECONDS
             while len(self.client.ids) < n and time.monotonic() < deadline:
@@ -97,10 +103,16 @@ class StartedCluster(ForeignCluster):
     def _open(self) -> ipp.Cluster:
         return self._started
 
-    def wake(self) -> None:
-        """Start engines again if all have ended, as by the wall time of theirs, and none is on its way."""
+    def _start_engines(self, n: int) -> None:
+        with quiet():
+            run(self._started.start_engines(n))
+
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Start engines again if all have ended, as by the wall time of theirs, a job runs, and none is coming."""
+        if work is None:
+            return
         now = time.monotonic()
-        if self.client.ids:
+        if engines.ids():
             self._seen_at, self._wakes = now, 0
         elif now - self._seen_at > _GONE_SECONDS and self._wakes < _MOST_WAKES:
             with self._asking:
@@ -108,8 +120,7 @@ class StartedCluster(ForeignCluster):
                 if any(_may_come(engine_set) for engine_set in self._started.engines.values()):
                     return
                 self._wakes += 1
-                with quiet():
-                    run(self._started.start_engines(self._had))
+                self._start_engines(self._had)
 
     def stop(self) -> None:
         """Disconnect, and end the cluster."""

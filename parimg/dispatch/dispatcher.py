@@ -46,6 +46,7 @@ from parimg.errors import (
 )
 from parimg.job.directory import resume_command
 from parimg.job.journal_writer import JournalWriter
+from parimg.job.work_left import WorkLeft
 from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, Content, Reply
 from parimg.record import Placement, Row, failed_row
@@ -97,6 +98,8 @@ class Dispatcher:
         Images that it named again.
     restarts : int
         How often the cluster was started anew under the job.
+    work_left : WorkLeft
+        What is still to do, as of the last look at the engines.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Dispatcher:
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
+        self.work_left = WorkLeft(0, 0.0)
         self._recording = Recording(plan, journal, self.listeners, self.changed)
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -229,6 +233,15 @@ class Dispatcher:
             self._looked_at = now
             self._in_flight.open(self._disks.usable(self.engines.ready(), self._next_images))
             self._lost_engines.look(now)
+            self.work_left = self._estimate_work()
+
+    def _estimate_work(self) -> WorkLeft:
+        unlisted = 0 if self.total is None else self.total - self.listed
+        if self.total is None and not self._read_ahead.exhausted:
+            unlisted = self.listed  # nobody knows; as many again, until the source ends
+        images = 0 if self._closing else max(0, unlisted) + sum(map(len, self._retry)) + len(self._new)
+        images += self._in_flight.n_images
+        return WorkLeft(images, images * self._chunk_size.image_seconds, frozenset(self._in_flight.engines))
 
     def _next_images(self) -> list[Image]:
         """Some of those that are to be run next, none if the source has listed none yet."""
