@@ -6,6 +6,7 @@ Used by `parimg.controller.starting.start`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,9 @@ import ipyparallel as ipp
 import psutil
 from traitlets.config import Config
 
+from parimg.cluster import farewell
 from parimg.cluster.ipyparallel_internals import exit_code, quiet, run
+from parimg.cluster.parent_poller import FAREWELL
 from parimg.cluster.security import find_security
 from parimg.engine.setup import thread_environment
 from parimg.errors import ClusterError
@@ -69,7 +72,7 @@ class EmbeddedCluster:
     def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
         self._cluster = ipp.Cluster(
-            config=_embedded_config(curve=self._curve),
+            config=_embedded_config(self._folder, curve=self._curve),
             n=self._n,
             profile_dir=self._folder,
             load_profile=False,
@@ -217,7 +220,7 @@ def _last_lines(path: str) -> str:
     return " | ".join(said[-_LOG_LINES:])
 
 
-def _embedded_config(*, curve: bool) -> Config:
+def _embedded_config(folder: str, *, curve: bool) -> Config:
     poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
     engine_cmd = [*poller, "ipyparallel.engine"]
     return Config(
@@ -225,6 +228,7 @@ def _embedded_config(*, curve: bool) -> Config:
             "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
             "LocalControllerLauncher": {
                 "controller_cmd": [*poller, "ipyparallel.controller"],
+                "environment": {FAREWELL: json.dumps(farewell.command(folder))},
                 "controller_args": ["--IPController.enable_curve=True"] if curve else [],
             },
             "LocalEngineLauncher": {"engine_cmd": engine_cmd},

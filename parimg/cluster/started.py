@@ -6,6 +6,7 @@ Used by `parimg.controller.starting.start`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import ipyparallel as ipp
 from traitlets.config import Config
 
-from parimg.cluster import profiles
+from parimg.cluster import farewell, profiles
 from parimg.cluster.allocation import Allocation
 from parimg.cluster.foreign import ForeignCluster, find_profile
 from parimg.cluster.ipyparallel_internals import quiet, run
+from parimg.cluster.parent_poller import FAREWELL
 from parimg.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class StartedCluster(ForeignCluster):
             cluster_id=cluster_id,
             n=n,
             shutdown_atexit=False,
-            config=_ends_with_us(),
+            config=_ends_with_us(folder, profile_dir, cluster_id),
             log_level=40,
         )
         try:
@@ -129,6 +131,10 @@ class StartedCluster(ForeignCluster):
 
     def _end(self) -> None:
         controller = self._started.controller
+        for engine_set in list(self._started.engines.values()):
+            if hasattr(engine_set, "cancel"):  # all at once: stopping one waits until it has left the queue
+                with contextlib.suppress(ClusterError):
+                    engine_set.cancel()
         with quiet(), contextlib.suppress(Exception):
             run(self._started.stop_cluster())
         if controller is not None:
@@ -146,6 +152,14 @@ def _may_come(engine_set: Any) -> bool:
     return False
 
 
-def _ends_with_us() -> Config:
+def _ends_with_us(folder: str | None, profile_dir: str, cluster_id: str) -> Config:
     poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
-    return Config({"LocalControllerLauncher": {"controller_cmd": [*poller, "ipyparallel.controller"]}})
+    command = farewell.command(folder, profile_dir, cluster_id)
+    return Config(
+        {
+            "LocalControllerLauncher": {
+                "controller_cmd": [*poller, "ipyparallel.controller"],
+                "environment": {FAREWELL: json.dumps(command)},
+            }
+        }
+    )

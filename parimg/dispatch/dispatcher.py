@@ -184,6 +184,15 @@ class Dispatcher:
         return self._recording.counts
 
     @property
+    def job_total(self) -> int | None:
+        """Images of the job, which may have had others before this source; None until that is known."""
+        if self.plan.known and not self.plan.is_added:
+            return self.plan.known
+        if not self.plan.known or self.total is None:
+            return self.total
+        return self.plan.known + self.total - self._new_images.recorded
+
+    @property
     def outstanding(self) -> int:
         """Chunks under way."""
         return len(self._in_flight)
@@ -280,7 +289,7 @@ class Dispatcher:
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
         with contextlib.suppress(Exception):  # a full disk must not hide the error that ended the job
             self._recording.report()
-            self.journal.set_meta("total", self.listed if state == "finished" else self.total)
+            self.journal.set_meta("total", self._total_at_end() if state == "finished" else self.job_total)
             self.journal.end_run(state, reason, self.duplicates)
         with contextlib.suppress(Exception):
             self.journal.close()
@@ -289,6 +298,9 @@ class Dispatcher:
             self.state = state
             self.changed.notify_all()
         self.listeners.emit(events.JobFinished(state))
+
+    def _total_at_end(self) -> int:
+        return sum(self.counts.values()) if self.plan.known else self.listed
 
     def _count_images(self) -> None:
         """Find the total, for progress and for the size of the last chunks; listing a folder may take a while."""
@@ -302,8 +314,8 @@ class Dispatcher:
     def _note_total(self, total: int) -> None:
         self.total = total
         with contextlib.suppress(Exception):  # the next record tells what is wrong with the journal
-            self.journal.set_meta("total", total)  # for those who look from other processes
-        self.listeners.emit(events.TotalKnown(total))
+            self.journal.set_meta("total", self.job_total)  # for those who look from other processes
+        self.listeners.emit(events.TotalKnown(self.job_total or total))
 
     # -- submitting -------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class LiveRun:
     counts : dict
         Records by status.
     total : int or None
-        Images of the source, None if that is not known.
+        Images of the job, None if that is not known.
     duplicates : int
         Images that the source named once more.
     engines : int or None
@@ -69,7 +69,7 @@ class LiveRun:
 
     @property
     def total(self) -> int | None:
-        return self._dispatcher.total
+        return self._dispatcher.job_total
 
     @property
     def duplicates(self) -> int:

@@ -92,9 +92,13 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
         """Send a signal to the engines."""
         cancel(self.job_id, options=[f"--signal={int(sig)}"])
 
+    def cancel(self) -> None:
+        """Cancel the job, and wait for nothing."""
+        cancel(self.job_id)
+
     def stop(self) -> None:
         """Cancel the job, and wait until it has left the queue."""
-        cancel(self.job_id)
+        self.cancel()
         deadline = time.monotonic() + _END_SECONDS
         while is_queued(self.job_id):
             if time.monotonic() > deadline:
