@@ -308,13 +308,17 @@ class Controller:
                 source = OutsideFolder(source, folder)
             described = journal.meta("task")
             refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
-            if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+            joined = spec if images is None else join_specs(spec, source.spec())
+            if is_added := joined != spec:
                 journal.set_meta("source", joined)
+            is_part = images is not None and joined["kind"] == "several"
+            known = (journal.meta("total") or sum(journal.count_by_status().values())) if is_part else 0
             journal.begin_run()
         except BaseException:
             journal.close()
             raise
-        return self._start(journal, Plan(refs, source, options, retry == "failed", described.get("output")), heard)
+        plan = Plan(refs, source, options, retry == "failed", described.get("output"), known, is_added)
+        return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:
