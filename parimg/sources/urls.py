@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from parimg.errors import EmptySourceError, SourceError
+from parimg.files.retrying import retried
 from parimg.sources.names import IMAGE_EXTENSIONS, escape_name, extension, has_wildcard
 from parimg.sources.source import QUOTED, Image, NamedSource
 from parimg.sources.tables import TABLE_EXTENSIONS, TEXT_EXTENSIONS
@@ -98,7 +99,8 @@ def list_url(url: str) -> list[str]:
         raise SourceError(f"{url!r:.{QUOTED}} is a chain of URLs, which is not listed; pass the URL of each image")
     try:
         store, path = url_to_fs(url)
-        found = store.find(path, detail=True) if url.endswith("/") else store.glob(path, detail=True)
+        list_names = store.find if url.endswith("/") else store.glob
+        found = retried(lambda: list_names(path, detail=True))
         names = [store.unstrip_protocol(name) for name, info in found.items() if info["type"] == "file"]
     except Exception as error:
         # Every backend has errors of its own (aiohttp, botocore, ...) without a common base.
