@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -89,7 +89,7 @@ class OpenedFile(ABC):
     """An opened file; `close` is called once nobody uses it."""
 
     @abstractmethod
-    def addresses(self) -> Sequence[Address]:
+    def addresses(self) -> Iterable[Address]:
         """The images that it holds, each by its shortest address."""
 
     @abstractmethod
