@@ -6,13 +6,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-Images = Annotated[list[str], typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet.")]
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; parts as run.h5#/data?i=17."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +86,20 @@ Ship = Annotated[
         metavar="auto|never|always",
         help="Send files of images to hosts that do not see them, and outputs back from them.",
     ),
+]
+Channel = Annotated[str | None, typer.Option(help="Read this channel alone: its number from 0, or its name.")]
+Slice = Annotated[int | None, typer.Option("--z", min=0, help="Read this slice of volumes alone, from 0.")]
+Project = Annotated[
+    Literal["max", "min"] | None, typer.Option(help="Read volumes as one image: the brightest or darkest slice.")
+]
+Percentile = Annotated[
+    str | None, typer.Option(help="Levels at two percentiles become 0 and 255 of 8 bit, such as 1,99.8.")
+]
+Orientation = Annotated[
+    Literal["stored", "upright"] | None,
+    typer.Option(help="Turn images as EXIF says or not; default: where they are read as 8 bit gray or color."),
+]
+Metadata = Annotated[
+    list[str] | None, typer.Option(help="A column of what files tell, such as acquisition_time; may be repeated.")
 ]
 MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]

@@ -20,6 +20,7 @@ from parimg.cli.exporting import export
 from parimg.cli.options import (
     EXIT_FAILED,
     EXIT_SOME_IMAGES_FAILED,
+    Channel,
     ClusterId,
     Column,
     DryRun,
@@ -30,12 +31,17 @@ from parimg.cli.options import (
     MaxFailures,
     MaxPixels,
     MemoryLimit,
+    Metadata,
+    Orientation,
+    Percentile,
     Profile,
+    Project,
     Quiet,
     Retries,
     Sample,
     Seed,
     Ship,
+    Slice,
     Timeout,
     Verbose,
 )
@@ -113,12 +119,19 @@ def _run(
     ship: Ship = "auto",
     submit: Submit = None,
     submit_set: SubmitSet = None,
+    channel: Channel = None,
+    z: Slice = None,
+    project: Project = None,
+    percentile: Percentile = None,
+    orientation: Orientation = None,
+    metadata: Metadata = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
+    from parimg.tasks.task import check_reading
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -127,9 +140,15 @@ def _run(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
+        "z": z,
+        "project": project,
+        "percentile": _percentiles(percentile),
+        "orientation": orientation,
+        "metadata": tuple(metadata or ()),
     }
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
-    Options(**options)
+    check_reading(planned.task, Options(**options).reading)
     check_engines(engines, profile, cluster_id)
     check_submission(submit, submit_set)
     place = submitted_for()
@@ -237,6 +256,10 @@ def parse_limit(text: str | None) -> int | float | None:
         return float(text) if "." in text else int(text)
     except ValueError:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
+
+
+def _percentiles(text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else tuple(number(one, "--percentile") for one in text.split(","))
 
 
 def number(text: str, option: str) -> float:

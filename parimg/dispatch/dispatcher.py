@@ -378,6 +378,7 @@ class Dispatcher:
             recorder=os.path.join(self.journal.place.recorders, self._lost_engines.recorder(engine_id)),
             timeout=options.timeout,
             memory_limit=options.memory_bytes,
+            reading=options.reading,
             returns_files=self.plan.output is not None and not seen.output,
         )
         now = time.monotonic()
