@@ -136,7 +136,7 @@ def search(
 
         write_hits(hits, output)
     if picture is not None:
-        from parimg.plots import draw_hits, write_picture
+        from parimg.plots.hits import draw_hits, write_picture
 
         write_picture(picture, draw_hits(hits, query=name, box=box))
     rows = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
-from parimg import __version__
 from parimg.cluster.cluster import Cluster
 from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
@@ -35,6 +33,7 @@ from parimg.job.job import Job
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
+from parimg.job.versions import versions
 from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection, Ship
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
@@ -254,7 +253,7 @@ class Controller:
                 },
                 "source": source.spec(),
                 "options": asdict(options),
-                "versions": {"parimg": __version__, "python": platform.python_version()},
+                "versions": versions(),
                 "total": None,
             }
             journal = JournalWriter.create(place, owned, meta)
