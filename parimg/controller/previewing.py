@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from parimg.images.readers.part import Described
 from parimg.job.journal import Journal
 from parimg.job.output_files import name_files
-from parimg.job.plotting import image_of, listed, new_axes, plot_record
-from parimg.options import DEFAULT_MAX_PIXELS
+from parimg.job.plotting import image_of, listed, new_axes, options_of, plot_record
+from parimg.options import Options
 from parimg.record import Record
 from parimg.sources.as_source import as_source
 from parimg.sources.sampling import Chosen, choose
@@ -106,7 +107,7 @@ class Preview:
     output_bytes: Estimate
     journal_bytes: Estimate
     _arrays: dict[str, Any] = field(default_factory=dict, repr=False)
-    _max_pixels: int = field(default=DEFAULT_MAX_PIXELS, repr=False)
+    _options: Options = field(default_factory=Options, repr=False)
 
     @property
     def failed(self) -> list[Record]:
@@ -158,9 +159,8 @@ class Preview:
         """
         drawn = listed(axes) or new_axes(len(self.records), columns=min(4, len(self.records)))
         for ax, record in zip(drawn, self.records, strict=False):
-            image = self._arrays.get(record.key)
-            if image is None:
-                image = image_of(self.task, record, self._max_pixels)
+            array = self._arrays.get(record.key)
+            image = image_of(self.task, record, self._options) if array is None else Described(array)
             plot_record(self.task, record, image, ax)
         return drawn
 
@@ -183,6 +183,7 @@ def preview(
         job = controller.submit(redirected, Chosen(chosen), job_dir=os.path.join(folder, "job"), **options)
         _wait(job)
         journal = Journal(job.directory)
+        used = options_of(journal)
         records = [dataclasses.replace(record, job="") for record in job.in_order()]
         stored = [
             float(_ROW_BYTES + len(key) + len(uri) + len(columns) + len(arrays or b""))
@@ -207,7 +208,7 @@ def preview(
         output_bytes=Estimate.of_sum(written, n_images),
         journal_bytes=Estimate.of_sum(stored, n_images),
         _arrays={image.key: image.array for image in chosen if image.array is not None},
-        _max_pixels=options.get("max_pixels", DEFAULT_MAX_PIXELS),
+        _options=used,
     )
 
 

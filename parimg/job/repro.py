@@ -12,15 +12,17 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from parimg.errors import ImageError, JobError
+from parimg.images.readers.address import split_address
 from parimg.job.directory import JobDirectory
 from parimg.job.journal import Journal
-from parimg.job.plotting import max_pixels_of
+from parimg.job.plotting import options_of
 from parimg.sources.names import extension
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.job.job import Job
+    from parimg.options import Options
     from parimg.record import Record
 
 _SCRIPT = """\
@@ -28,15 +30,24 @@ _SCRIPT = """\
 import faulthandler, os
 faulthandler.enable(){limit}
 os.chdir(os.path.dirname(os.path.abspath(__file__)))
-from parimg.engine.setup import prepare_engine
+{imports}
 from parimg.protocol.shared_objects import SharedRef, load_task
 prepare_engine()
 task = load_task(SharedRef({digest!r}, "task"), os.path.abspath("task")){redirect}
 task.prepare()
 image = {read}
-print(task.run(image, {key}))
+print(task.run_described(image, {key}))
 """
+_IMPORTS_OF_FILES = (
+    "from parimg.engine.setup import prepare_engine; from parimg.options import Reading; "
+    "from parimg.tasks.reading import read_for"
+)
+_IMPORTS_OF_ARRAYS = (
+    "import numpy; from parimg.engine.setup import prepare_engine; "
+    "from parimg.images.readers.part import Described"
+)
 SCRIPT = "run.py"
+_LONGEST_ENDING = 12  # characters of a file's name
 
 
 def write_repro(
@@ -86,17 +97,17 @@ def write_repro(
         os.makedirs(path, mode=0o700, exist_ok=True)
         if os.listdir(path):
             raise JobError(f"the folder {path!r} is not empty; name a new one")
-        lacking, read = _write_image(record, path, image, max_pixels_of(journal))
+        options = options_of(journal)
+        lacking, reading = _write_image(record, path, image, options)
         described = journal.meta("task")
         _copy_task(journal, [digest for digest, _ in described["refs"]], os.path.join(path, "task"))
-        timeout = (journal.meta("options") or {}).get("timeout")
         script = _SCRIPT.format(
             script=SCRIPT,
-            limit=f"; faulthandler.dump_traceback_later({timeout}, exit=True)" if timeout else "",
+            limit=f"; faulthandler.dump_traceback_later({options.timeout}, exit=True)" if options.timeout else "",
             digest=described["refs"][0][0],
             redirect='.redirected("output")' if described.get("output") else "",
-            read=read,
             key=ascii(record.key),
+            **reading,
         )
         _write(os.path.join(path, SCRIPT), script)
         _write(os.path.join(path, "about.json"), json.dumps(_about(journal, record), indent=1))
@@ -127,30 +138,39 @@ def find_record(journal: Journal, key: str) -> Record:
 
 
 def _write_image(
-    record: Record, folder: str, image: npt.NDArray[Any] | None, max_pixels: int
-) -> tuple[str, str]:
+    record: Record, folder: str, image: npt.NDArray[Any] | None, options: Options
+) -> tuple[str, dict[str, str]]:
     """What is lacking, and how the script reads the image."""
     if image is not None or not record.uri:
         if image is not None:
             import numpy as np
 
             np.save(os.path.join(folder, "image.npy"), image, allow_pickle=False)
-        missing = "the image was an array, which no job keeps; save it as image.npy in the folder"
-        return "" if image is not None else missing, '__import__("numpy").load("image.npy")'
+        lacking = "the image was an array, which no job keeps; save it as image.npy in the folder"
+        script = {"imports": _IMPORTS_OF_ARRAYS, "read": 'Described(numpy.load("image.npy"))'}
+        return "" if image is not None else lacking, script
+    lacking, place = _copy_image(record.uri, folder)
+    read = f"read_for(task, {place}, max_pixels={options.max_pixels}, reading={options.reading!r})"
+    return lacking, {"imports": _IMPORTS_OF_FILES, "read": read}
+
+
+def _copy_image(uri: str, folder: str) -> tuple[str, str]:
+    """Copy an image's file; what is lacking, and what the script calls it."""
     from parimg.images.read import read_bytes
 
-    ending = extension(record.uri)
-    name = f"image{ending}" if ending.isascii() and len(ending) < 12 else "image"
+    file, part = split_address(uri)
+    ending = extension(file)
+    name = f"image{ending}" if ending.isascii() and len(ending) < _LONGEST_ENDING else "image"
     try:
-        data = read_bytes(record.uri)
+        if os.path.isdir(file):
+            shutil.copytree(file, os.path.join(folder, name))
+        else:
+            data = read_bytes(file)
+            with open(os.path.join(folder, name), "wb") as copy:
+                copy.write(data)
     except ImageError as error:
-        return (
-            f"the image cannot be copied, the script reads it where it was: {error}",
-            f"task.read({record.uri!a}, max_pixels={max_pixels})",
-        )
-    with open(os.path.join(folder, name), "wb") as file:
-        file.write(data)
-    return "", f"task.read(os.path.abspath({name!r}), max_pixels={max_pixels})"
+        return f"the image cannot be copied, the script reads it where it was: {error}", ascii(uri)
+    return "", f"os.path.abspath({name!r})" + (f" + {'#' + part!a}" if part else "")
 
 
 def _copy_task(journal: Journal, digests: list[str], folder: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from parimg.job.job import Job, open_job
 from parimg.job.journal import Journal
-from parimg.job.plotting import load_task, max_pixels_of
+from parimg.job.plotting import load_task, options_of
 from parimg.report import pictures
 from parimg.report.facts import when
 from parimg.report.page import write_page
@@ -40,7 +40,7 @@ def write_diff(
         That of `Comparison.counts`, after all images were compared.
     """
     journals = [Journal((job if isinstance(job, Job) else open_job(job)).directory) for job in (first, second)]
-    looks = [(load_task(journal), max_pixels_of(journal)) for journal in journals]
+    looks = [(load_task(journal), options_of(journal)) for journal in journals]
 
     def picture(record: Record | None, place: int) -> str:
         return "" if record is None else pictures.record_picture(looks[place][0], record, looks[place][1])

@@ -30,8 +30,8 @@ def show_image(ax: Axes, image: npt.NDArray[Any] | None, missing: str = "the ima
     ax.set_axis_off()
     if image is None:
         said = "\n".join(textwrap.wrap(missing, _LINE)[:_LINES])
-        style = {"ha": "center", "va": "center", "color": "gray", "fontsize": 8, "parse_math": False}
-        written = ax.text(0.5, 0.5, said, transform=ax.transAxes, **style)
+        written = ax.text(0.5, 0.5, said, ha="center", va="center", color="gray", fontsize=8, parse_math=False)
+        written.set_transform(ax.transAxes)
         written.set_in_layout(False)  # else a long text would take the room of all other axes
         return
     from parimg.images.display import displayed
