@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 
 import parimg
 from parimg.errors import JobError
+from parimg.images.readers.part import Described
 from parimg.job.job import Job
 from parimg.job.plotting import new_axes, plot_record
 from parimg.record import Record
@@ -118,7 +119,7 @@ def test_a_long_message_leaves_the_other_pictures_their_room(tmp_path: Path) -> 
     journal = make_journal(tmp_path / "job", rows, task=parimg.Convolve("identity"))
     axes = new_axes(5)
     for ax, record in zip(axes, Job(journal), strict=False):
-        plot_record(parimg.Convolve("identity"), record, np.zeros((20, 30), np.uint8), ax)
+        plot_record(parimg.Convolve("identity"), record, Described(np.zeros((20, 30), np.uint8)), ax)
     failed = Record("x" * 300, "failed", error="ValueError", message="a long message " * 100)
     plot_record(parimg.Convolve("identity"), failed, None, axes[4])
     axes[0].figure.canvas.draw()
