@@ -14,6 +14,7 @@ from parimg.cli.exporting import check_folder, check_output, export, to_json
 from parimg.cli.options import (
     ClusterId,
     Engines,
+    Json,
     MaxFailures,
     MemoryLimit,
     Output,
@@ -64,7 +65,6 @@ JobName = Annotated[
         autocompletion=_complete_job,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv", rich_help_panel=JOBS_PANEL)

@@ -10,8 +10,8 @@ import typer
 
 from parimg.cli.app import JOBS_PANEL, app
 from parimg.cli.exporting import check_folder, to_json
-from parimg.cli.jobs import JobName, Json, find_job
-from parimg.cli.options import EXIT_FAILED
+from parimg.cli.jobs import JobName, find_job
+from parimg.cli.options import EXIT_FAILED, Json
 from parimg.cli.showing import SHOWN, shown_key, shown_size
 from parimg.console import print_table, report_if_slow, say
 
@@ -59,7 +59,9 @@ def repro(
     job: JobName,
     key: Annotated[
         str,
-        typer.Argument(help="The image, as the job's table names it.", autocompletion=_complete_image),
+        typer.Argument(
+            metavar="KEY", help="The image, as the job's table names it.", autocompletion=_complete_image
+        ),
     ],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder, new; default: repro-KEY.")] = None,
 ) -> None:
