@@ -359,14 +359,16 @@ class Journal:
         return [HostShare(*row) for row in self._rows(query)]
 
     def slowest(self, most: int) -> list[Record]:
-        """The images that took longest, those that failed among them."""
+        """The images that took longest, those that failed among them; without their arrays."""
         query = "SELECT seq FROM records ORDER BY decode_seconds + task_seconds DESC LIMIT ?"
         chosen = [seq for (seq,) in self._rows(query, (most,))]
-        return [record for seq in chosen for _, record in self._scan("seq = ?", "seq", seq)]
+        return [record for seq in chosen for _, record in self._scan("seq = ?", "seq", seq, arrays=False)]
 
-    def _scan(self, where: str, order: str, value: object) -> Iterator[tuple[int, Record]]:
+    def _scan(
+        self, where: str, order: str, value: object, *, arrays: bool = True
+    ) -> Iterator[tuple[int, Record]]:
         with self._look() as connection:
-            yield from self._select(connection, where, order, value)
+            yield from self._select(connection, where, order, value, arrays=arrays)
 
     def _select(
         self, connection: sqlite3.Connection, where: str, order: str, value: object, *, arrays: bool = True

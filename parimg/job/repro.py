@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from parimg.errors import ImageError, JobError
@@ -25,27 +26,6 @@ if TYPE_CHECKING:
     from parimg.options import Options
     from parimg.record import Record
 
-_SCRIPT = """\
-# One image of a job alone: python {script}
-import faulthandler, os
-faulthandler.enable(){limit}
-os.chdir(os.path.dirname(os.path.abspath(__file__)))
-{imports}
-from parimg.protocol.shared_objects import SharedRef, load_task
-prepare_engine()
-task = load_task(SharedRef({digest!r}, "task"), os.path.abspath("task")){redirect}
-task.prepare()
-image = {read}
-print(task.run_described(image, {key}))
-"""
-_IMPORTS_OF_FILES = (
-    "from parimg.engine.setup import prepare_engine; from parimg.options import Reading; "
-    "from parimg.tasks.reading import read_for"
-)
-_IMPORTS_OF_ARRAYS = (
-    "import numpy; from parimg.engine.setup import prepare_engine; "
-    "from parimg.images.readers.part import Described"
-)
 SCRIPT = "run.py"
 _LONGEST_ENDING = 12  # characters of a file's name
 
@@ -101,13 +81,12 @@ def write_repro(
         lacking, reading = _write_image(record, path, image, options)
         described = journal.meta("task")
         _copy_task(journal, [digest for digest, _ in described["refs"]], os.path.join(path, "task"))
-        script = _SCRIPT.format(
-            script=SCRIPT,
-            limit=f"; faulthandler.dump_traceback_later({options.timeout}, exit=True)" if options.timeout else "",
+        script = _script(
+            options,
             digest=described["refs"][0][0],
-            redirect='.redirected("output")' if described.get("output") else "",
-            key=ascii(record.key),
-            **reading,
+            writes=bool(described.get("output")),
+            read=reading,
+            key=record.key,
         )
         _write(os.path.join(path, SCRIPT), script)
         _write(os.path.join(path, "about.json"), json.dumps(_about(journal, record), indent=1))
@@ -137,9 +116,39 @@ def find_record(journal: Journal, key: str) -> Record:
     return record
 
 
+def _script(options: Options, *, digest: str, writes: bool, read: str, key: str) -> str:
+    """Ten lines that do to one image what an engine does, as they may be read and changed."""
+    limit = f"; faulthandler.dump_traceback_later({options.timeout}, exit=True)" if options.timeout else ""
+    imports = ["from parimg.engine.setup import prepare_engine"]
+    if read.startswith("Described"):
+        imports += ["import numpy", "from parimg.images.readers.part import Described"]
+    else:
+        imports += ["from parimg.options import Reading"] if "Reading(" in read else []
+        imports += ["from parimg.tasks.reading import read_for"]
+    last = [f"image = {read}", f"print(task.run_described(image, {key!a}))"]
+    if options.memory_bytes is not None:
+        imports += ["from parimg.engine import memory"]
+        bound = f"with memory.limited(memory.address_limit({options.memory_bytes})):"
+        last = [bound, *(f"    {line}" for line in last)]
+    lines = [
+        f"# One image of a job alone: python {SCRIPT}",
+        "import faulthandler, os",
+        f"faulthandler.enable(){limit}",
+        "os.chdir(os.path.dirname(os.path.abspath(__file__)))",
+        "; ".join(imports),
+        "from parimg.protocol.shared_objects import SharedRef, load_task",
+        "prepare_engine()",
+        f'task = load_task(SharedRef("{digest}", "task"), os.path.abspath("task"))'
+        + ('.redirected("output")' if writes else ""),
+        "task.prepare()",
+        *last,
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def _write_image(
     record: Record, folder: str, image: npt.NDArray[Any] | None, options: Options
-) -> tuple[str, dict[str, str]]:
+) -> tuple[str, str]:
     """What is lacking, and how the script reads the image."""
     if image is not None or not record.uri:
         if image is not None:
@@ -147,11 +156,11 @@ def _write_image(
 
             np.save(os.path.join(folder, "image.npy"), image, allow_pickle=False)
         lacking = "the image was an array, which no job keeps; save it as image.npy in the folder"
-        script = {"imports": _IMPORTS_OF_ARRAYS, "read": 'Described(numpy.load("image.npy"))'}
-        return "" if image is not None else lacking, script
+        return "" if image is not None else lacking, 'Described(numpy.load("image.npy"))'
     lacking, place = _copy_image(record.uri, folder)
-    read = f"read_for(task, {place}, max_pixels={options.max_pixels}, reading={options.reading!r})"
-    return lacking, {"imports": _IMPORTS_OF_FILES, "read": read}
+    chosen = {name: value for name, value in asdict(options.reading).items() if value not in (None, ())}
+    reading = f", reading=Reading({', '.join(f'{name}={value!a}' for name, value in chosen.items())})"
+    return lacking, f"read_for(task, {place}, max_pixels={options.max_pixels}{reading if chosen else ''})"
 
 
 def _copy_image(uri: str, folder: str) -> tuple[str, str]:

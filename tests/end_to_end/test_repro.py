@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from command_line import parimg as command
 
 import parimg
@@ -109,6 +110,27 @@ def test_an_image_that_is_gone_is_told_and_the_script_says_so_too(
     job.wait(60)
     assert "the image cannot be copied" in parimg.write_repro(job, "gone.png", tmp_path / "alone")
     assert "ImageMissingError" in run(tmp_path / "alone").stderr
+
+
+def test_parts_of_files_options_of_reading_and_limits_are_those_of_the_job(
+    controller: parimg.Controller, tmp_path: Path
+) -> None:
+    levels = np.arange(2 * 3 * 4 * 5, dtype=np.uint16).reshape(2, 3, 4, 5)
+    tifffile.imwrite(tmp_path / "cells.ome.tif", levels, metadata={"axes": "ZCYX"})
+
+    def total(image: np.ndarray) -> dict[str, int]:
+        return {"total": int(image.sum()), "room": len(bytearray(2**28))}
+
+    job = controller.map(total, [str(tmp_path / "cells.ome.tif")], channel=1, z=1, memory_limit="10 GiB")
+    [record] = job.get(60)
+    assert record["total"] == levels[1, 1].sum()
+    parimg.write_repro(job, record.key, tmp_path / "alone")
+    ended = run(tmp_path / "alone")
+    assert str({"total": record["total"], "room": 2**28}) in ended.stdout, ended.stderr
+    small = controller.map(total, [str(tmp_path / "cells.ome.tif")], channel=1, z=1, memory_limit="300 MiB")
+    assert small.get(60)[0].error == "MemoryError"
+    parimg.write_repro(small, record.key, tmp_path / "small")
+    assert run(tmp_path / "small").stderr.rstrip().endswith("MemoryError")
 
 
 def test_the_command_says_how_to_run_it(job: parimg.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
