@@ -349,6 +349,10 @@ class Journal:
         )
         return [Span(*row) for row in self._rows(query)]
 
+    def workers(self) -> list[tuple[str | None, int, int | None]]:
+        """Host, number and process of each engine that answered."""
+        return self._rows("SELECT DISTINCT host, engine, pid FROM records WHERE engine IS NOT NULL")
+
     def by_host(self) -> list[HostShare]:
         """What each host did, most images first; images that no engine answered for are of host ``""``."""
         query = (
