@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import noise_pictures
-import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
 import parimg
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @pytest.fixture
