@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -81,7 +82,7 @@ def write_page(path: str | os.PathLike[str], template: str, context: dict[str, A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, when=when, size=_size, number=_number)
+    environment.filters.update(duration=duration, when=when, size=_size, number=_number, shell=shlex.quote)
     text = environment.get_template(template).render(version=__version__, **context)
     try:
         with whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
