@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parimg import __version__
@@ -61,15 +62,22 @@ def write_report(
     >>> parimg.write_report(job, "report.html")  # doctest: +SKIP
     """
     found = job if isinstance(job, Job) else open_job(job)
+    check_libraries()
     write_page(path, "report.html", report_context(found, Journal(found.directory), pictures))
+
+
+def check_libraries() -> None:
+    """Refuse, by JobError, to begin a page that could not be made."""
+    for name in ("jinja2", "matplotlib"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise JobError(f"pages need jinja2 and matplotlib: pip install 'parimg[report]' ({error})") from error
 
 
 def write_page(path: str | os.PathLike[str], template: str, context: dict[str, Any]) -> None:
     """Fill a template of this room, all text from outside being escaped, into a file."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise JobError(f"pages need jinja2 and matplotlib: pip install 'parimg[report]' ({error})") from error
+    import jinja2
 
     def shown(value: object) -> object:
         return visible(value, lines=True) if type(value) is str else value
