@@ -1,6 +1,7 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
 from .job.job import Job, open_job
+from .job.merging import merge_jobs
 from .plots import draw_hits, draw_matches
 from .record import Record
 from .retrieval.image_index import ImageIndex
@@ -31,6 +32,7 @@ __all__ = [
     "draw_hits",
     "draw_matches",
     "index_images",
+    "merge_jobs",
     "open_job",
     "start",
 ]

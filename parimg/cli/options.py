@@ -52,4 +52,8 @@ Ship = Annotated[
         help="Send files of images to hosts that do not see them, and outputs back from them.",
     ),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Run part I of N; `parimg merge` makes one job of all."),
+]
 MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]

@@ -34,6 +34,7 @@ from parimg.cli.options import (
     Retries,
     Sample,
     Seed,
+    ShardOption,
     Ship,
     Timeout,
     Verbose,
@@ -101,11 +102,13 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    shard: ShardOption = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     from parimg.job.output_files import name_files
+    from parimg.sources.shards import Shard, parse_shard
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -124,13 +127,15 @@ def _run(
     with report_if_slow(f"preparing {planned.task.name} ..."):
         planned.task.resolve()
     source = name_files(planned.task, source)
+    part = None if shard is None else parse_shard(shard)
+    whole, source = source, source if part is None else Shard(source, *part)
     if verbose or dry_run:
         say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
     if dry_run:
         _print_plan(planned, source)
         return
     with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(planned.task, source, job_dir=job, **options)
+        running = controller.submit(planned.task, whole, job_dir=job, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:

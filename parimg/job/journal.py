@@ -279,6 +279,11 @@ class Journal:
                 record for _, record in self._select(connection, "position > ?", "position", -1, arrays=arrays)
             )
 
+    def raw_records(self) -> Iterator[tuple[Any, ...]]:
+        """All records in order of completion, each as it is stored: the values of `RECORD_FIELDS`."""
+        with self._look() as connection:
+            yield from connection.execute(f"SELECT {', '.join(RECORD_FIELDS)} FROM records ORDER BY seq")
+
     def _scan(self, where: str, order: str, value: object) -> Iterator[tuple[int, Record]]:
         with self._look() as connection:
             yield from self._select(connection, where, order, value)

@@ -175,20 +175,20 @@ def test_a_profile_starts_its_engines_so(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["--profile", "lokal"], "no IPython profile 'lokal'"),
-        (["--file", "missing.json"], "there is no 'missing.json'; start its controller first"),
-        ([], "start its controller first"),
+        (["--profile", "lokal"], 2, "no IPython profile 'lokal'"),
+        (["--file", "missing.json"], 1, "there is no 'missing.json'; start its controller first"),
+        ([], 1, "start its controller first"),
     ],
 )
 def test_what_was_typed_wrong_is_told_at_once(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     (tmp_path / "ipython" / "profile_default").mkdir(parents=True)
     done = subprocess.run(
         command_line("engines", "--fork", "2", *arguments), capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == code
     assert message in done.stderr
