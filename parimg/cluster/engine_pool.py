@@ -46,6 +46,7 @@ class ClientEngines:
         self._line = None if client is None else EngineLine.to(client)
         self._processes: dict[int, tuple[str, int]] = {}
         self._disks: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
         self._answering: set[int] = set()
         self._ask_at: dict[int, tuple[float, float]] = {}
         self._replaced: set[int] = set()
@@ -73,11 +74,12 @@ class ClientEngines:
         """Make an engine fit for images, and learn its host and process."""
         pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
         self._ask_at[engine_id] = (now + pause, pause)
-        processes, disks, answering, replaced = self._processes, self._disks, self._answering, self._replaced
+        processes, disks, groups = self._processes, self._disks, self._groups
+        answering, replaced = self._answering, self._replaced
 
-        def note(answer: Future[tuple[str, int, str, bool]]) -> None:
+        def note(answer: Future[tuple[str, int, str, str, bool]]) -> None:
             with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
-                host, pid, seen, is_replaced = answer.result()
+                host, pid, seen, groups[engine_id], is_replaced = answer.result()
                 processes[engine_id], disks[engine_id] = (host, pid), seen
                 if is_replaced:
                     replaced.add(engine_id)
@@ -97,6 +99,10 @@ class ClientEngines:
     def is_replaced(self, engine_id: int) -> bool:
         """Whether who started an engine starts another when it dies."""
         return engine_id in self._replaced
+
+    def group(self, engine_id: int) -> str:
+        """What an elastic cluster called the engines that this one was asked for with, empty for others."""
+        return self._groups.get(engine_id, "")
 
     def disks(self, engine_id: int) -> tuple[str, str] | None:
         """Host of an engine, and the name of what it sees of disks, None if it did not tell."""

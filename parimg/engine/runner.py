@@ -24,9 +24,10 @@ from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
 from parimg.engine.reading import read_content
 from parimg.engine.setup import host, prepare_engine
-from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.errors import EngineVersionError, ImageError, ReaderMissingError, ResultError, TaskError
 from parimg.files.naming import collect_files
 from parimg.images.frames import note_frames, watch_frames
+from parimg.images.readers.part import Part
 from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, Reply
 from parimg.record import Row, Stage, encode_values
@@ -58,7 +59,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     EngineVersionError
         If client and engine have different versions of parimg.
     TaskError
-        If the task cannot be loaded or prepared here.
+        If the task cannot be loaded or prepared here, or images are of a format whose library this host lacks.
     """
     begin = time.perf_counter()
     chunk: Chunk = pickle.loads(chunk_bytes)
@@ -73,9 +74,9 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
         files: list[tuple[int, str, bytes]] = []
         if not missing:
             task = _prepared(chunk.refs[0], chunk.folder)
-            if any(content is None or isinstance(content, bytes) for *_, content in chunk.images):
+            if any(content is None or isinstance(content, bytes | Part) for *_, content in chunk.images):
                 # Loads OpenCV, which shall not count as time of the first image.
-                import parimg.images.decode  # noqa: F401
+                import parimg.images.described  # noqa: F401
             guard = Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit))
             rows = _run(task, chunk, guard, files if chunk.returns_files else None)
     seconds = time.perf_counter() - begin
@@ -169,15 +170,19 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     try:
         with guard.image(index):
             with watch_frames() as pages:
-                image = read_content(task, uri, content, chunk.max_pixels)
+                image = read_content(task, uri, content, chunk.max_pixels, chunk.reading)
             decoded = time.perf_counter()
             stage = "task"
-            values = task.run(image, key)
+            values = task.run_described(image, key)
+            if image.metadata:
+                values = {**image.metadata, **(values if isinstance(values, Mapping) else {"value": values})}
             if pages:
                 note_frames(pages[0])
                 values = {"pages": pages[0], **(values if isinstance(values, Mapping) else {"value": values})}
             stage = "result"
             columns, arrays = encode_values(values)
+    except ReaderMissingError as error:  # as with all others of its kind
+        raise TaskError(f"on an engine of {host()}: {error}") from None
     except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
         error_type = "MemoryError" if _is_lack_of_memory(error) else type(error).__name__
         message = _short(_text(error), _MESSAGE_LIMIT)

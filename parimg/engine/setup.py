@@ -13,6 +13,8 @@ from functools import cache
 
 from parimg.engine.departure import leave_on_sigterm
 
+GROUP = "PARIMG_ENGINE_GROUP"
+"""Variable of an engine's environment that names those it was asked for with."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
 REPLACED = "PARIMG_ENGINE_IS_REPLACED"
@@ -85,10 +87,10 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def handshake() -> tuple[str, int, str, bool]:
-    """Make this engine fit for images; report host, process and `disks`, and whether it is replaced if it dies."""
+def handshake() -> tuple[str, int, str, str, bool]:
+    """Make this engine fit for images; report host, process, `disks`, group, and whether it is replaced."""
     prepare_engine()
-    return host(), os.getpid(), disks(), REPLACED in os.environ
+    return host(), os.getpid(), disks(), os.environ.get(GROUP, ""), REPLACED in os.environ
 
 
 @cache

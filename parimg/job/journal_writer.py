@@ -168,14 +168,14 @@ class JournalWriter(Journal):
             self.commit()
 
     def take_over(self, records: Iterable[Sequence[object]]) -> None:
-        """Write records of other journals, as their `raw_records` gives them, in one transaction."""
+        """Write records of other journals, as their `fields` gives `RECORD_FIELDS`, in one transaction."""
         self._owned.check()
         with self._transaction():
             self._connection.executemany(_INSERT, ((self.run, *record) for record in records))
         self.commit()
 
     def raw_among(self, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-        """Those records of `keys` that there are, as `raw_records` gives them."""
+        """Those records of `keys` that there are, the values of `RECORD_FIELDS`."""
         return {
             key: tuple(record) for key, *record in self._among("key", f"key, {', '.join(RECORD_FIELDS)}", keys)
         }

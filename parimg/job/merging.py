@@ -19,7 +19,6 @@ from parimg.job.journal_writer import JournalWriter
 from parimg.sources.as_source import join_specs
 from parimg.sources.shards import whole_of
 
-_BATCH = 500  # records that are looked up and written at once
 _KEY, _POSITION, _STATUS, _URI, _STARTED = map(
     RECORD_FIELDS.index, ("key", "position", "status", "uri", "started")
 )
@@ -132,7 +131,7 @@ def _write(journals: list[Journal], place: JobDirectory, *, is_newest_taken: boo
     try:
         for journal in journals:
             shift = 0 if are_shards else writer.last_position() + 1
-            for batch in _batches(journal):
+            for batch in journal.fields(*RECORD_FIELDS):
                 writer.take_over(_chosen(batch, writer, journal, shift, is_newest_taken=is_newest_taken))
         is_whole = all(journal.last_run().state == "finished" for journal in journals) and "shard" not in source
         totals = [journal.meta("total") for journal in journals]
@@ -167,16 +166,6 @@ def _source_of(specs: list[dict[str, Any]]) -> tuple[Mapping[str, Any], bool]:
     for spec in specs[1:]:
         joined = join_specs(joined, spec)
     return joined, are_shards
-
-
-def _batches(journal: Journal) -> Iterator[list[tuple[Any, ...]]]:
-    batch: list[tuple[Any, ...]] = []
-    for row in journal.raw_records():
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    yield batch
 
 
 def _chosen(

@@ -6,18 +6,21 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import TaskError
-from parimg.tasks._skeleton_picture import draw_overlay
+from parimg.images.readers.part import Described
+from parimg.tasks._skeleton_picture import draw_overlay, plot_on_axes
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
+    from parimg.record import Record
 
 
 _LARGEST_SCALE = 100.0  # pixels; the filter's kernels are eight times as wide
@@ -41,8 +44,9 @@ class SkeletonGraph(WritingTask):
         Foreground is what is not above the threshold: dark lines on bright ground.
     min_size : int
         Connected foreground of fewer pixels is left out before it is thinned.
-    spacing : float or tuple of float
-        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``.
+    spacing : float or tuple of float, optional
+        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``. By
+        default what the file tells of all its axes, in micrometres, else 1; see ``length_unit`` below.
     prune : float
         Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
     overlays : path, optional
@@ -65,7 +69,8 @@ class SkeletonGraph(WritingTask):
     something else than lines; ``pixels`` of the skeleton; ``branches``; ``junctions``, groups of touching pixels
     with more than two links; ``tips``, pixels with one link; ``cycles``, how many links could go before all loops
     are open; ``total_length`` of all branches and ``longest_length``, that of the longest branch, in the unit of
-    `spacing`;
+    `spacing`; ``length_unit``, ``"µm"`` if that was the file's own, ``"px"`` if it was 1 for want of one, None if
+    `spacing` was given;
     with `overlays` also ``overlay``, the picture's path.
 
     The array ``branch_table``, with named fields, has one row a branch with the columns of
@@ -92,6 +97,8 @@ class SkeletonGraph(WritingTask):
     color: ClassVar[ColorMode] = "stack"
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
+    plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("total_length",)
     columns: ClassVar[Mapping[str, str]] = {
         "foreground": "double",
         "pixels": "int64",
@@ -101,12 +108,13 @@ class SkeletonGraph(WritingTask):
         "cycles": "int64",
         "total_length": "double",
         "longest_length": "double",
+        "length_unit": "string",
     }
 
     threshold: float | Literal["otsu"] | None = "otsu"
     invert: bool = False
     min_size: int = 0
-    spacing: float | tuple[float, ...] = 1.0
+    spacing: float | tuple[float, ...] | None = None
     prune: float = 0.0
     overlays: str | os.PathLike[str] | None = None
     ridges: Literal["sato"] | None = None
@@ -119,7 +127,8 @@ class SkeletonGraph(WritingTask):
             raise TaskError(f"invert must be True or False (got {self.invert!r})")
         if isinstance(self.min_size, bool) or not isinstance(self.min_size, int) or self.min_size < 0:
             raise TaskError(f"min_size must be an integer of at least 0 (got {self.min_size!r})")
-        steps = self.spacing if isinstance(self.spacing, tuple | list) else (self.spacing,)
+        given = 1.0 if self.spacing is None else self.spacing
+        steps = given if isinstance(given, tuple | list) else (given,)
         if not steps or not all(_is_finite(step) and step > 0 for step in steps):
             raise TaskError(f"spacing must be a positive number, or one for each axis (got {self.spacing!r})")
         if not _is_finite(self.prune) or self.prune < 0:
@@ -135,10 +144,16 @@ class SkeletonGraph(WritingTask):
             )
         self.check_folder()
 
+    @property
+    def wants_pixel_size(self) -> bool:
+        """Whether lengths are in the file's unit."""
+        return self.spacing is None
+
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one gray image or volume, with its table of branches; no picture is written."""
         mask = self._mask(image)
-        return self._values(image, mask, self._graph(mask))
+        spacing = self._spacing(Described(image))
+        return self._values(image, mask, self._graph(mask, spacing.steps), spacing.unit)
 
     def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one gray image or volume, its picture written to `overlays` if there is such a folder.
@@ -149,13 +164,26 @@ class SkeletonGraph(WritingTask):
         key : str
             Names the picture.
         """
-        mask = self._mask(image)
-        graph = self._graph(mask)
-        values = self._values(image, mask, graph)
+        return self.run_described(Described(image), key)
+
+    def run_described(self, image: Described, key: str) -> dict[str, object]:
+        """Values of one gray image or volume, its lengths by the size of its pixels; see `run`.
+
+        Parameters
+        ----------
+        image : Described
+        key : str
+            Names the picture.
+        """
+        spacing = self._spacing(image)
+        levels = image.pixels
+        mask = self._mask(levels)
+        graph = self._graph(mask, spacing.steps)
+        values = self._values(levels, mask, graph, spacing.unit)
         if self.folder is not None:
             from parimg.images.encode import save_image
 
-            picture = draw_overlay(image, graph)
+            picture = draw_overlay(levels, graph)
             if not picture.size:
                 raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
             values["overlay"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
@@ -178,16 +206,44 @@ class SkeletonGraph(WritingTask):
         TaskError
             If the image has another number of axes, or NaN.
         """
-        return self._graph(self._mask(image))
+        return self._graph(self._mask(image), self._spacing(Described(image)).steps)
 
-    def _graph(self, mask: npt.NDArray[np.bool_]) -> PixelGraph:
+    def _spacing(self, image: Described) -> _Spacing:
+        """Distances of neighbouring pixels, and their unit."""
+        if self.spacing is not None:
+            return _Spacing(self.spacing, None)
+        axes = "ZYX"[-image.pixels.ndim :]
+        if image.unit == "µm" and all(axis in image.pixel_size for axis in axes):
+            return _Spacing(tuple(image.pixel_size[axis] for axis in axes), image.unit)
+        return _Spacing(1.0, "px")
+
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        if image is None:
+            show_image(ax, None)
+        else:
+            plot_on_axes(ax, self.graph(image), image)
+        set_caption(ax, caption_of(record))
+
+    def _graph(self, mask: npt.NDArray[np.bool_], spacing: float | tuple[float, ...]) -> PixelGraph:
         from skimage.morphology import skeletonize
 
         from parimg.kernels.skeletons.analysis import prune
         from parimg.kernels.skeletons.graph import pixel_graph
 
         thin = skeletonize(mask)  # type: ignore[no-untyped-call]
-        graph = pixel_graph(thin, self.spacing)
+        graph = pixel_graph(thin, spacing)
         return prune(graph, self.prune) if self.prune else graph
 
     def _mask(self, image: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -217,7 +273,7 @@ class SkeletonGraph(WritingTask):
         return np.asarray(mask, bool)
 
     def _values(
-        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph
+        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph, unit: str | None
     ) -> dict[str, object]:
         import numpy as np
 
@@ -239,6 +295,7 @@ class SkeletonGraph(WritingTask):
             "cycles": counts.cycles,
             "total_length": float(lengths.sum()),
             "longest_length": float(lengths.max(initial=0.0)),
+            "length_unit": unit,
             "branch_table": rows,
         }
 
@@ -253,6 +310,11 @@ class SkeletonGraph(WritingTask):
             task = SkeletonGraph(threshold, prune=1, min_size=2, ridges=self.ridges)
             draw_overlay(image, task.graph(image))
             task(image)
+
+
+class _Spacing(NamedTuple):
+    steps: float | tuple[float, ...]
+    unit: str | None
 
 
 def _otsu(image: npt.NDArray[Any]) -> Any:
