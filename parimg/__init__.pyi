@@ -2,6 +2,7 @@ from .controller.controller import Controller
 from .controller.starting import connect, start
 from .job.comparison import compare_jobs
 from .job.job import Job, open_job
+from .job.merging import merge_jobs
 from .job.repro import write_repro
 from .plots.hits import draw_hits
 from .plots.matches import draw_matches
@@ -37,6 +38,7 @@ __all__ = [
     "draw_hits",
     "draw_matches",
     "index_images",
+    "merge_jobs",
     "open_job",
     "plot_matches",
     "plot_record",

@@ -55,6 +55,30 @@ def _check_disk(folder: Path, *, as_json: bool) -> None:
 
 
 @app.command(
+    "engines",
+    epilog="Example: parimg engines --fork 8 --profile slurm --cluster-id mine",
+    rich_help_panel=CLUSTERS_PANEL,
+)
+def fork_engines(
+    fork: Annotated[int, typer.Option("--fork", min=1, help="How many engines.")],
+    profile: ProfileName = "default",
+    cluster_id: ClusterId = "",
+    file: Annotated[
+        Path | None, typer.Option(help="The controller's ipcontroller-engine.json, instead of a profile.")
+    ] = None,
+) -> None:
+    """Add engines of this host to a running cluster, forked from one process that has all loaded; until Ctrl-C."""
+    import os
+    import sys
+
+    from parimg.cluster.forked_engines import command
+
+    arguments = command(fork, profile, cluster_id, None if file is None else os.fspath(file))
+    sys.stdout.flush()
+    os.execv(arguments[0], arguments)  # noqa: S606 - engines need nothing of the command line
+
+
+@app.command(
     epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs", rich_help_panel=CLUSTERS_PANEL
 )
 def doctor(

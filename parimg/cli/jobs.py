@@ -221,6 +221,29 @@ def export_table(
     say(f"table: {output}")
 
 
+@app.command(epilog="Example: parimg merge part-1 part-2 part-3 -o whole", rich_help_panel=JOBS_PANEL)
+def merge(
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=_complete_job),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new job.")],
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Where two jobs say different things of an image, take the newer.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make one job of several that ran the same task, such as the shards of one source."""
+    from parimg.job.merging import merge_jobs
+
+    merged = merge_jobs([find_job(job) for job in jobs], output, conflicts="newest" if newest else "error")
+    print_summary(merged, verbose=verbose)
+    say(f"job: {merged.directory}")
+    if merged.state != "finished":
+        say(f"to go on: {merged.resume_command}")
+    exit_by_failures(merged)
+
+
 @app.command(
     epilog="Example: parimg jobs --older 30d; then parimg jobs --older 30d --remove", rich_help_panel=JOBS_PANEL
 )

@@ -42,6 +42,7 @@ from parimg.cli.options import (
     Retries,
     Sample,
     Seed,
+    ShardOption,
     Ship,
     Slice,
     Timeout,
@@ -121,6 +122,7 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    shard: ShardOption = None,
     submit: Submit = None,
     submit_set: SubmitSet = None,
     channel: Channel = None,
@@ -136,6 +138,7 @@ def _run(
 ) -> None:
     from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
+    from parimg.sources.shards import Shard, parse_shard
     from parimg.tasks.task import check_reading
     from parimg.tasks.writing_task import WritingTask
 
@@ -167,6 +170,8 @@ def _run(
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
         source = name_files(task, source)
+    part = None if shard is None else parse_shard(shard)
+    whole, source = source, source if part is None else Shard(source, *part)
     if verbose or dry_run:
         say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
@@ -185,9 +190,8 @@ def _run(
         if place is not None and place.holds_job:  # an earlier batch job has begun it
             running = controller.resume(place.path, **options)
         else:
-            running = controller.submit(
-                planned.task, source, job_dir=job if place is None else place.path, **options
-            )
+            directory = job if place is None else place.path
+            running = controller.submit(planned.task, whole, job_dir=directory, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:

@@ -27,7 +27,7 @@ from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
 from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
-from parimg.errors import ClusterError, JobError, TaskError
+from parimg.errors import ClusterError, JobError, SourceError, TaskError
 from parimg.events import Listener, check_listeners
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
@@ -39,6 +39,7 @@ from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection,
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
+from parimg.sources.shards import Shard
 from parimg.tasks.function import Function
 from parimg.tasks.task import Task, check_reading, check_task
 from parimg.tasks.writing_task import WritingTask
@@ -60,6 +61,12 @@ def _report_compiling(job: Job, task: Task) -> None:
         if is_being_prepared(task):
             report("compiling for the first time on this host, about 20 s ...")
             return
+
+
+def _shard(source: Source, shard: object) -> Shard:
+    if not isinstance(shard, tuple | list) or len(shard) != 2:
+        raise SourceError(f"shard is two numbers, as (1, 8) for the first of eight parts (got {shard!r:.80})")
+    return Shard(source, *shard)
 
 
 class Controller:
@@ -140,6 +147,7 @@ class Controller:
         max_failures: float | None = None,
         memory_limit: int | str | None = None,
         ship: Ship = "auto",
+        shard: tuple[int, int] | None = None,
         channel: int | str | None = None,
         z: int | None = None,
         project: Projection | None = None,
@@ -182,6 +190,9 @@ class Controller:
             not see the first image, this process reads the files and sends their bytes; where it cannot write to
             the task's output folder, files come back and are written here. ``"never"``: such a host ends the job
             with `ClusterError`. ``"always"``: bytes travel whatever hosts see. Engines read URLs themselves.
+        shard : (int, int), optional
+            Run only one of several parts of the source, ``(1, 8)`` the first of eight: several controllers share a
+            source, and `parimg.merge_jobs` makes one job of theirs. An image's part is found from its key.
         channel : int or str, optional
             Channel of each image, by its place from 0 or its name, which is read alone; of images in colours red,
             green or blue.
@@ -239,6 +250,8 @@ class Controller:
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
         source = name_files(task, source)
+        if shard is not None:  # last, for files are named after the whole
+            source = _shard(source, shard)
         output = task.folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
@@ -395,6 +408,8 @@ class Controller:
             source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
             if images is not None and (folder := output_folder(spec)):
                 source = OutsideFolder(source, folder)
+            if images is not None and (shard := spec.get("shard")):
+                source = Shard(source, *shard)
             described = journal.meta("task")
             refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
             joined = spec if images is None else join_specs(spec, source.spec())
