@@ -77,6 +77,23 @@ def _saturate(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable
     return kind(out, value), generate
 
 
+def _calling(result: Any, kind: ir.Type) -> Any:
+    """An intrinsic that calls a C function of integers and addresses, by its address."""
+
+    def invoke(_typing_context: Any, address: Any, arguments: Any) -> tuple[Any, Callable[..., ir.Value]]:
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            values = [builder.extract_value(args[1], i) for i in range(len(arguments))]
+            function = ir.FunctionType(kind, [value.type for value in values])
+            value = builder.call(builder.inttoptr(args[0], function.as_pointer()), values)
+            return context.get_dummy_value() if result == types.void else value
+
+        return result(address, arguments), generate
+
+    return intrinsic(invoke)
+
+
+call = _calling(types.void, ir.VoidType())
+call_for_float = _calling(types.float64, ir.DoubleType())
 _line: Any = intrinsic(_as_line)
 _wrapped: Any = intrinsic(_wrap)
 _saturated: Any = intrinsic(_saturate)
