@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _SMALLEST_BLOCK = 256
 _SMALLEST_BLOCK_OF_VOLUME = 64
 _BLOCK_OVER_KERNEL = 4
-# Of planes, multiples of 16 are transformed fastest; powers of two take 0.8 to 1 of the time, an element, of those.
+# Of planes: multiples of 16 are transformed fastest, and powers of two in 0.8 to 1 of their time, an element.
 _FAST_SIDES = sorted(
     16 * 2**a * 3**b * 5**c for a in range(13) for b in range(5) for c in range(4) if 2**a * 3**b * 5**c <= 2**12
 )
