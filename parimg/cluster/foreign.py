@@ -146,9 +146,7 @@ def _start_command(profile: str | None, cluster_id: str) -> str:
     return command + (f" --cluster-id={cluster_id}" if cluster_id else "")
 
 
-def _connect_client(
-    connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs
-) -> ipp.Client:
+def _connect_client(connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs) -> ipp.Client:
     if not os.path.exists(connection_file):
         raise ClusterError(
             f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.convolution import tile
-from parimg.kernels.convolution.direct import PreparedLines, correlate_lines, prepare_lines
+from parimg.kernels.convolution.boxes import correlate_box, plan_boxes
+from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
 from parimg.kernels.convolution.fft import (
     block_shape,
     correlate_blocks,
@@ -43,6 +44,8 @@ CROSSOVERS = {
 _REMEMBERED_SPECTRA = 4
 _LARGEST_REMEMBERED = 2**18  # taps
 _SMALLEST_FACTORED = 25  # taps
+_SMALLEST_BOX = {"float32": 121, "float64": 1225}  # taps, by dtype of the running sums; below, passes are faster
+_MOST_CHANNELS = 32
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 # Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
 # taken for them, and where it is so many, the direct sum.
@@ -75,6 +78,7 @@ class Kernel:
         self.has_zeros = not weights.all()
         self.absolute_sum = float(np.abs(weights).sum())
         self.is_whole = bool((weights == np.rint(weights)).all())
+        self.is_box = bool((weights == weights.flat[0]).all())
         self.axes = tuple(axis for axis, size in enumerate(weights.shape) if size > 1)
         self._in_float32 = weights.astype(np.float32)
         self._spectra: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
@@ -173,7 +177,9 @@ def run(
             target, precise = np.empty(out.shape), "float64"
         else:
             method = "direct"
-    if method == "separable" and len(kernel.axes) > 1:
+    if method == "boxes":
+        is_done = _run_by_running_sums(source, kernel, out, cval, how)
+    elif method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, target, cval, how, precise)
     elif method == "fft" and kernel.axes:
         is_done = _run_by_transforms(source, kernel, target, cval, how, precise)
@@ -224,7 +230,11 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     if how.method != "auto":
         return how.method
     size = kernel.weights.size
-    if how.precision == "float64" or size < _SMALLEST_FACTORED:
+    if how.precision == "float64":
+        return "direct"
+    if _is_for_boxes(source, kernel, out, how):
+        return "boxes"
+    if size < _SMALLEST_FACTORED:
         return "direct"
     is_exact = is_whole(source, kernel, out)
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
@@ -240,6 +250,53 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     transforms = (CROSSOVERS[f"fft call {dtype}"] + elements * each) * tile.RELATIVE_SPEED
     is_worth_it = transforms < math.prod(sides) * size
     return "fft" if is_worth_it and not is_exact else "direct"
+
+
+def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How) -> bool:
+    """Whether running sums are exact, or float64 for float32, worth it, and pixels lie beside each other."""
+    if not kernel.is_box or kernel.axes != (0, 1) or source.ndim > 3:
+        return False
+    if source.dtype != np.float32 and (source.dtype.kind == "f" or source.dtype.itemsize > 4):
+        return False
+    if kernel.weights.size < _SMALLEST_BOX[_box_sums(source, kernel, how, 0.0)]:
+        return False
+    if source.ndim == 2:
+        return True
+    is_short = source.shape[2] <= _MOST_CHANNELS
+    return is_short and all(array.strides[1] == array.shape[2] * array.strides[2] for array in (source, out))
+
+
+def _box_sums(source: NDArray[Any], kernel: Kernel, how: How, cval: float) -> str:
+    """Dtype of the sums over a box: float32 where that holds all of them."""
+    if source.dtype.kind == "f" or how.precision == "float64" or not float(cval).is_integer():
+        return "float64"
+    limits = np.iinfo(source.dtype)
+    largest = max(limits.max, -limits.min, abs(cval)) * max(kernel.absolute_sum, kernel.weights.size)
+    return "float32" if largest < 2**24 else "float64"
+
+
+def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
+    """False if something is not finite, or so large that its rounding would show beside it."""
+    if source.dtype.kind == "f" and _peak(source) > _PEAK_FOR_DIRECT:
+        return False
+    dtype = _box_sums(source, kernel, how, cval)
+    if any(stride % array.itemsize for array in (source, out) for stride in array.strides):
+        return False
+    height, width = kernel.axes
+    taps, modes, before = ((each[height], each[width]) for each in how.placed)
+    plan = plan_boxes(
+        source.shape,
+        source.strides,
+        out.strides,
+        taps,
+        modes,
+        before,
+        source.dtype,
+        dtype,
+        out.dtype,
+        how.casting,
+    )
+    return correlate_box(plan, address_of(source), address_of(out), kernel.in_dtype(dtype).ravel()[:1], cval)
 
 
 def prepare(
