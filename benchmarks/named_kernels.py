@@ -2,8 +2,8 @@
 
     python benchmarks/named_kernels.py [--quick] [--cpu avx2]
 
-Answers are compared before anything is timed: whole numbers may differ by one, as OpenCV rounds weights. Shares are
-of the speed of copying an image: what is read and written, over what could have been copied in the time.
+Answers are compared before anything is timed: whole numbers may differ by one, as OpenCV rounds weights. Shares
+are of the speed of copying an image: what is read and written, over what could have been copied in the time.
 """
 
 import math

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from parimg.kernels.convolution.arguments import output_array, placement
+from parimg.kernels.convolution.arguments import Placement, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.methods import How, as_kernel, choose, prepare, run
 
@@ -283,6 +283,12 @@ def _filter_parts(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any]
         weights = weights.conj()
     if source.dtype.kind != "c" and isinstance(cval, complex | np.complexfloating):
         raise TypeError(f"cval must be real for real input (got {cval!r})")
+    if weights.dtype.kind != "c" and (np.real(cval) == np.imag(cval) or "constant" not in how.placed.modes):
+        # Both parts at once, as channels beside each other: half the time of one after the other.
+        placed = Placement((*how.placed.shape, 1), (*how.placed.modes, "nearest"), (*how.placed.before, 0))
+        parts = (_parts(source), weights[..., None], _parts(out))
+        _filter_real(*parts, float(np.real(cval)), how._replace(placed=placed))
+        return
     _filter_real(source.real, weights.real, out.real, float(np.real(cval)), how)
     if source.dtype.kind == "c":
         _filter_real(source.imag, weights.real, out.imag, float(np.imag(cval)), how)
@@ -295,6 +301,12 @@ def _filter_parts(source: NDArray[Any], weights: NDArray[Any], out: NDArray[Any]
         if source.dtype.kind == "c":
             _filter_real(source.imag, weights.imag, part, float(np.imag(cval)), how)
             out.real -= part
+
+
+def _parts(array: NDArray[Any]) -> NDArray[Any]:
+    """A complex array as a real one with an axis more, of the real and the imaginary part."""
+    item = array.real.itemsize
+    return np.lib.stride_tricks.as_strided(array.real, (*array.shape, 2), (*array.strides, item))
 
 
 def _arithmetic(source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], how: How, cval: float) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from parimg.kernels.borders import OUTSIDE
 from parimg.kernels.convolution import line_loops
-from parimg.kernels.convolution.line_loops import call, call_for_float
+from parimg.kernels.convolution.line_loops import call, call_for_float, prefetch
 from parimg.kernels.convolution.line_plan import NO_PLANE, Plan, plan_lines
 
 if TYPE_CHECKING:
@@ -143,6 +143,13 @@ def _walk(
                 target, target_step = (np.intp(sums.ctypes.data), line_size) if store else (place, out_line)
                 kernel = (np.intp(weights.ctypes.data), n_planes, height, width, step)
                 table = np.intp(addresses.ctypes.data) + first_slot * 8
+                if source_column == 1 and not holds_planes:
+                    for extended in range(filled, min(filled + rows, len(lines))):
+                        for p in range(n_planes if not add_line else 1):
+                            if planes[plane, p] != NO_PLANE and lines[extended] != OUTSIDE:
+                                start = planes[plane, p] + lines[extended] * source_line + column
+                                for at in range(0, columns * source_bytes, 64):
+                                    prefetch(source + start * source_bytes + at)
                 call(add_tile, (target, target_step, table, 2 * window, *kernel, columns, 0))
                 if store:
                     for row in range(rows):

@@ -108,6 +108,19 @@ def _is_of_32_bits(kind: Any) -> bool:
     return isinstance(kind, types.Integer) and np.dtype(kind.name).itemsize <= 4
 
 
+def _prefetch(_typing_context: Any, address: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Ask for the cache line at an address, which may lie anywhere."""
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        place = b.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, *[_int32] * 3])
+        function = _cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        b.call(function, [place, _int32(0), _int32(3), _int32(1)])  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(address), generate
+
+
 def _calling(result: Any, kind: ir.Type) -> Any:
     """An intrinsic that calls a C function of integers and addresses, by its address."""
 
@@ -125,6 +138,7 @@ def _calling(result: Any, kind: ir.Type) -> Any:
 
 call = _calling(types.void, ir.VoidType())
 call_for_float = _calling(types.float64, ir.DoubleType())
+prefetch: Any = intrinsic(_prefetch)
 _line: Any = intrinsic(_as_line)
 _wrapped: Any = intrinsic(_wrap)
 _narrowed: Any = intrinsic(_narrow)
