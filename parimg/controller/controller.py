@@ -201,7 +201,7 @@ class Controller:
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
         source = name_files(task, source)
-        output = task.folder if isinstance(task, WritingTask) else None
+        output = task.local_folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
         try:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
+    from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Halo
 
 
 COLOR_MODES = ("gray", "color", "unchanged", "stack")
@@ -31,7 +33,8 @@ class Task:
     - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
     - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
     - `run`, where the image's name matters, as for a file that is written for each;
-    - `read`, where what is named is no image.
+    - `read`, where what is named is no image;
+    - `halo`, `next_step` and `run_tile`, where large images can be run by tiles.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
     objects, once for each engine.
@@ -112,6 +115,30 @@ class Task:
         from parimg.images.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
 
         return read_image(uri, self.color, max_pixels=max_pixels)
+
+    def halo(self) -> Halo | None:
+        """How far around a tile the image matters to its result, in pixels; None if nothing is done by tiles."""
+        return None
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """What is to be done with the tiles of an image next, or its values.
+
+        Parameters
+        ----------
+        image : TiledImage
+        after : str or None
+            The step that all tiles have done, None for the first.
+
+        Returns
+        -------
+        Step or mapping of str to value
+            As for calling the task, once nothing is left to be done.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define next_step(self, image, after)")
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """Do a step with one tile, on any engine, and leave the result by `image.save`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run_tile(self, image, step, index)")
 
     def resolve(self) -> None:
         """Do what is done once for all engines, on the client, before the task is sent."""

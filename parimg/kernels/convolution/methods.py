@@ -191,10 +191,18 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     """The method asked for, or the fastest."""
     if how.method != "auto":
         return how.method
+    found = choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
+    return "direct" if found == "fft" and _peak(source) > _PEAK_FOR_DIRECT else found
+
+
+def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool) -> str:
+    """The fastest method for an array of that shape, whatever its values are.
+
+    With `is_exact`, sums are to be exact.
+    """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
-    is_exact = is_whole(source, kernel, out)
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
         is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
@@ -202,12 +210,12 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
             return "separable"
     elif len(kernel.axes) > 1 and kernel.vectors is not None:
         return "separable"
-    sides = tuple(source.shape[axis] for axis in kernel.axes)
+    sides = tuple(shape[axis] for axis in kernel.axes)
     elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
     each = CROSSOVERS[f"fft {dtype}"] * (1 if len(sides) == 2 else CROSSOVERS["fft other axes"])
     transforms = CROSSOVERS["fft call"] + elements * each
     is_worth_it = transforms < math.prod(sides) * size
-    return "fft" if is_worth_it and not is_exact and _peak(source) <= _PEAK_FOR_DIRECT else "direct"
+    return "fft" if is_worth_it and not is_exact else "direct"
 
 
 def _run_directly(
