@@ -114,8 +114,8 @@ def _checked_tiles(tiles: int | Sequence[int]) -> tuple[int, int]:
     are_counts = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
     if len(sides) != 2 or not are_counts or any(side % TILE_STEP for side in sides):
         raise JobError(
-            f"tiles must be the height and width of tiles in pixels, or one number for both, multiples of {TILE_STEP} "
-            f"such as (2048, 2048) (got {tiles!r})"
+            "tiles must be the height and width of tiles in pixels, or one number for both, multiples of "
+            f"{TILE_STEP} such as (2048, 2048) (got {tiles!r})"
         )
     return sides[0], sides[1]
 

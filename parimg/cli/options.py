@@ -52,4 +52,8 @@ Ship = Annotated[
         help="Send files of images to hosts that do not see them, and outputs back from them.",
     ),
 ]
+Tiles = Annotated[
+    str | None,
+    typer.Option(metavar="SIDE|HEIGHTxWIDTH", help="Run larger images by tiles of so many pixels, such as 2048."),
+]
 MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]

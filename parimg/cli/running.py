@@ -35,6 +35,7 @@ from parimg.cli.options import (
     Sample,
     Seed,
     Ship,
+    Tiles,
     Timeout,
     Verbose,
 )
@@ -101,6 +102,7 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    tiles: Tiles = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -114,6 +116,7 @@ def _run(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
     }
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
     Options(**options)
@@ -136,6 +139,21 @@ def _run(
         if not quiet:
             print_left_out(source)
         exit_by_failures(running)
+
+
+def parse_tiles(typed: str | None) -> tuple[int, int] | None:
+    """Height and width of tiles, as they were typed.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if typed is None:
+        return None
+    sides = typed.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise typer.BadParameter(f"--tiles must be a number of pixels, or two as in 1024x2048 (got {typed!r})")
+    return int(sides[0]), int(sides[-1])
 
 
 def _check_job_dir(directory: str) -> None:

@@ -12,7 +12,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,7 @@ from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
 from parimg.tasks.function import Function
-from parimg.tasks.task import Task, check_task
+from parimg.tasks.task import Task, check_halo, check_task
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class Controller:
         max_failures: float | None = None,
         memory_limit: int | str | None = None,
         ship: Ship = "auto",
+        tiles: int | Sequence[int] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -176,6 +177,11 @@ class Controller:
             not see the first image, this process reads the files and sends their bytes; where it cannot write to
             the task's output folder, files come back and are written here. ``"never"``: such a host ends the job
             with `ClusterError`. ``"always"``: bytes travel whatever hosts see. Engines read URLs themselves.
+        tiles : int or (int, int), optional
+            Height and width of tiles, multiples of 16. Larger images are read and run by tiles, on all engines,
+            each tile with the surroundings that the task asks for; there is one record an image still. `timeout`
+            and `retries` are then those of a tile. Images whose format cannot be read in part are run whole, which
+            is said once. See the guide on large images.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -193,8 +199,10 @@ class Controller:
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         memory_limit = self._memory_limit if memory_limit is None else memory_limit
-        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit, ship)
+        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit, ship, tiles)
         check_task(task)
+        if options.tile is not None:
+            check_halo(task)
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
@@ -281,7 +289,7 @@ class Controller:
             Called with each event of `parimg.events`, from another thread.
         **changed
             Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
-            ``max_failures``, ``memory_limit``, ``ship``.
+            ``max_failures``, ``memory_limit``, ``ship``, ``tiles``.
 
         Returns
         -------

@@ -1,18 +1,19 @@
 """Images that are run by tiles: what an engine does with one piece of an image, or with all of its tiles alone.
 
-The runner asks `take_up` before it reads an image. Opening an image takes milliseconds, so each engine remembers the
-one that it was at.
+The runner asks `take_up` before it reads an image.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from parimg.images.parts import Part, fingerprint, open_part
+from parimg.images.regions import ImageRegions, fingerprint, open_regions
 from parimg.protocol.messages import Chunk, NextStep, Piece
-from parimg.tasks.tiled_image import Step, TiledImage, fit_tile, folder_of
+from parimg.tasks.tiled_image import Pixels, Step, TiledImage, fit_tile, folder_of
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
@@ -34,8 +35,8 @@ def take_up(task: Task, chunk: Chunk, index: int) -> TakenUp:
     Returns
     -------
     TakenUp
-        Without anything to run for images that are not larger than a tile, that came with their pixels or bytes, or
-        that cannot be read in part; of these with the reason.
+        Without anything to run for images that are not larger than a tile, that came with their pixels or bytes,
+        or that cannot be read in part; of these with the reason.
 
     Raises
     ------
@@ -45,25 +46,35 @@ def take_up(task: Task, chunk: Chunk, index: int) -> TakenUp:
     _, key, uri, content = chunk.images[index]
     if chunk.tile is None or not (content is None or isinstance(content, Piece)):
         return TakenUp(None)
-    part, reason = _opened(uri, task)
-    if part is None:
+    regions, reason = open_regions(uri, task.color)  # the registry keeps the file open
+    if regions is None:
         return TakenUp(None, reason)
-    tile = fit_tile(chunk.tile, part.shape, part.stored_tile)
-    if content is None and part.shape[0] <= tile[0] and part.shape[1] <= tile[1]:
-        return TakenUp(None)
+    tile = fit_tile(chunk.tile, regions.shape, regions.stored_tile)
+    if regions.shape[0] <= tile[0] and regions.shape[1] <= tile[1]:
+        regions.close()
+        if regions.shape[0] <= chunk.tile[0] and regions.shape[1] <= chunk.tile[1]:
+            return TakenUp(None)
+        return TakenUp(None, f"{os.path.basename(uri)!r:.100} is stored in one piece, and cannot be")
     if not chunk.tiles_folder:
-        return TakenUp(lambda: run_alone(task, key, part, tile))
-    image = TiledImage(key, part, tile, folder_of(chunk.tiles_folder, key))
-    return TakenUp(lambda: _run_piece(task, image, content, part.about))
+        return TakenUp(partial(_closing, regions, partial(run_alone, task, key, regions, tile)))
+    image = TiledImage(key, regions, tile, folder_of(chunk.tiles_folder, key))
+    return TakenUp(partial(_closing, regions, partial(_run_piece, task, image, content, fingerprint(uri))))
 
 
-def run_alone(task: Task, key: str, part: Part, tile: tuple[int, int]) -> Mapping[str, object]:
+def _closing(regions: ImageRegions, run: Callable[[], Outcome]) -> Outcome:
+    try:
+        return run()
+    finally:
+        regions.close()
+
+
+def run_alone(task: Task, key: str, pixels: Pixels, tile: tuple[int, int]) -> Mapping[str, object]:
     """Run all tiles of an image one after the other in this process, and give its values."""
     with tempfile.TemporaryDirectory(prefix="parimg-tiles-") as folder:
-        image = TiledImage(key, part, tile, folder)
+        image = TiledImage(key, pixels, tile, folder)
         after = None
         while isinstance(step := task.next_step(image, after), Step):
-            for index in range(step.count):
+            for index in range(step.n_tiles):
                 task.run_tile(image, step.name, index)
             after = step.name
         return step
@@ -84,30 +95,7 @@ def _advance(task: Task, image: TiledImage, after: str | None) -> Outcome:
     """The next step of which a tile is missing: an earlier run of the job may have done some."""
     while isinstance(step := task.next_step(image, after), Step):
         if missing := image.missing(step):
-            return NextStep(step.name, step.count, missing)
+            columns = image.grid.counts[1] if step.n_tiles == len(image.grid) else 0
+            return NextStep(step.name, step.n_tiles, missing, image.grid.tile, columns)
         after = step.name
-    image.discard()
     return step
-
-
-class _State:
-    """The image that this engine was at; written by its only thread."""
-
-    key: tuple[str, str, str] | None = None
-    opened: tuple[Part | None, str] = (None, "")
-
-
-_state = _State()
-
-
-def _opened(uri: str, task: Task) -> tuple[Part | None, str]:
-    key = (uri, task.color, str(fingerprint(uri)))
-    if _state.key != key:
-        if _state.opened[0] is not None:
-            _state.opened[0].close()
-        _state.key = None
-        _state.opened = open_part(uri, task.color)
-        _state.key = key
-    return _state.opened
-
-

@@ -15,7 +15,7 @@ from parimg.errors import TaskError
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new attempt: together as long as a store is away when it moves to another host."""
-_FINAL = (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError, ImportError, ValueError, TypeError)
+_FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, ImportError, ValueError, TypeError)
 _IN_MEMORY = 2**26  # bytes of a file until it is on its way; more go over this host's disk
 
 Answer = TypeVar("Answer")
@@ -97,7 +97,8 @@ def write_url(url: str, write: Callable[[BinaryIO], None]) -> None:
 
         def send() -> None:
             filesystem, path = url_to_fs(url)
-            filesystem.makedirs(posixpath.dirname(path), exist_ok=True) if _has_folders(filesystem) else None
+            if _has_folders(filesystem):
+                filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
             filesystem.put_file(file.name, path)
 
         again_if_it_fails(send, f"writing {url!r:.300}")

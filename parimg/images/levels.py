@@ -11,10 +11,10 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def _block_side(side: int) -> int:
 
 
 def shrink(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Half the height and width of ``(planes, height, width, channels)``: means of 2 x 2, of what there is at edges.
+    """Halve the height and width of ``(planes, height, width, channels)``: means of 2 x 2, at edges of fewer.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def shrink(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
     between = np.float32 if part.dtype.itemsize < 4 else np.float64
     odd = [(0, 0), (0, part.shape[1] % 2), (0, part.shape[2] % 2), (0, 0)]
     even = np.pad(part, odd, "edge") if any(map(sum, odd)) else part
-    total = even[:, ::2, ::2].astype(between)
+    total: npt.NDArray[np.floating[Any]] = even[:, ::2, ::2].astype(between)
     for y, x in ((0, 1), (1, 0), (1, 1)):
         total += even[:, y::2, x::2]
     total /= 4
@@ -156,8 +156,8 @@ class BlockFiles:
                 rows = -(-(tiles[0][2] - top) // height)
                 with ExitStack() as opened:
                     files = [
-                        (opened.enter_context(_BlockFile(self._path(level, *tile[:2]))), -(-(tile[3] - tile[1]) // width))
-                        for tile in tiles
+                        (opened.enter_context(_BlockFile(self._path(level, y, x))), -(-(right - x) // width))
+                        for y, x, _, right in tiles
                     ]
                     for row in range(rows):
                         for file, columns in files:
@@ -192,7 +192,7 @@ class _BlockFile:
         self._file.seek(start, io.SEEK_SET)
         return self._file.read(end - start)
 
-    def __enter__(self) -> _BlockFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from parimg.images.levels import Picture
 
 VERSION = "0.5"
-_UNITS = {"µm": "micrometer", "um": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter", "m": "meter"}
+_UNITS = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter", "m": "meter"}
 
 
 def check_zarr() -> None:
@@ -90,7 +90,10 @@ class ZarrPicture:
         """Write the tile that begins at row `y` and column `x`, ``(planes, height, width, channels)``."""
         height, width = part.shape[1:3]
         array, at = self._array(level), (slice(y, y + height), slice(x, x + width))
-        values = part[0, ..., 0] if array.ndim == 2 else part[..., 0] if part.shape[3] == 1 else part[0].transpose(2, 0, 1)
+        if array.ndim == 2:
+            values = part[0, ..., 0]
+        else:
+            values = part[..., 0] if part.shape[3] == 1 else part[0].transpose(2, 0, 1)
 
         def put() -> None:
             array[at if array.ndim == 2 else (slice(None), *at)] = values
@@ -103,7 +106,8 @@ class ZarrPicture:
 
         array, at = self._array(level), (slice(y1, y2), slice(x1, x2))
         found: npt.NDArray[Any] = again_if_it_fails(
-            lambda: np.asarray(array[at if array.ndim == 2 else (slice(None), *at)]), f"reading {self.place!r:.300}"
+            lambda: np.asarray(array[at if array.ndim == 2 else (slice(None), *at)]),
+            f"reading {self.place!r:.300}",
         )
         if array.ndim == 2:
             return found[None, ..., None]
@@ -131,27 +135,28 @@ class ZarrPicture:
 
     def _about(self) -> dict[str, object]:
         picture = self.picture
-        axes: list[dict[str, str]] = [{"name": name, "type": "space"} for name in "yx"]
         unit = _UNITS.get(picture.unit or "", picture.unit)
-        for axis in axes:
-            axis |= {"unit": unit} if unit else {}
+        named: dict[str, str] = {"unit": unit} if unit else {}
+        axes = [{"name": name, "type": "space", **named} for name in "yx"]
         size = picture.pixel_size or (1.0, 1.0)
-        first: list[float] = []
-        if max(picture.planes, picture.channels) > 1:
-            axes.insert(0, {"name": "c", "type": "channel"})
-            first = [1.0]
+        n_first = int(max(picture.planes, picture.channels) > 1)
+        axes[:0] = [{"name": "c", "type": "channel"}] * n_first
         levels = [
             {
                 "path": str(level),
                 "coordinateTransformations": [
-                    {"type": "scale", "scale": [*first, *(side * 2.0**level for side in size)]},
+                    {"type": "scale", "scale": [1.0] * n_first + [side * 2.0**level for side in size]},
                     # A pixel's centre moves: the first of level 1 lies between the first two.
-                    {"type": "translation", "translation": [*(0.0 * one for one in first), *(side * (2.0**level - 1) / 2 for side in size)]},
+                    {
+                        "type": "translation",
+                        "translation": [0.0] * n_first + [side * (2.0**level - 1) / 2 for side in size],
+                    },
                 ],
             }
             for level in range(len(picture.shapes))
         ]
-        return {"version": VERSION, "multiscales": [{"name": self._name, "axes": axes, "datasets": levels, "type": "mean"}]}
+        multiscale = {"name": self._name, "axes": axes, "datasets": levels, "type": "mean"}
+        return {"version": VERSION, "multiscales": [multiscale]}
 
     @cached_property
     def _arrays(self) -> dict[int, Any]:

@@ -57,6 +57,10 @@ class NextStep:
     """Tiles of the step."""
     missing: list[int]
     """Those that are not done yet."""
+    tile: tuple[int, int]
+    """Height and width of the image's tiles."""
+    columns: int
+    """Tiles in a row of the image, 0 if the step's are not the image's."""
 
 
 Content: TypeAlias = "npt.NDArray[Any] | bytes | ImageError | Piece | None"
@@ -90,7 +94,7 @@ class Chunk:
     tile: tuple[int, int] | None = None
     """Height and width of the tiles that larger images are run by, None for all images whole."""
     tiles_folder: str = ""
-    """Where engines leave what tiles give; empty where this host does not see the job, and runs all tiles alone."""
+    """Where engines leave what tiles give; empty where this host does not see that, and runs all tiles alone."""
     returns_files: bool = False
     """Whether files that the task writes come back with the answer, because the output folder is not seen."""
 

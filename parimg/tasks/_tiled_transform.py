@@ -18,7 +18,7 @@ from parimg.images.levels import BlockFiles, Picture, shrink
 from parimg.record import LARGEST_ARRAY
 from parimg.tasks.statistics import Moments, joined
 from parimg.tasks.tiled_image import Step, TiledImage
-from parimg.tasks.tiling import Box, Grid
+from parimg.tasks.tiling import NO_HALO, Box, Grid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,7 +57,7 @@ def run_tile(task: ImageTransform, image: TiledImage, step: str, index: int) -> 
         target.write(level, box.y1, box.x1, part)
         image.save(step, index)
         return
-    region, core = image.read(box, task.halo(), task.wraps)
+    region, core = image.read(box, task.halo() or NO_HALO, task.wraps)
     result = task.transform_part(region, image.shape)
     result = result[(slice(None),) * (result.ndim - region.ndim) + core.slices]
     target.write(0, box.y1, box.x1, result.reshape(picture.planes, *box.shape, picture.channels))
@@ -87,7 +87,8 @@ def _begin(task: ImageTransform, image: TiledImage) -> None:
         chosen: ImageFormat | None = None
         if not task.statistics_only and picture.nbytes > LARGEST_ARRAY:
             raise TaskError(
-                f"the result has {picture.nbytes} bytes, a record holds {LARGEST_ARRAY}; give output, a folder or URL"
+                f"the result has {picture.nbytes} bytes, a record holds {LARGEST_ARRAY}; give output, a folder or "
+                "URL"
             )
     else:
         formats: tuple[ImageFormat, ...] = ("ome-tiff", "tiff", "npy")
@@ -139,11 +140,13 @@ def _finish(task: ImageTransform, image: TiledImage, picture: Picture) -> dict[s
     notes = image.noted()
     first = _STEP.format(0)
     moments = joined(Moments(*image.load(first, index)["moments"].tolist()) for index in range(len(image.grid)))
-    values: dict[str, object] = dict(moments._replace(count=int(moments.count)).columns())
+    values: dict[str, object] = dict(moments.columns())
     target = _target(task, image, picture)
     chosen: ImageFormat | None = notes["format"]
     if chosen is None:
-        return values if task.statistics_only else {**values, "image": _whole(target, picture, pages=notes["pages"])}
+        if task.statistics_only:
+            return values
+        return {**values, "image": _whole(target, picture, pages=notes["pages"])}
     if not isinstance(target, BlockFiles):
         return {**values, "path": target.finish()}
 
@@ -204,7 +207,7 @@ def _write_npy(file: BinaryIO, target: BlockFiles, picture: Picture, *, pages: b
         "fortran_order": False,
         "shape": _shape(picture, picture.height, pages=pages),
     }
-    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+    np.lib.format.write_array_header_1_0(file, header)
     for plane in range(picture.planes):
         for y in range(0, picture.height, picture.tile[0]):
             rows = target.read(0, y, 0, min(y + picture.tile[0], picture.height), picture.width)

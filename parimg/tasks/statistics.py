@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Moments(NamedTuple):
     """What is known of some values."""
 
-    count: int
+    number: int
     least: float
     most: float
     mean: float
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 
     def columns(self) -> dict[str, float]:
         """As columns of a record."""
-        deviation = math.sqrt(self.squares / self.count)
+        deviation = math.sqrt(self.squares / self.number)
         return {"min": self.least, "max": self.most, "mean": self.mean, "std": deviation}
 
 
@@ -49,8 +49,8 @@ def joined(parts: Iterable[Moments]) -> Moments:
     """
     found = list(parts)
     if any(math.isnan(part.mean) for part in found):  # NumPy's minimum is NaN then, Python's may not be
-        return Moments(sum(part.count for part in found), *(math.nan,) * 4)
-    count = sum(part.count for part in found)
-    mean = sum(part.mean * part.count for part in found) / count
-    squares = sum(part.squares + part.count * (part.mean - mean) ** 2 for part in found)
+        return Moments(sum(part.number for part in found), *(math.nan,) * 4)
+    count = sum(part.number for part in found)
+    mean = sum(part.mean * part.number for part in found) / count
+    squares = sum(part.squares + part.number * (part.mean - mean) ** 2 for part in found)
     return Moments(count, min(part.least for part in found), max(part.most for part in found), mean, squares)

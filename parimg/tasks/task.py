@@ -178,6 +178,20 @@ def check_task(task: Task) -> None:
             raise TaskError(f"column {column!r} of {task.name} has type {kind!r}; wanted one of {wanted}")
 
 
+def check_halo(task: Task) -> None:
+    """Refuse a task that is not run by tiles, before anything is sent.
+
+    Raises
+    ------
+    TaskError
+    """
+    if task.halo() is None:
+        raise TaskError(
+            f"{task.name} is not run by tiles, as Convolve, NeighbourhoodFilter, FeatureMap and SkeletonGraph "
+            "are; leave out tiles"
+        )
+
+
 def _short(value: object) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None:

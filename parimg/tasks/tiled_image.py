@@ -1,7 +1,7 @@
 """TiledImage: one image that is run by tiles, as its task sees it: its pixels, its tiles, what they left behind.
 
-An engine makes one for each tile that it runs (`parimg.engine.tiles`). What tiles leave lies as files in one folder
-that all engines of the image see; a tile of a step is done when its file is there.
+An engine makes one for each tile that it runs (`parimg.engine.tiles`). What tiles leave lies as files in one
+folder that all engines of the image see; a tile of a step is done when its file is there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from parimg.errors import ImageError
 from parimg.files.atomic import write_whole
-from parimg.tasks.tiling import Box, Grid, Halo, read_around
+from parimg.tasks.tiling import NO_HALO, Box, Grid, Halo, read_around
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,8 +28,8 @@ class Step(NamedTuple):
 
     name: str
     """Letters, digits and ``-``; names the files."""
-    count: int
-    """Of tiles, which are those of the image or others that the task numbers."""
+    n_tiles: int
+    """Tiles, which are those of the image or others that the task numbers."""
 
 
 class Pixels(Protocol):
@@ -96,7 +96,7 @@ class TiledImage:
         return self.pixels.unit
 
     def read(
-        self, box: Box, halo: Halo = Halo(), wraps: Sequence[bool] = (False, False)
+        self, box: Box, halo: Halo = NO_HALO, wraps: Sequence[bool] = (False, False)
     ) -> tuple[npt.NDArray[Any], Box]:
         """Read a tile with what lies around it; see `parimg.tasks.tiling.read_around`.
 
@@ -124,7 +124,7 @@ class TiledImage:
     def note(self, **values: object) -> None:
         """Leave plain values for all tiles of the steps that follow; see `noted`."""
         text = json.dumps({**self.noted(), **values})
-        write_whole(os.path.join(self.folder, "notes.json"), lambda file: file.write(text.encode()) and None)
+        write_whole(os.path.join(self.folder, "notes.json"), lambda file: file.writelines([text.encode()]))
 
     def noted(self) -> dict[str, Any]:
         """What was noted so far."""
@@ -138,7 +138,8 @@ class TiledImage:
     def missing(self, step: Step) -> list[int]:
         """Tiles that are not done; on a disk that hosts share others may be, too."""
         there = set(os.listdir(self.folder))
-        return [index for index in range(step.count) if os.path.basename(self._path(step.name, index)) not in there]
+        names = (os.path.basename(self._path(step.name, index)) for index in range(step.n_tiles))
+        return [index for index, name in enumerate(names) if name not in there]
 
     def _path(self, step: str, index: int) -> str:
         return os.path.join(self.folder, f"{step}-{index:07d}.npz")
@@ -153,7 +154,7 @@ class TiledImage:
                     return
             shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        write_whole(path, lambda file: file.write(text.encode()) and None)
+        write_whole(path, lambda file: file.writelines([text.encode()]))
 
     def check_unchanged(self, about: Mapping[str, object]) -> None:
         """Refuse to go on with an image that was written anew.
@@ -166,13 +167,10 @@ class TiledImage:
             begun: dict[str, object] = json.load(file)[0]
         if begun != dict(about):
             raise ImageError(
-                f"the file changed while its tiles were run: it was {_size(begun)}, now it is {_size(about)}; run it "
-                "again when it is written to the end"
+                f"the file changed while its tiles were run: it was {_size(begun)}, now it is {_size(about)}; run "
+                "it again when it is written to the end"
             )
 
-    def discard(self) -> None:
-        """Remove what tiles left behind."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def folder_of(folder: str, key: str) -> str:
@@ -196,18 +194,24 @@ def fit_tile(tile: tuple[int, int], shape: Sequence[int], stored: tuple[int, int
     Returns
     -------
     (int, int)
-        Of a file of strips, which are as wide as the image, such strips that have about as many pixels.
+        At least as large as what is decoded at once. Of a file of strips, which are as wide as the image, strips
+        with about as many pixels.
 
     Examples
     --------
     >>> fit_tile((2048, 2048), (30000, 30000), (256, 256)), fit_tile((2048, 2048), (30000, 30000), (4, 30000))
     ((2048, 2048), (144, 30000))
     """
-    height, width = tile
-    if stored is None or shape[1] <= width or stored[1] < shape[1]:
+    if stored is None:
         return tile
-    rows = max(stored[0], height * width // shape[1])
-    return -(-rows // 16) * 16, shape[1]
+    if stored[1] >= shape[1] > tile[1]:
+        return _up(max(stored[0], tile[0] * tile[1] // shape[1])), shape[1]
+    return max(tile[0], _up(stored[0])), max(tile[1], _up(stored[1]))
+
+
+def _up(side: int) -> int:
+    """The next multiple of 16, which sides of tiles are."""
+    return -(-side // 16) * 16
 
 
 def _size(about: Mapping[str, object]) -> str:

@@ -46,6 +46,9 @@ class Halo(NamedTuple):
         return cls(height, height, height if width is None else width, height if width is None else width)
 
 
+NO_HALO = Halo()
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """An image cut into tiles, numbered row by row; the last of each row and column may be smaller.
