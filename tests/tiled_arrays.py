@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from parimg.engine.tiles import run_alone
 from parimg.tasks.task import Task
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass
@@ -32,6 +33,8 @@ class ArrayPixels:
         return self.array[y1:y2, x1:x2].copy()
 
 
-def run_by_tiles(task: Task, array: npt.NDArray[Any], tile: tuple[int, int], key: str = "image") -> Mapping[str, Any]:
+def run_by_tiles(
+    task: Task, array: npt.NDArray[Any], tile: tuple[int, int], key: str = "image"
+) -> Mapping[str, Any]:
     """Values of an array that is run by tiles of any size, one after the other."""
     return run_alone(task, key, ArrayPixels(array), tile)

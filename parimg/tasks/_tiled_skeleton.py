@@ -2,8 +2,8 @@
 
 The steps are ``levels`` and ``bins`` for Otsu's threshold; ``mask``; ``sift``, which leaves out small foreground;
 ``thin-1``, ``thin-2``, ... until nothing changes; ``pixels``, the skeleton's pixels and their gray levels, of
-which one graph is made. Thinning of a tile begins with the masks of its neighbours, too: what its rounds do to a pixel
-depends on so much around it. Called by `skeleton_graph` on engines.
+which one graph is made. Thinning of a tile begins with the masks of its neighbours, too: what its rounds do to a
+pixel depends on so much around it. Called by `skeleton_graph` on engines.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ REACH = 2
 """Pixels, a round."""
 
 # Strategy: the eight neighbours of a pixel are the bits of a number, and a table says for each number in which of
-# a round's two halves the pixel goes, if it does: 1 the first, 2 the second, 3 either. Only foreground is looked at:
-# its positions are kept in a list, which becomes shorter. All that go in a half round go at once.
+# a round's two halves the pixel goes, if it does: 1 the first, 2 the second, 3 either. Only foreground is looked
+# at: its positions are kept in a list, which becomes shorter. All that go in a half round go at once.
 #
 # The paper keeps corners of lines, and lets pairs that touch go in either half, so that wide diagonal lines can
 # vanish. scikit-image goes other ways for these neighbours, named by their directions.
