@@ -233,7 +233,7 @@ class FeatureMap(WritingTask):
         Raises
         ------
         TaskError
-            If images are to be given to the network in another size than their own, or a cell depends on all of it.
+            If a network is given images in another size than their own, or a cell depends on all of an image.
         """
         from parimg.tasks.tiling import Halo
 
@@ -275,7 +275,7 @@ class FeatureMap(WritingTask):
             return {**columns, "path": self._write(key, feature_map, padded)}
         from parimg.tasks.feature_files import as_dtype
 
-        dtype: MapDtype = "float16" if self.dtype == "float16" else "float32"
+        dtype: Literal["float16", "float32"] = "float16" if self.dtype == "float16" else "float32"
         return {**columns, "feature_map": as_dtype(feature_map, dtype)}
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
