@@ -89,11 +89,11 @@ class TiledImages:
                 pieces += self._begin(image, pending, steps[place])
             elif image is None:
                 continue  # another tile has failed before
-            elif row.status == "failed":
-                rows.append(self._end(image, answered, _with_place(row, image.step, pending.piece)))
             else:
                 image.answers.append(answered)
-                if pending.piece.tile is not None:
+                if row.status == "failed":
+                    rows.append(self._end(image, answered, _with_place(row, image.step, pending.piece)))
+                elif pending.piece.tile is not None:
                     image.left.discard(pending.piece.tile)
                     if not image.left:
                         pieces.append(Pending(pending.image, pending.position, piece=Piece(image.step.step, None)))
@@ -118,7 +118,7 @@ class TiledImages:
         threading.Thread(
             target=shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, name="parimg-tiles"
         ).start()
-        answers = [*image.answers, last]
+        answers = image.answers
         merged = row._replace(
             started=min(answered.row.started for answered in answers),
             decode_seconds=sum(answered.row.decode_seconds for answered in answers),

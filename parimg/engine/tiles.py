@@ -87,7 +87,8 @@ def _run_piece(task: Task, image: TiledImage, piece: Piece | None, about: Mappin
     image.check_unchanged(about)
     if piece.tile is None:
         return _advance(task, image, piece.step)
-    task.run_tile(image, piece.step, piece.tile)
+    if not image.is_done(piece.step, piece.tile):  # by an engine that died before it could say so
+        task.run_tile(image, piece.step, piece.tile)
     return {}
 
 

@@ -135,6 +135,10 @@ class TiledImage:
             return {}
         return found
 
+    def is_done(self, step: str, index: int) -> bool:
+        """Whether a tile has done a step."""
+        return os.path.exists(self._path(step, index))
+
     def missing(self, step: Step) -> list[int]:
         """Tiles that are not done; on a disk that hosts share others may be, too."""
         there = set(os.listdir(self.folder))
