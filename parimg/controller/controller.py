@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
-from parimg import __version__
 from parimg.cluster.cluster import Cluster
 from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
@@ -35,12 +33,13 @@ from parimg.job.job import Job
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
-from parimg.options import DEFAULT_MAX_PIXELS, Options, Ship
+from parimg.job.versions import versions
+from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection, Ship
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
 from parimg.tasks.function import Function
-from parimg.tasks.task import Task, check_halo, check_task
+from parimg.tasks.task import Task, check_halo, check_reading, check_task
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -141,6 +140,12 @@ class Controller:
         memory_limit: int | str | None = None,
         ship: Ship = "auto",
         tiles: int | Sequence[int] | None = None,
+        channel: int | str | None = None,
+        z: int | None = None,
+        project: Projection | None = None,
+        percentile: tuple[float, float] | None = None,
+        orientation: Orientation | None = None,
+        metadata: Iterable[str] = (),
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -182,6 +187,23 @@ class Controller:
             each tile with the surroundings that the task asks for; there is one record an image still. `timeout`
             and `retries` are then those of a tile. Images whose format cannot be read in part are run whole, which
             is said once. See the guide on large images.
+        channel : int or str, optional
+            Channel of each image, by its place from 0 or its name, which is read alone; of images in colours red,
+            green or blue.
+        z : int, optional
+            Slice of each volume, from 0, which is read alone.
+        project : {"max", "min"}, optional
+            All slices of a volume as one image, the brightest or darkest level of each place.
+        percentile : (float, float), optional
+            Levels at these percentiles of each image become 0 and 255, those between them even steps: makes 8 bit
+            of whatever is stored. Nothing is scaled without it: of 16 bit PNG and TIFF the upper byte is taken, as
+            ever; other formats of 16 bit or floats fail in tasks that want 8 bit.
+        orientation : {"stored", "upright"}, optional
+            Whether images are turned as their EXIF orientation says, of every format; by default for tasks that
+            are given 8 bit gray or colour, and not for others.
+        metadata : iterable of str, optional
+            What files tell, as columns: ``"acquisition_time"``, or a format's own names (``"EXPTIME"``,
+            ``"KVP"``). None where a file does not tell.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -199,8 +221,24 @@ class Controller:
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         memory_limit = self._memory_limit if memory_limit is None else memory_limit
-        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit, ship, tiles)
+        options = Options(
+            retries,
+            chunk_size,
+            max_pixels,
+            timeout,
+            max_failures,
+            memory_limit,
+            ship,
+            tiles,
+            channel=channel,
+            z=z,
+            project=project,
+            percentile=percentile,
+            orientation=orientation,
+            metadata=(metadata,) if isinstance(metadata, str) else tuple(metadata),
+        )
         check_task(task)
+        check_reading(task, options.reading)
         if options.tile is not None:
             check_halo(task)
         heard = check_listeners(listeners)
@@ -224,7 +262,7 @@ class Controller:
                 },
                 "source": source.spec(),
                 "options": asdict(options),
-                "versions": {"parimg": __version__, "python": platform.python_version()},
+                "versions": versions(),
                 "total": None,
             }
             journal = JournalWriter.create(place, owned, meta)
@@ -316,13 +354,17 @@ class Controller:
                 source = OutsideFolder(source, folder)
             described = journal.meta("task")
             refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
-            if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+            joined = spec if images is None else join_specs(spec, source.spec())
+            if is_added := joined != spec:
                 journal.set_meta("source", joined)
+            is_part = images is not None and joined["kind"] == "several"
+            known = (journal.meta("total") or sum(journal.count_by_status().values())) if is_part else 0
             journal.begin_run()
         except BaseException:
             journal.close()
             raise
-        return self._start(journal, Plan(refs, source, options, retry == "failed", described.get("output")), heard)
+        plan = Plan(refs, source, options, retry == "failed", described.get("output"), known, is_added)
+        return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:

@@ -26,11 +26,12 @@ from parimg.engine.limits import Guard
 from parimg.engine.reading import read_content
 from parimg.engine.setup import host, prepare_engine
 from parimg.engine.tiles import take_up
-from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.errors import EngineVersionError, ImageError, ReaderMissingError, ResultError, TaskError
 from parimg.files.naming import collect_files
 from parimg.images.frames import note_frames, watch_frames
+from parimg.images.readers.part import Part
 from parimg.protocol import shared_objects
-from parimg.protocol.messages import VERSION, Chunk, NextStep, Reply
+from parimg.protocol.messages import VERSION, Chunk, NextStep, Piece, Reply
 from parimg.record import Row, Stage, encode_values
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     EngineVersionError
         If client and engine have different versions of parimg.
     TaskError
-        If the task cannot be loaded or prepared here.
+        If the task cannot be loaded or prepared here, or images are of a format whose library this host lacks.
     """
     begin = time.perf_counter()
     chunk: Chunk = pickle.loads(chunk_bytes)
@@ -76,9 +77,9 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
         tiled = TiledAnswers()
         if not missing:
             task = _prepared(chunk.refs[0], chunk.folder)
-            if any(content is None or isinstance(content, bytes) for *_, content in chunk.images):
+            if any(content is None or isinstance(content, bytes | Part) for *_, content in chunk.images):
                 # Loads OpenCV, which shall not count as time of the first image.
-                import parimg.images.decode  # noqa: F401
+                import parimg.images.described  # noqa: F401
             guard = Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit))
             rows = _run(task, chunk, guard, files if chunk.returns_files else None, tiled)
     seconds = time.perf_counter() - begin
@@ -198,16 +199,21 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int, tiled: TiledA
                     tiled.steps[index] = values
                     values = {}
             else:
+                whole = None if isinstance(content, Piece) else content
                 with watch_frames() as pages:
-                    image = read_content(task, uri, content, chunk.max_pixels)
+                    image = read_content(task, uri, whole, chunk.max_pixels, chunk.reading)
                 decoded = time.perf_counter()
                 stage = "task"
-                values = task.run(image, key)
+                values = task.run_described(image, key)
+                if image.metadata:
+                    values = {**image.metadata, **(values if isinstance(values, Mapping) else {"value": values})}
             if pages:
                 note_frames(pages[0])
                 values = {"pages": pages[0], **(values if isinstance(values, Mapping) else {"value": values})}
             stage = "result"
             columns, arrays = encode_values(values)
+    except ReaderMissingError as error:  # as with all others of its kind
+        raise TaskError(f"on an engine of {host()}: {error}") from None
     except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
         if isinstance(error, ImageError):  # a tile that could not be read
             stage = "decode"

@@ -9,14 +9,13 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from parimg.errors import ImageError
 from parimg.images.regions import ImageRegions, fingerprint, open_regions
 from parimg.protocol.messages import Chunk, NextStep, Piece
+from parimg.tasks.task import Task
 from parimg.tasks.tiled_image import Pixels, Step, TiledImage, fit_tile, folder_of
-
-if TYPE_CHECKING:
-    from parimg.tasks.task import Task
 
 Outcome = NextStep | Mapping[str, object]
 """What is next, or the values of the image; nothing of a tile that is done."""
@@ -44,9 +43,12 @@ def take_up(task: Task, chunk: Chunk, index: int) -> TakenUp:
         If it cannot be opened.
     """
     _, key, uri, content = chunk.images[index]
-    if chunk.tile is None or not (content is None or isinstance(content, Piece)):
+    reads_otherwise = type(task).read is not Task.read
+    if chunk.tile is None or reads_otherwise or not (content is None or isinstance(content, Piece)):
         return TakenUp(None)
-    regions, reason = open_regions(uri, task.color)  # the registry keeps the file open
+    regions, reason = open_regions(uri, task.color, chunk.reading)  # the registry keeps the file open
+    if regions is None and content is not None:
+        raise ImageError(f"{uri!r:.300} changed while its tiles were run: {reason} read by tiles any more")
     if regions is None:
         return TakenUp(None, reason)
     tile = fit_tile(chunk.tile, regions.shape, regions.stored_tile)
@@ -63,9 +65,12 @@ def take_up(task: Task, chunk: Chunk, index: int) -> TakenUp:
 
 def _closing(regions: ImageRegions, run: Callable[[], Outcome]) -> Outcome:
     try:
-        return run()
+        outcome = run()
     finally:
         regions.close()
+    if isinstance(outcome, NextStep) or not outcome:
+        return outcome
+    return {**regions.metadata, **outcome}
 
 
 def run_alone(task: Task, key: str, pixels: Pixels, tile: tuple[int, int]) -> Mapping[str, object]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from parimg.errors import ImageEmptyError, ImageError, ImageMissingError
+from parimg.files.retrying import retried
 from parimg.images.readers.address import split_address
 
 
@@ -54,7 +55,7 @@ def read_bytes(uri: str) -> bytes:
         if uri.startswith("parquet://"):
             data = _read_row(uri)
         else:
-            data = _read_url(uri) if "://" in uri else _read_file(uri)
+            data = retried(lambda: _read_url(uri)) if "://" in uri else _read_file(uri)
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError):

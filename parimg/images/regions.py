@@ -1,7 +1,7 @@
 """Regions of an image as a task is given images: opened once, read in part, in the task's colours.
 
-Called by engines that run images by tiles. The same pixels as `decode` gives of the whole, where the file's format
-can be read in part.
+Called by engines that run images by tiles. The same pixels as `described` gives of the whole, where the file's
+format can be read in part and what is asked for does not depend on all of them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ import numpy as np
 
 from parimg.errors import ImageFormatError
 from parimg.images.decode import decode
+from parimg.images.presenting import check_axes, chosen_places, present
 from parimg.images.read import local_path
 from parimg.images.readers.address import split_address
-from parimg.images.readers.registry import FALLBACK, find_reader, open_part
+from parimg.images.readers.guarding import guarded
+from parimg.images.readers.registry import READERS, find_reader, open_part, whole_file_is_decoded
+from parimg.options import DEFAULT_READING, Reading
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
 
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
     from parimg.images.readers.part import Part
 
-_UPRIGHT = 1  # of the EXIF orientations
-_MOST_CHANNELS = 4
+_MOST_CHANNELS = 4  # that are colours rather than images of their own
 
 
 class ImageRegions:
@@ -37,6 +40,9 @@ class ImageRegions:
     part : Part
     color : {"gray", "color", "unchanged", "stack"}
         See `parimg.images.decode.decode`.
+    reading : Reading
+    is_decoded : bool
+        Whether `decode` reads the whole, and thus its regions.
 
     Attributes
     ----------
@@ -48,24 +54,28 @@ class ImageRegions:
     unit : str or None
     stored_tile : (int, int) or None
         Height and width of the blocks that are decoded at once.
+    metadata : mapping of str to value
+        What `reading` asks for.
     """
 
-    def __init__(self, part: Part, color: ColorMode) -> None:
-        self._part = part
+    def __init__(self, part: Part, color: ColorMode, reading: Reading, *, is_decoded: bool) -> None:
+        self._whole = part
         self._color = color
-        self._kept = [place for place, axis in enumerate(part.axes) if axis in "YX" or part.shape[place] > 1]
-        self._axes = "".join(part.axes[place] for place in self._kept)
+        self._reading = reading
+        self._is_decoded = is_decoded
+        places = guarded(part.name, lambda: chosen_places(part.axes, part.shape, reading, part.metadata))
         sides = dict(zip(part.axes, part.shape, strict=True))
-        is_plain = len(self._axes) == 2
-        channels = () if is_plain else (sides[self._axes.replace("Y", "").replace("X", "")],)
-        self._is_as_stored = color == "unchanged" or (is_plain and (color == "stack" or _is_gray(part, color)))
-        self.dtype = part.dtype if self._is_as_stored else np.dtype(np.uint8)
-        inner = channels if color == "unchanged" else (3,) if color == "color" else ()
-        self.shape = (sides["Y"], sides["X"], *inner)
+        places |= {axis: 0 for axis, side in sides.items() if side == 1 and axis not in "YX"}  # none to the task
+        self._part = part = part.at(places)
+        guarded(part.name, lambda: check_axes(dict(zip(part.axes, part.shape, strict=True)), color))
+        one = self._shown(part.read_region(0, 0, 1, 1))
+        self.dtype = one.dtype
+        self.shape = (sides["Y"], sides["X"], *one.shape[2:])
         size = part.pixel_size
         self.pixel_size = (size["Y"], size["X"]) if {"Y", "X"} <= size.keys() else None
         self.unit = part.unit if self.pixel_size else None
         self.stored_tile = part.tile_shape
+        self.metadata: Mapping[str, object] = {name: part.metadata.get(name) for name in reading.metadata}
 
     def read_region(self, y1: int, x1: int, y2: int, x2: int) -> npt.NDArray[Any]:
         """``image[y1:y2, x1:x2]``.
@@ -75,18 +85,28 @@ class ImageRegions:
         ImageError
             If it cannot be read, or is not of the task's colours.
         """
-        region = self._part.read_region(y1, x1, y2, x2)
-        region = region.reshape([region.shape[place] for place in self._kept])
-        if len(self._axes) > 2 and self._axes[0] not in "YX":
+        return self._shown(self._part.read_region(y1, x1, y2, x2))
+
+    def _shown(self, region: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A region in the colours of the task."""
+        part = self._part
+        if not self._is_decoded:
+            return guarded(part.name, lambda: present(region, part.axes, self._color, self._reading))
+        if part.axes == "SYX":
             region = np.ascontiguousarray(np.moveaxis(region, 0, -1))
-        return region if self._is_as_stored else _converted(region, self._color, self._part.name)
+        is_gray8 = region.ndim == 2 and region.dtype == np.uint8
+        if self._color == "unchanged" or (region.ndim == 2 and self._color == "stack"):
+            return region
+        return region if self._color == "gray" and is_gray8 else _converted(region, self._color, part.name)
 
     def close(self) -> None:
         """Let go of the file."""
-        self._part.close()
+        self._whole.close()
 
 
-def open_regions(uri: str, color: ColorMode) -> tuple[ImageRegions | None, str]:
+def open_regions(
+    uri: str, color: ColorMode, reading: Reading = DEFAULT_READING
+) -> tuple[ImageRegions | None, str]:
     """Open an image to read it by regions; where it cannot be, None, and why.
 
     Raises
@@ -95,19 +115,25 @@ def open_regions(uri: str, color: ColorMode) -> tuple[ImageRegions | None, str]:
         If it is missing or damaged.
     """
     if uri.startswith("parquet://"):
-        return None, "an image in a row of a table"
+        return None, "an image in a row of a table cannot be"
+    file, address = split_address(uri)
     try:
-        reader = find_reader(split_address(uri)[0])
+        reader = find_reader(file)
     except ImageFormatError:
-        reader = None
-    if reader is None or reader is FALLBACK:
-        return None, f"the format of {os.path.basename(uri)!r:.100} cannot be"
+        reader = READERS[-1]
+    if reader is READERS[-1]:  # of whatever is left
+        return None, f"the format of {os.path.basename(file)!r:.100} cannot be"
     part = open_part(uri)
-    reason = _reason_for_whole(part, color)
+    reason = _reason_for_whole(part, color, reading)
     if reason:
         part.close()
         return None, reason
-    return ImageRegions(part, color), ""
+    is_decoded = not address and whole_file_is_decoded(file) and not reading.selects
+    try:
+        return ImageRegions(part, color, reading, is_decoded=is_decoded), ""
+    except BaseException:
+        part.close()
+        raise
 
 
 def fingerprint(uri: str) -> dict[str, object]:
@@ -122,22 +148,27 @@ def fingerprint(uri: str) -> dict[str, object]:
     return {"bytes": found.st_size, "modified": found.st_mtime_ns}
 
 
-def _reason_for_whole(part: Part, color: ColorMode) -> str:
+def _reason_for_whole(part: Part, color: ColorMode, reading: Reading) -> str:
     """Why an image cannot be read by regions, empty if it can."""
-    outer = [axis for axis, side in zip(part.axes, part.shape, strict=True) if axis not in "YX" and side > 1]
     what = f"{os.path.basename(part.name)!r:.100}"
     if part.tile_shape is None:
         return f"{what} is stored in one piece, and cannot be"
-    n_outer = part.shape[part.axes.index(outer[0])] if outer else 1
-    if len(outer) > 1 or (outer and outer[0] not in "SC") or n_outer > _MOST_CHANNELS:
+    if reading.percentile is not None:
+        return f"percentiles are those of whole images, and {what} cannot be"
+    if reading.project is not None:
+        return f"slices of {what} are projected as a whole, and cannot be"
+    wants_upright = color in {"gray", "color"} if reading.orientation is None else reading.orientation == "upright"
+    if part.turn != 1 and wants_upright != part.is_upright:
+        return f"{what} is turned by its orientation, and cannot be"
+    places = guarded(part.name, lambda: chosen_places(part.axes, part.shape, reading, part.metadata))
+    outer = {
+        axis: side
+        for axis, side in zip(part.axes, part.shape, strict=True)
+        if axis not in "YX" and axis not in places and side > 1
+    }
+    if len(outer) > 1 or any(axis not in "SC" or side > _MOST_CHANNELS for axis, side in outer.items()):
         return f"{what} has the axes {part.axes}, of which no part is named, such as #c=0, and cannot be"
-    if color in {"gray", "color"} and part.metadata.get("Orientation", _UPRIGHT) != _UPRIGHT:
-        return f"{what} is to be turned by its orientation, and cannot be"
     return ""
-
-
-def _is_gray(part: Part, color: ColorMode) -> bool:
-    return color == "gray" and part.dtype == np.uint8
 
 
 def _converted(region: npt.NDArray[Any], color: ColorMode, name: str) -> npt.NDArray[Any]:

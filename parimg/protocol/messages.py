@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from parimg import __version__
+from parimg.options import DEFAULT_READING, Reading
 from parimg.protocol.shared_objects import SharedRef
 from parimg.record import Row
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.errors import ImageError
+    from parimg.images.readers.part import Part
 
 TELL_SECONDS = 1.0  # between an engine's signs of progress; one takes it 0.13 ms
 
@@ -63,10 +65,11 @@ class NextStep:
     """Tiles in a row of the image, 0 if the step's are not the image's."""
 
 
-Content: TypeAlias = "npt.NDArray[Any] | bytes | ImageError | Piece | None"
+WholeContent: TypeAlias = "npt.NDArray[Any] | bytes | Part | ImageError | None"
 """The array of an image that comes with its pixels; or the bytes of its file, which the engine's host does not
-see, or why the client could not read that; a piece of an image that is run by tiles; None where the engine reads
-it."""
+see, or its part of a file that holds many, or why the client could not read that; None where the engine reads."""
+Content: TypeAlias = "WholeContent | Piece"
+"""That, or a piece of an image that is run by tiles."""
 
 ChunkImage = tuple[int, str, str, "Content"]
 """Position, key, uri and content of an image."""
@@ -91,6 +94,8 @@ class Chunk:
     """Seconds an image may take."""
     memory_limit: int | None = None
     """Bytes an engine may occupy."""
+    reading: Reading = DEFAULT_READING
+    """What of each image is read."""
     tile: tuple[int, int] | None = None
     """Height and width of the tiles that larger images are run by, None for all images whole."""
     tiles_folder: str = ""

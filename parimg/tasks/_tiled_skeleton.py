@@ -206,7 +206,9 @@ def _values(task: SkeletonGraph, image: TiledImage) -> dict[str, object]:
 
     n = len(image.grid)
     parts = [image.load("pixels", index) for index in range(n)]
-    graph, order = join_pixels([part["coordinates"] for part in parts], image.grid.shape, task.spacing)
+    size = {} if image.pixel_size is None else dict(zip("YX", image.pixel_size, strict=True))
+    steps, unit = task.spacing_of(2, size, image.unit)
+    graph, order = join_pixels([part["coordinates"] for part in parts], image.grid.shape, steps)
     levels = np.concatenate([part["levels"] for part in parts])[order]
     if task.prune:
         pruned = prune(graph, task.prune)
@@ -217,4 +219,4 @@ def _values(task: SkeletonGraph, image: TiledImage) -> dict[str, object]:
         graph, levels = pruned, levels[np.searchsorted(places, kept)]
     step = image.noted()["thick"]
     foreground = sum(int(image.load(step, index)["n"]) for index in range(n))
-    return task.values_of(graph, levels, foreground / (image.grid.shape[0] * image.grid.shape[1]))
+    return task.values_of(graph, levels, foreground / (image.grid.shape[0] * image.grid.shape[1]), unit)

@@ -6,19 +6,22 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import TaskError
+from parimg.images.readers.part import Described
 from parimg.tasks._otsu import otsu
-from parimg.tasks._skeleton_picture import draw_overlay
+from parimg.tasks._skeleton_picture import draw_overlay, plot_on_axes
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
+    from parimg.record import Record
     from parimg.tasks.tiled_image import Step, TiledImage
     from parimg.tasks.tiling import Halo
 
@@ -44,8 +47,9 @@ class SkeletonGraph(WritingTask):
         Foreground is what is not above the threshold: dark lines on bright ground.
     min_size : int
         Connected foreground of fewer pixels is left out before it is thinned.
-    spacing : float or tuple of float
-        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``.
+    spacing : float or tuple of float, optional
+        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``. By
+        default what the file tells of all its axes, in micrometres, else 1; see ``length_unit`` below.
     prune : float
         Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
     overlays : path, optional
@@ -68,7 +72,8 @@ class SkeletonGraph(WritingTask):
     something else than lines; ``pixels`` of the skeleton; ``branches``; ``junctions``, groups of touching pixels
     with more than two links; ``tips``, pixels with one link; ``cycles``, how many links could go before all loops
     are open; ``total_length`` of all branches and ``longest_length``, that of the longest branch, in the unit of
-    `spacing`;
+    `spacing`; ``length_unit``, ``"µm"`` if that was the file's own, ``"px"`` if it was 1 for want of one, None if
+    `spacing` was given;
     with `overlays` also ``overlay``, the picture's path.
 
     The array ``branch_table``, with named fields, has one row a branch with the columns of
@@ -95,6 +100,8 @@ class SkeletonGraph(WritingTask):
     color: ClassVar[ColorMode] = "stack"
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
+    plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("total_length",)
     columns: ClassVar[Mapping[str, str]] = {
         "foreground": "double",
         "pixels": "int64",
@@ -104,12 +111,13 @@ class SkeletonGraph(WritingTask):
         "cycles": "int64",
         "total_length": "double",
         "longest_length": "double",
+        "length_unit": "string",
     }
 
     threshold: float | Literal["otsu"] | None = "otsu"
     invert: bool = False
     min_size: int = 0
-    spacing: float | tuple[float, ...] = 1.0
+    spacing: float | tuple[float, ...] | None = None
     prune: float = 0.0
     overlays: str | os.PathLike[str] | None = None
     ridges: Literal["sato"] | None = None
@@ -122,7 +130,8 @@ class SkeletonGraph(WritingTask):
             raise TaskError(f"invert must be True or False (got {self.invert!r})")
         if isinstance(self.min_size, bool) or not isinstance(self.min_size, int) or self.min_size < 0:
             raise TaskError(f"min_size must be an integer of at least 0 (got {self.min_size!r})")
-        steps = self.spacing if isinstance(self.spacing, tuple | list) else (self.spacing,)
+        given = 1.0 if self.spacing is None else self.spacing
+        steps = given if isinstance(given, tuple | list) else (given,)
         if not steps or not all(_is_finite(step) and step > 0 for step in steps):
             raise TaskError(f"spacing must be a positive number, or one for each axis (got {self.spacing!r})")
         if not _is_finite(self.prune) or self.prune < 0:
@@ -138,10 +147,16 @@ class SkeletonGraph(WritingTask):
             )
         self.check_folder()
 
+    @property
+    def wants_pixel_size(self) -> bool:
+        """Whether lengths are in the file's unit."""
+        return self.spacing is None
+
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one gray image or volume, with its table of branches; no picture is written."""
         mask = self._mask(image)
-        return self._values(image, mask, self._graph(mask))
+        spacing = self._spacing(Described(image))
+        return self._values(image, mask, self._graph(mask, spacing.steps), spacing.unit)
 
     def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one gray image or volume, its picture written to `overlays` if there is such a folder.
@@ -152,13 +167,26 @@ class SkeletonGraph(WritingTask):
         key : str
             Names the picture.
         """
-        mask = self._mask(image)
-        graph = self._graph(mask)
-        values = self._values(image, mask, graph)
+        return self.run_described(Described(image), key)
+
+    def run_described(self, image: Described, key: str) -> dict[str, object]:
+        """Values of one gray image or volume, its lengths by the size of its pixels; see `run`.
+
+        Parameters
+        ----------
+        image : Described
+        key : str
+            Names the picture.
+        """
+        spacing = self._spacing(image)
+        levels = image.pixels
+        mask = self._mask(levels)
+        graph = self._graph(mask, spacing.steps)
+        values = self._values(levels, mask, graph, spacing.unit)
         if self.folder is not None:
             from parimg.images.encode import save_image
 
-            picture = draw_overlay(image, graph)
+            picture = draw_overlay(levels, graph)
             if not picture.size:
                 raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
             values["overlay"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
@@ -181,16 +209,48 @@ class SkeletonGraph(WritingTask):
         TaskError
             If the image has another number of axes, or NaN.
         """
-        return self._graph(self._mask(image))
+        return self._graph(self._mask(image), self._spacing(Described(image)).steps)
 
-    def _graph(self, mask: npt.NDArray[np.bool_]) -> PixelGraph:
+    def _spacing(self, image: Described) -> _Spacing:
+        """Distances of neighbouring pixels, and their unit."""
+        return self.spacing_of(image.pixels.ndim, image.pixel_size, image.unit)
+
+    def spacing_of(self, ndim: int, pixel_size: Mapping[str, float], unit: str | None) -> _Spacing:
+        """Distances of neighbouring pixels of an image of so many axes, by the size that its file tells."""
+        if self.spacing is not None:
+            return _Spacing(self.spacing, None)
+        axes = "ZYX"[-ndim:]
+        if unit == "µm" and all(axis in pixel_size for axis in axes):
+            return _Spacing(tuple(pixel_size[axis] for axis in axes), unit)
+        return _Spacing(1.0, "px")
+
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        if image is None:
+            show_image(ax, None)
+        else:
+            plot_on_axes(ax, self.graph(image), image)
+        set_caption(ax, caption_of(record))
+
+    def _graph(self, mask: npt.NDArray[np.bool_], spacing: float | tuple[float, ...]) -> PixelGraph:
         from skimage.morphology import skeletonize
 
         from parimg.kernels.skeletons.analysis import prune
         from parimg.kernels.skeletons.graph import pixel_graph
 
         thin = skeletonize(mask)  # type: ignore[no-untyped-call]
-        graph = pixel_graph(thin, self.spacing)
+        graph = pixel_graph(thin, spacing)
         return prune(graph, self.prune) if self.prune else graph
 
     def _mask(self, image: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -267,14 +327,14 @@ class SkeletonGraph(WritingTask):
         _tiled_skeleton.run_tile(self, image, step, index)
 
     def _values(
-        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph
+        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph, unit: str | None
     ) -> dict[str, object]:
-        return self.values_of(graph, image, float(mask.mean()) if mask.size else None)
+        return self.values_of(graph, image, float(mask.mean()) if mask.size else None, unit)
 
     def values_of(
-        self, graph: PixelGraph, levels: npt.NDArray[Any], foreground: float | None
+        self, graph: PixelGraph, levels: npt.NDArray[Any], foreground: float | None, unit: str | None
     ) -> dict[str, object]:
-        """Columns of a graph: of the image's gray levels, or those of its pixels, and the mask's share of it."""
+        """Columns of a graph: of the image's gray levels, or those of its pixels; the mask's share; of lengths."""
         import numpy as np
 
         from parimg.kernels.skeletons.analysis import skeleton_counts
@@ -295,6 +355,7 @@ class SkeletonGraph(WritingTask):
             "cycles": counts.cycles,
             "total_length": float(lengths.sum()),
             "longest_length": float(lengths.max(initial=0.0)),
+            "length_unit": unit,
             "branch_table": rows,
         }
 
@@ -309,6 +370,11 @@ class SkeletonGraph(WritingTask):
             task = SkeletonGraph(threshold, prune=1, min_size=2, ridges=self.ridges)
             draw_overlay(image, task.graph(image))
             task(image)
+
+
+class _Spacing(NamedTuple):
+    steps: float | tuple[float, ...]
+    unit: str | None
 
 
 def _is_finite(value: object) -> bool:

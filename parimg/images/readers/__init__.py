@@ -7,11 +7,12 @@ what reads bytes; called by `decode`, by sources that list files, and by whoever
 """
 
 from parimg.images.readers.address import Address, split_address
-from parimg.images.readers.part import OpenedFile, Part, StoredImage
+from parimg.images.readers.part import Described, OpenedFile, Part, StoredImage
 from parimg.images.readers.registry import Reader, open_file, open_part, reader_of
 
 __all__ = [
     "Address",
+    "Described",
     "OpenedFile",
     "Part",
     "Reader",

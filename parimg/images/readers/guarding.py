@@ -18,6 +18,7 @@ from parimg.errors import (
     ImageTooLargeError,
     ImageTruncatedError,
 )
+from parimg.files.retrying import may_pass, retried
 from parimg.images.damage import BeyondLimitError, DamagedError, UnsuitableError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 def guarded(name: str, work: Callable[[], T]) -> T:
-    """Do what a library does with a file.
+    """Do what a library does with a file; of a store, again after a pause where that failed for now.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def guarded(name: str, work: Callable[[], T]) -> T:
     MemoryError
     """
     try:
-        return work()
+        return retried(work) if "://" in name else work()
     except (ImagePartError, UnsuitableError) as error:
         kind = ImagePartError if isinstance(error, ImagePartError) else ImageFormatError
         text = str(error)
@@ -54,6 +55,8 @@ def guarded(name: str, work: Callable[[], T]) -> T:
             f"{name!r:.300} is truncated or damaged: {error}; copy or write it again"
         ) from None
     except Exception as error:
+        if "://" in name and may_pass(error):
+            raise ImageError(f"{name!r:.300} could not be read: {type(error).__name__}: {error!s:.500}") from error
         # Every library has errors of its own, and damaged files lead to any of Python's.
         raise ImageTruncatedError(
             f"{name!r:.300} is truncated, damaged, or of a kind that its library does not read: "

@@ -1,15 +1,16 @@
 """What a format's module gives: an opened file, its images, and one part of an image with its axes named.
 
 A module writes a subclass of `OpenedFile` and one of `StoredImage`; `Part` is made of them by the registry, and is
-what everybody else sees. Imports errors only.
+what everybody else sees; `Described` is what a task is given of one. Imports errors only.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from parimg.errors import ImagePartError
 
@@ -43,6 +44,10 @@ class StoredImage(ABC):
         What the file tells besides. ``"acquisition_time"`` is ISO 8601 wherever it is known.
     tile_shape : tuple of int, or None
         Rows and columns of the blocks that it is stored in; None if `read` decodes it whole whatever is asked.
+    turn : int
+        EXIF's number of how it is to be turned to be upright; 1 where it is.
+    is_upright : bool
+        Whether `read` has turned it.
     index_names : mapping of str to str
         What an axis is called in addresses, where that is not its letter: ``{"T": "frame"}``.
     """
@@ -54,6 +59,8 @@ class StoredImage(ABC):
     unit: str | None = None
     metadata: Mapping[str, object] = NO_METADATA
     tile_shape: tuple[int, int] | None = None
+    turn: int = 1
+    is_upright: bool = False
     index_names: Mapping[str, str] = NO_METADATA  # type: ignore[assignment]
 
     @abstractmethod
@@ -65,11 +72,24 @@ class StoredImage(ABC):
         raise ImagePartError(f"is asked for what it shows at {seconds:g} s, but only videos know times")
 
 
+class LoadedImage(StoredImage):
+    """An image in memory, which can travel."""
+
+    def __init__(self, part: Part) -> None:
+        self._pixels = part.read()
+        self.shape, self.dtype, self.axes = part.shape, part.dtype, part.axes
+        self.pixel_size, self.unit, self.metadata = dict(part.pixel_size), part.unit, dict(part.metadata)
+        self.turn, self.is_upright = part.turn, part.is_upright
+
+    def read(self, index: Index) -> npt.NDArray[Any]:
+        return self._pixels[index]
+
+
 class OpenedFile(ABC):
     """An opened file; `close` is called once nobody uses it."""
 
     @abstractmethod
-    def addresses(self) -> Sequence[Address]:
+    def addresses(self) -> Iterable[Address]:
         """The images that it holds, each by its shortest address."""
 
     @abstractmethod
@@ -106,6 +126,8 @@ class Part:
     metadata : mapping of str to value
     tile_shape : tuple of int, or None
         Rows and columns of the blocks that it is stored in; None if only the whole can be read.
+    turn, is_upright
+        See `StoredImage`.
 
     Examples
     --------
@@ -119,12 +141,12 @@ class Part:
     """
 
     def __init__(
-        self, name: str, stored: StoredImage, fixed: Mapping[str, int], release: Callable[[], None]
+        self, name: str, stored: StoredImage, fixed: Mapping[str, int], release: Callable[[], None] | None
     ) -> None:
         self.name = name
         self._stored = stored
         self._fixed = dict(fixed)
-        self._release: Callable[[], None] | None = release
+        self._release = release
         kept = [place for place, axis in enumerate(stored.axes) if axis not in self._fixed]
         self.axes = "".join(stored.axes[place] for place in kept)
         self.shape = tuple(stored.shape[place] for place in kept)
@@ -133,6 +155,7 @@ class Part:
         self.unit = stored.unit
         self.metadata = stored.metadata
         self.tile_shape = stored.tile_shape
+        self.turn, self.is_upright = stored.turn, stored.is_upright
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +171,36 @@ class Part:
         release, self._release = self._release, None
         if release is not None:
             release()
+
+    def at(self, places: Mapping[str, int]) -> Part:
+        """The part of this one at places along axes, which it is left without; closed with this one.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np, tifffile
+        >>> from parimg.images.readers import open_part
+        >>> path = tempfile.mkdtemp() + "/cells.ome.tif"
+        >>> tifffile.imwrite(path, np.zeros((2, 5, 6), np.uint8), metadata={"axes": "ZYX"})
+        >>> with open_part(path) as part:
+        ...     part.at({"Z": 1}).axes
+        'YX'
+        """
+        return Part(self.name, self._stored, {**self._fixed, **places}, None)
+
+    def loaded(self) -> Part:
+        """Read it into memory, for where its file is not seen: what comes can be pickled.
+
+        Raises
+        ------
+        ImageError
+            As `read`.
+        """
+        return Part(self.name, LoadedImage(self), {}, None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its pixels."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def read(self) -> npt.NDArray[Any]:
         """Read the whole.
@@ -194,3 +247,24 @@ class Part:
         )
         shape = tuple(at.stop - at.start for at in index if isinstance(at, slice))
         return read_guarded(self.name, lambda: stored.read(index), shape, self.dtype)
+
+
+class Described(NamedTuple):
+    """An image, and what its file tells besides.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        As a colour mode has them.
+    pixel_size : mapping of str to float
+        By axis, ``"Z"``, ``"Y"``, ``"X"``, of those that the file tells, in `unit`.
+    unit : str or None
+        ``"µm"`` of all lengths.
+    metadata : mapping of str to value
+        What was asked for, None where the file does not tell.
+    """
+
+    pixels: npt.NDArray[Any]
+    pixel_size: Mapping[str, float] = NO_METADATA  # type: ignore[assignment]
+    unit: str | None = None
+    metadata: Mapping[str, object] = NO_METADATA

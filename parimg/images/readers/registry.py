@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _MOST_OPEN = 4  # files an engine keeps open: a chunk's images are neighbours
 _REMOTE_SECONDS = 30.0  # until a file in a store is opened anew: whether it was replaced is a request each time
 _HERE = "parimg.images.readers."
+_OF_TIFF = _HERE + "tiff"
+_KNOWN_WELL = "apng avif bmp gif hdr j2k jp2 jpe jpeg jpg npy pam pbm pfm pgm png pnm ppm tif tiff webp"
+
 
 
 @dataclass(frozen=True)
@@ -87,18 +90,57 @@ def _endings(names: str) -> tuple[str, ...]:
 
 READERS = (
     # Files that were always read are one image still, and listed so.
-    Reader("TIFF", _endings("tif tiff btf tf8"), _HERE + "tiff", "tifffile", is_listed=False),
+    Reader("TIFF", _endings("tif tiff btf tf8"), _OF_TIFF, "tifffile", is_listed=False),
     Reader(
         "TIFF",
         _endings("ome.tif ome.tiff ome.btf ome.tf2 ome.tf8 lsm svs ndpi scn bif qptiff"),
-        _HERE + "tiff",
+        _OF_TIFF,
         "tifffile",
     ),
     Reader("Zarr", _endings("zarr"), _HERE + "zarr_groups", "zarr", "zarr", is_folder=True),
     Reader("HDF5", _endings("h5 hdf5 hdf he5 nxs"), _HERE + "hdf5", "h5py", "hdf5", ((0, b"\x89HDF\r\n"),)),
+    Reader(
+        "FITS",
+        _endings("fits fit fts fits.gz fit.gz fits.fz"),
+        _HERE + "fits",
+        "astropy",
+        "fits",
+        ((0, b"SIMPLE  ="),),
+    ),
+    Reader("DICOM", _endings("dcm dicom dic"), _HERE + "dicom", "pydicom", "dicom", ((128, b"DICM"),)),
+    Reader("NIfTI", _endings("nii nii.gz"), _HERE + "nifti", "nibabel", "nifti", ((344, b"n+1\0"), (4, b"n+2\0"))),
+    Reader(
+        "video",
+        _endings("mp4 m4v mov avi mkv webm mpg mpeg wmv flv mts ogv"),
+        _HERE + "video",
+        "av",
+        "video",
+        ((0, b"\x1a\x45\xdf\xa3"), *((4, b"ftyp" + brand) for brand in (b"isom", b"mp42", b"qt  ", b"M4V"))),
+    ),
+    Reader(
+        "HEIF",
+        _endings("heic heif hif"),
+        _HERE + "heif",
+        "pillow_heif",
+        "heif",
+        tuple((4, b"ftyp" + brand) for brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc")),
+    ),
+    Reader(
+        "a camera's raw file",
+        _endings("cr2 cr3 nef nrw arw dng orf rw2 raf pef srw 3fr iiq"),
+        _HERE + "raw",
+        "rawpy",
+        "raw",
+    ),
+    Reader(
+        "a microscope's file",
+        _endings("czi nd2 lif dv r3d oib oif vsi ims sldy"),
+        _HERE + "microscopes",
+        "bioio",
+        "microscopes",
+    ),
 )
-FALLBACK: Reader | None = None
-"""Tried with files that nobody knows."""
+_FALLBACK = READERS[-1]
 
 
 @cache
@@ -135,6 +177,22 @@ def reader_of(path: str) -> Reader | None:
             return found
         place = name.find(".", place + 1)
     return None
+
+
+def whole_file_is_decoded(path: str) -> bool:
+    """Whether a file that is named alone is decoded in one go by `decode`, as far as its name says."""
+    reader = reader_of(path)
+    if reader is not None:
+        return reader.module == _OF_TIFF
+    # Only names without an ending may be those of Zarr groups.
+    may_be_folder = "://" not in path and "." not in path[path.rfind("/") + 1 :]
+    return not (may_be_folder and os.path.isdir(path) and folder_reader(path) is not None)
+
+
+def has_fallback(path: str) -> bool:
+    """Whether bioio is to try a file that nobody knows; not one that by its ending is a damaged PNG or JPEG."""
+    ending = path[path.rfind(".") + 1 :].lower()
+    return ending not in _KNOWN_WELL.split() and _is_installed(_FALLBACK.package)
 
 
 def reader_by_magic(head: bytes) -> Reader | None:
@@ -174,9 +232,12 @@ def find_reader(path: str) -> Reader:
                 return READERS[0]
             if (found := reader_by_magic(head)) is not None:
                 return found
-    if FALLBACK is None:
-        raise ImageFormatError(f"{path!r:.300} is of no format whose parts are known")
-    return FALLBACK
+    if not _is_installed(_FALLBACK.package):
+        raise ImageFormatError(
+            f"{path!r:.300} is of no format that is known here; bioio and its plugins read more: pip install "
+            f'"parimg[{_FALLBACK.extra}]"'
+        )
+    return _FALLBACK
 
 
 # -- open files ----------------------------------------------------------------------------------------------
@@ -351,6 +412,7 @@ class _Renamed(StoredImage):
         self._stored = stored
         self.shape, self.dtype, self.axes = stored.shape, stored.dtype, axes
         self.unit, self.metadata = stored.unit, stored.metadata
+        self.turn, self.is_upright = stored.turn, stored.is_upright
         is_same = axes[-2:] == stored.axes[-2:]
         self.pixel_size = stored.pixel_size if is_same else {}
         self.tile_shape = stored.tile_shape if is_same else None

@@ -25,7 +25,7 @@ from parimg.images.readers.units import MICROMETRE, lengths, micrometres
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_MIN_IS_WHITE, _PALETTE = 0, 3
+_MIN_IS_WHITE, _ORIENTATION = 0, 274
 _WANTED_PHOTOMETRICS = frozenset((_MIN_IS_WHITE, 1, 2, 6))  # black, RGB, YCbCr: what comes out as it is meant
 
 
@@ -96,6 +96,8 @@ class _TiffImage(StoredImage):
         self.pixel_size = dict(sizes)
         self.unit = MICROMETRE if sizes else None
         self.metadata = metadata
+        turn = page.tags.valueof(_ORIENTATION, 1)
+        self.turn = turn if turn in range(1, 9) else 1
         self._inner = len(page.shape)
         if tuple(page.shape) != self.shape[len(self.shape) - self._inner :]:
             # Sides of length 1 that a series leaves out, or a page that stands for a stack.

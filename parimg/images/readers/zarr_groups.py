@@ -5,7 +5,7 @@ Called by the registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,8 +38,8 @@ class _ZarrFile(OpenedFile):
         except zarr.errors.NodeNotFoundError:
             raise DamagedError("there is no Zarr group or array in it") from None
 
-    def addresses(self) -> Sequence[Address]:
-        return [Address(path) for path in _image_paths(self._root, "")]
+    def addresses(self) -> Iterator[Address]:
+        return (Address(path) for path in _image_paths(self._root, ""))
 
     def image(self, address: Address) -> tuple[StoredImage, frozenset[str]]:
         path = address.path.strip("/")
