@@ -1,5 +1,6 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
+from .images.zarr_passes import shard_ome_zarr, stack_ome_zarr
 from .job.job import Job, open_job
 from .plots.hits import draw_hits
 from .plots.matches import draw_matches
@@ -39,6 +40,8 @@ __all__ = [
     "plot_record",
     "plot_region",
     "plot_skeleton",
+    "shard_ome_zarr",
+    "stack_ome_zarr",
     "start",
     "write_report",
 ]

@@ -133,7 +133,7 @@ def _run(
 ) -> None:
     from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
-    from parimg.tasks.task import check_reading
+    from parimg.tasks.task import check_halo, check_reading
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -160,6 +160,8 @@ def _run(
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
     with report_if_slow(f"preparing {planned.task.name} ..."):
         planned.task.resolve()
+    if tiles is not None:
+        check_halo(planned.task)
     source = name_files(planned.task, source)
     if verbose or dry_run:
         say(describe_task(planned.task.name, planned.task.describe(), longest=2000))

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-import time
 from collections.abc import Callable
 from typing import BinaryIO, TypeVar
 
 from parimg.errors import TaskError
+from parimg.files import retrying
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new attempt: together as long as a store is away when it moves to another host."""
-_FINAL = (PermissionError, FileNotFoundError, NotADirectoryError, ImportError, ValueError, TypeError)
 _IN_MEMORY = 2**26  # bytes of a file until it is on its way; more go over this host's disk
 
 Answer = TypeVar("Answer")
@@ -38,7 +35,7 @@ def join(folder: str, *parts: str) -> str:
 
 
 def again_if_it_fails(call: Callable[[], Answer], what: str) -> Answer:
-    """Call something that talks to a store; if that fails, after pauses of up to 16 seconds together once more.
+    """Call something that talks to a store; where that fails for a reason that may pass, again after pauses.
 
     Parameters
     ----------
@@ -52,20 +49,17 @@ def again_if_it_fails(call: Callable[[], Answer], what: str) -> Answer:
     TaskError
         If it fails to the last, or for a reason that does not go away: no permission, no such bucket.
     """
-    for pause in (*_PAUSES, None):
-        try:
-            return call()
-        except _FINAL as error:
-            raise TaskError(f"{what} failed: {type(error).__name__}: {error!s:.500}") from error
-        except Exception as error:
-            # Every fsspec backend has errors of its own (aiohttp, botocore, ...) without a common base.
-            if pause is None:
-                raise TaskError(
-                    f"{what} failed {len(_PAUSES) + 1} times in {sum(_PAUSES):g} s, the last time with "
-                    f"{type(error).__name__}: {error!s:.500}; is the store reachable from the engine's host?"
-                ) from error
-            time.sleep(pause)
-    raise AssertionError  # not reached: the last attempt returns or raises
+    try:
+        return retrying.retried(call)
+    except Exception as error:
+        # Every fsspec backend has errors of its own (aiohttp, botocore, ...) without a common base.
+        told = f"{type(error).__name__}: {error!s:.500}"
+        if not retrying.may_pass(error):
+            raise TaskError(f"{what} failed: {told}") from error
+        raise TaskError(
+            f"{what} failed {len(retrying.PAUSES) + 1} times, the last time with {told}; is the store reachable "
+            "from the engine's host?"
+        ) from error
 
 
 def write_url(url: str, write: Callable[[BinaryIO], None]) -> None:

@@ -38,6 +38,15 @@ def check_zarr() -> None:
         raise TaskError(f"OME-Zarr {VERSION} needs zarr 3 (got {zarr.__version__}): pip install 'parimg[zarr]'")
 
 
+def store_of(place: str, *, read_only: bool = False) -> Any:
+    """The store of a path or URL, as zarr has it."""
+    import zarr
+
+    if is_url(place):
+        return zarr.storage.FsspecStore.from_url(place, read_only=read_only)
+    return zarr.storage.LocalStore(place, read_only=read_only)
+
+
 class ZarrPicture:
     """The levels of a picture in one OME-Zarr group, written by tiles in any order, from several engines.
 
@@ -71,7 +80,7 @@ class ZarrPicture:
         import zarr
 
         picture = self.picture
-        store = self._store(read_only=False)
+        store = store_of(self._written)
         zarr.create_group(store, overwrite=True)
         names = ("c", "y", "x")
         for level, (height, width) in enumerate(picture.shapes):
@@ -124,7 +133,7 @@ class ZarrPicture:
         import zarr
 
         def describe() -> None:
-            zarr.open_group(self._store(read_only=False), mode="r+").update_attributes({"ome": self._about()})
+            zarr.open_group(store_of(self._written), mode="r+").update_attributes({"ome": self._about()})
 
         again_if_it_fails(describe, f"writing {self.place!r:.300}")
         if self._written != self.place:
@@ -167,14 +176,7 @@ class ZarrPicture:
             import zarr
 
             self._arrays[level] = again_if_it_fails(
-                lambda: zarr.open_array(self._store(read_only=False), path=str(level), mode="r+"),
+                lambda: zarr.open_array(store_of(self._written), path=str(level), mode="r+"),
                 f"opening {self.place!r:.300}",
             )
         return self._arrays[level]
-
-    def _store(self, *, read_only: bool) -> Any:
-        import zarr
-
-        if is_url(self._written):
-            return zarr.storage.FsspecStore.from_url(self._written, read_only=read_only)
-        return zarr.storage.LocalStore(self._written, read_only=read_only)

@@ -17,7 +17,7 @@ from werkzeug.serving import make_server
 
 import parimg
 from parimg.errors import TaskError
-from parimg.files import stores
+from parimg.files import retrying, stores
 
 
 class FailingBucket:
@@ -36,8 +36,8 @@ class FailingBucket:
             self.refused += fails
         if fails:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start_response("409 Conflict", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>OperationAborted</Code><Message>not now</Message></Error>"]
+            start_response("500 Internal Server Error", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>InternalError</Code><Message>not now</Message></Error>"]
         found: Iterable[bytes] = self._app(environ, start_response)
         return found
 
@@ -53,6 +53,7 @@ def bucket() -> Iterator[FailingBucket]:
         patch.setenv("AWS_ACCESS_KEY_ID", "key")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own
         fsspec.filesystem("s3").mkdir("bucket")
         yield app
     server.shutdown()
@@ -61,7 +62,7 @@ def bucket() -> Iterator[FailingBucket]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "_PAUSES", (0.01, 0.02, 0.02))
+    monkeypatch.setattr(retrying, "PAUSES", (0.01, 0.02, 0.02))
 
 
 def test_a_file_is_written_again_after_a_pause_where_the_store_fails(bucket: FailingBucket) -> None:
@@ -74,7 +75,7 @@ def test_a_file_is_written_again_after_a_pause_where_the_store_fails(bucket: Fai
 def test_a_store_that_fails_to_the_last_is_told(bucket: FailingBucket) -> None:
     bucket.failures = 1000
     try:
-        with pytest.raises(TaskError, match=r"writing 's3://bucket/b.txt' failed 4 times in 0.05 s"):
+        with pytest.raises(TaskError, match=r"writing 's3://bucket/b.txt' failed 4 times, the last time with"):
             stores.write_url("s3://bucket/b.txt", lambda file: file.write(b"abc") and None)
     finally:
         bucket.failures = 0
