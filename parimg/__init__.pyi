@@ -1,5 +1,6 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
+from .images.zarr_passes import shard_ome_zarr, stack_ome_zarr
 from .job.comparison import compare_jobs
 from .job.job import Job, open_job
 from .job.merging import merge_jobs
@@ -44,6 +45,8 @@ __all__ = [
     "plot_record",
     "plot_region",
     "plot_skeleton",
+    "shard_ome_zarr",
+    "stack_ome_zarr",
     "start",
     "write_report",
     "write_repro",

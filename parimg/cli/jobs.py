@@ -21,6 +21,7 @@ from parimg.cli.options import (
     Profile,
     Quiet,
     Ship,
+    Tiles,
     Timeout,
     Verbose,
 )
@@ -30,6 +31,7 @@ from parimg.cli.running import (
     follow,
     open_controller,
     parse_limit,
+    parse_tiles,
     resume_options,
 )
 from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
@@ -78,6 +80,7 @@ def resume(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = None,
+    tiles: Tiles = None,
     submit: Submit = None,
     submit_set: SubmitSet = None,
     output: Output = None,
@@ -98,6 +101,7 @@ def resume(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
     }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     # What cannot be resumed is told before a cluster is started.

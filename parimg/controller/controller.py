@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +41,7 @@ from parimg.sources.as_source import Source, as_source, join_specs, source_from_
 from parimg.sources.outside import OutsideFolder, output_folder
 from parimg.sources.shards import Shard
 from parimg.tasks.function import Function
-from parimg.tasks.task import Task, check_reading, check_task
+from parimg.tasks.task import Task, check_halo, check_reading, check_task
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class Controller:
         memory_limit: int | str | None = None,
         ship: Ship = "auto",
         shard: tuple[int, int] | None = None,
+        tiles: int | Sequence[int] | None = None,
         channel: int | str | None = None,
         z: int | None = None,
         project: Projection | None = None,
@@ -193,6 +194,11 @@ class Controller:
         shard : (int, int), optional
             Run only one of several parts of the source, ``(1, 8)`` the first of eight: several controllers share a
             source, and `parimg.merge_jobs` makes one job of theirs. An image's part is found from its key.
+        tiles : int or (int, int), optional
+            Height and width of tiles, multiples of 16. Larger images are read and run by tiles, on all engines,
+            each tile with the surroundings that the task asks for; there is one record an image still. `timeout`
+            and `retries` are then those of a tile. Images whose format cannot be read in part are run whole, which
+            is said once. See the guide on large images.
         channel : int or str, optional
             Channel of each image, by its place from 0 or its name, which is read alone; of images in colours red,
             green or blue.
@@ -235,6 +241,7 @@ class Controller:
             max_failures,
             memory_limit,
             ship,
+            tiles,
             channel=channel,
             z=z,
             project=project,
@@ -244,6 +251,8 @@ class Controller:
         )
         check_task(task)
         check_reading(task, options.reading)
+        if options.tile is not None:
+            check_halo(task)
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
@@ -252,7 +261,7 @@ class Controller:
         source = name_files(task, source)
         if shard is not None:  # last, for files are named after the whole
             source = _shard(source, shard)
-        output = task.folder if isinstance(task, WritingTask) else None
+        output = task.local_folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
         try:
@@ -383,7 +392,7 @@ class Controller:
             Called with each event of `parimg.events`, from another thread.
         **changed
             Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
-            ``max_failures``, ``memory_limit``, ``ship``.
+            ``max_failures``, ``memory_limit``, ``ship``, ``tiles``.
 
         Returns
         -------

@@ -140,7 +140,6 @@ def test_what_cannot_be_thinned_is_told(image: npt.NDArray[Any], message: str) -
         ({"ridges": "sato", "scales": (1, 0)}, "scales must be numbers above 0"),
         ({"ridges": "sato", "scales": 2}, "scales must be numbers above 0"),
         ({"ridges": "sato", "threshold": None}, "threshold must be 'otsu' or a number for ridges"),
-        ({"overlays": "s3://bucket"}, "overlays must be a folder, no URL"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
