@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from parimg import __version__
 from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
-from parimg.cli.running import open_controller
+from parimg.cli.running import check_engines, open_controller
 from parimg.console import print_table, say
+
+if TYPE_CHECKING:
+    from parimg.controller.controller import Controller
 
 cluster_app = typer.Typer(no_args_is_help=True, help="Clusters that outlive the program, as ipcluster's.")
 app.add_typer(cluster_app, name="cluster", rich_help_panel=CLUSTERS_PANEL)
@@ -38,12 +41,31 @@ def _check_disk(folder: Path) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+def _check_disk_elsewhere(folder: Path, controller: Controller) -> None:
+    from parimg.cluster.lock_trial import try_lock_elsewhere
+
+    found = try_lock_elsewhere(controller.client, str(folder.resolve()))
+    if not found:
+        say("all engines run on this host, so no lock was tried on another")
+    for host, trial in found.items():
+        say(f"{f'seen by {host}':<40}{'ok' if trial.sees else 'no: images are sent to it, and outputs come back'}")
+        if trial.sees:
+            say(f"{f'a lock of this host, tried by {host}':<40}{trial.lock}")
+    if any(trial.sees and trial.lock != "ok" for trial in found.values()):
+        say("without it, a second writer is kept out by the owner file alone, after a minute of watching it")
+
+
 @app.command(
-    epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs", rich_help_panel=CLUSTERS_PANEL
+    epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs --profile slurm",
+    rich_help_panel=CLUSTERS_PANEL,
 )
 def doctor(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Check the disk of this folder, not a cluster.")
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Check the disk of this folder, not a cluster; with --profile, also what other hosts see of it.",
+        ),
     ] = None,
     engines: Engines = None,
     profile: Profile = None,
@@ -51,7 +73,11 @@ def doctor(
 ) -> None:
     """Check a cluster: engines, versions, threads, memory, round trips; or, of a folder, what its disk can do."""
     if folder is not None:
+        check_engines(engines, profile, cluster_id)
         _check_disk(folder)
+        if engines is not None or profile is not None or cluster_id:
+            with open_controller(engines, profile, cluster_id) as controller:
+                _check_disk_elsewhere(folder, controller)
         return
     import platform
     import time
