@@ -9,7 +9,7 @@ import typer
 
 from parimg import __version__
 from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
-from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Profile
+from parimg.cli.options import EXIT_FAILED, ClusterId, EngineNumber, Engines, Profile
 from parimg.cli.running import check_engines, open_controller
 from parimg.console import print_table, say
 
@@ -124,14 +124,21 @@ def doctor(
 
 @cluster_app.command("start", epilog="Example: parimg cluster start --profile slurm -n 64")
 def start_cluster(
-    engines: Annotated[int, typer.Option("-n", "--engines", min=1, help="How many engines.")],
+    engines: Annotated[
+        EngineNumber,
+        typer.Option("-n", "--engines", parser=EngineNumber.parse, metavar="N", help="How many engines."),
+    ],
     profile: ProfileName = "default",
     cluster_id: ClusterId = "",
 ) -> None:
     """Start a controller here, and engines as the profile says."""
     from parimg.cluster.daemonized import describe_daemonized, start_daemonized
 
-    start_daemonized(profile, engines, cluster_id)
+    if engines.most is not None:
+        raise typer.BadParameter(
+            f"-n {engines} wants a program that looks after the engines: give it to the command that runs the job"
+        )
+    start_daemonized(profile, engines.least, cluster_id)
     say(describe_daemonized(profile, cluster_id))
 
 
