@@ -34,7 +34,7 @@ from parimg.record import Placement, failed_row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GONE_SECONDS = 8.0  # in place of a minute; the counter goes on every 2 s
+GONE_SECONDS = 6.0  # in place of a minute; the counter goes on every 2 s
 CACHE_SECONDS = 40.0  # sshfs may show a folder as it was 20 s ago
 SIDES = [("a", "b"), ("b", "direct"), ("direct", "served"), ("served", "a")]
 
