@@ -1,6 +1,9 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
 from .job.job import Job, open_job
+from .pairs.matching import match_pairs
+from .pairs.pair_job import PairJob, open_pairs
+from .pairs.pictures import plot_match_graph, plot_pair
 from .plots import draw_hits, draw_matches
 from .record import Record
 from .retrieval.image_index import ImageIndex
@@ -23,6 +26,7 @@ __all__ = [
     "Job",
     "MatchSIFT",
     "NeighbourhoodFilter",
+    "PairJob",
     "Record",
     "RegionSearch",
     "SkeletonGraph",
@@ -31,7 +35,11 @@ __all__ = [
     "draw_hits",
     "draw_matches",
     "index_images",
+    "match_pairs",
     "open_job",
+    "open_pairs",
+    "plot_match_graph",
+    "plot_pair",
     "start",
 ]
 

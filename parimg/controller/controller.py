@@ -36,6 +36,7 @@ from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
 from parimg.options import DEFAULT_MAX_PIXELS, Options, Ship
+from parimg.pairs.matching import match_pairs
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from parimg.images.decode import ColorMode
+    from parimg.pairs.pair_job import PairJob
     from parimg.sources.as_source import Images
 
 
@@ -253,6 +255,20 @@ class Controller:
             What the function returns for an image is ``record["value"]``, or its columns if it is a mapping.
         """
         return self.submit(Function(function, color=color), images, **options)
+
+    def match_pairs(self, images: Images, directory: str | os.PathLike[str], **options: Any) -> PairJob:
+        """Find features of images and match them pair by pair: `parimg.match_pairs` on this controller.
+
+        Parameters
+        ----------
+        images, directory, **options
+            See `parimg.match_pairs`.
+
+        Returns
+        -------
+        PairJob
+        """
+        return match_pairs(self, images, directory, **options)
 
     def resume(
         self,
