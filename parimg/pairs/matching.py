@@ -76,8 +76,8 @@ def match_pairs(
     pairs : {"all", "sequential", "retrieval"}, path, or list of (str, str)
         ``"all"``: every image with every other. ``"sequential"``: each with the next `overlap` images of the
         source, and, with an `index`, with those that look alike, which closes loops. ``"retrieval"``: each with
-        the `neighbours` that look most alike. Or pairs of names: a list, a data frame or Arrow table of two columns, a
-        ``.csv`` or ``.parquet`` file of one, or a text file with two names a line.
+        the `neighbours` that look most alike. Or pairs of names: a list, a data frame or Arrow table of two
+        columns, a ``.csv`` or ``.parquet`` file of one, or a text file with two names a line.
     overlap : int, default 10
     neighbours : int, default 50
     index : ImageIndex, optional
@@ -230,8 +230,10 @@ def _plan(place: PairDirectory, selection: Selection, source: Source) -> int:
         with journal.snapshot() as records:
             failed = [(record.key, record.uri) for record in records() if not record.ok]
         _refuse_unknown(selection, [*keys, *(key for key, _ in failed)], [*uris, *(uri for _, uri in failed)])
+    missing = set(unknown_names(selection, keys, uris))
+    left_out = sum(first in missing or second in missing for first, second in selection.names)
     order = _order(images, journal, source) if selection.mode == "sequential" else range(len(images))
-    add_pairs(place.plan, select_pairs(selection, keys, uris, order), len(images))
+    add_pairs(place.plan, select_pairs(selection, keys, uris, order), len(images), left_out=left_out)
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(place.plan).num_rows)

@@ -20,7 +20,7 @@ from parimg.pairs.feature_files import Features
 from parimg.pairs.feature_task import features_of
 from parimg.pairs.image_table import ImageTable, no_images, read_images
 from parimg.pairs.match_files import PairMatches, read_matches
-from parimg.pairs.planning import count_planned
+from parimg.pairs.planning import read_plan
 from parimg.pairs.selection import Names, short_names
 from parimg.pairs.two_view import Configuration
 
@@ -157,11 +157,12 @@ class PairJob:
         """Images and pairs by what became of them.
 
         ``images`` have a record, of which ``unreadable`` failed and ``featureless`` have no feature; ``pairs`` are
-        planned, of which ``matched`` have a result, and of these ``verified`` are; ``skipped`` are the pairs that
-        an unreadable image would make with all others.
+        planned, of which ``matched`` have a result, and of these ``verified`` are; ``skipped`` are the pairs of
+        unreadable images that were asked for by name, or with all others.
         """
         images = self.features.counts
         good, failed = images["ok"] or 0, images["failed"] or 0
+        plan = read_plan(self._place.plan)
         matched = verified = 0
         for record in self._block_records(arrays=False):
             matched += record["pairs"]
@@ -170,10 +171,10 @@ class PairJob:
             "images": good + failed,
             "unreadable": failed,
             "featureless": len(self.images().without_features()),
-            "pairs": count_planned(self._place.plan),
+            "pairs": plan.pairs,
             "matched": matched,
             "verified": verified,
-            "skipped": failed * good + failed * (failed - 1) // 2,
+            "skipped": failed * good + failed * (failed - 1) // 2 if plan.covers else plan.left_out,
         }
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ _STATE = b"parimg pairs"
 _GROUP = 1024  # rows that an engine reads at once; with chosen pairs they take up to 2 MB
 
 
-class _State(NamedTuple):
+class PlanState(NamedTuple):
     """What a plan holds.
 
     Attributes
@@ -38,19 +38,26 @@ class _State(NamedTuple):
     rounds : int
         How often it was added to; a part of the names of blocks.
     pairs : int
+    left_out : int
+        Pairs that were asked for last by name, of images that cannot be read.
     """
 
     covers: int = 0
     rounds: int = 0
     pairs: int = 0
+    left_out: int = 0
 
 
-def count_planned(path: str) -> int:
-    """Pairs of a plan, 0 if there is none yet."""
-    return _state(path).pairs
+def read_plan(path: str) -> PlanState:
+    """What a plan holds; nothing if there is none yet."""
+    import pyarrow.parquet as pq
+
+    if not os.path.exists(path):
+        return PlanState()
+    return PlanState(*json.loads((pq.read_metadata(path).metadata or {})[_STATE]))
 
 
-def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int) -> int:
+def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int, *, left_out: int = 0) -> int:
     """Plan pairs that are not planned yet.
 
     Parameters
@@ -60,13 +67,15 @@ def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int) -
     wanted : ndarray of uint32, shape (pairs, 2), or None
         Pairs of numbers, in any order, some twice or not; None for all.
     n_images : int
+    left_out : int
+        See `PlanState`.
 
     Returns
     -------
     int
         How many were added.
     """
-    state = _state(path)
+    state = read_plan(path)
     chosen_before = _chosen(path)
     if wanted is None:
         blocks = blocks_of_range(state.covers, n_images) if n_images > state.covers else iter(())
@@ -79,12 +88,13 @@ def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int) -
         new = np.setdiff1d(_codes(pairs), chosen_before)
         blocks, covers = blocks_of_pairs(_decoded(new), n_images), state.covers
     first = next(blocks, None)
-    if first is None and os.path.exists(path) and covers == state.covers:
+    after = state._replace(covers=covers, rounds=state.rounds + (first is not None), left_out=left_out)
+    if after == state and os.path.exists(path):
         return 0
-    return _write(path, state, covers, chain([] if first is None else [first], blocks))
+    return _write(path, state, after, chain([] if first is None else [first], blocks))
 
 
-def _write(path: str, state: _State, covers: int, blocks: Iterator[Block]) -> int:
+def _write(path: str, state: PlanState, after: PlanState, blocks: Iterator[Block]) -> int:
     """Write the rows there are, and new ones behind them; the number of new pairs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -99,7 +109,7 @@ def _write(path: str, state: _State, covers: int, blocks: Iterator[Block]) -> in
             n_pairs += sum(_count(block) for block in some)
             rows = [{"bytes": block.encode(), "path": f"{state.rounds:03d}/{block.name}"} for block in some]
             writer.write_batch(pa.record_batch([pa.array(rows, kind)], schema), row_group_size=_GROUP)
-        after = _State(covers, state.rounds + 1, state.pairs + n_pairs)
+        after = after._replace(pairs=state.pairs + n_pairs)
         writer.add_key_value_metadata({_STATE.decode(): json.dumps(after)})
     return n_pairs
 
@@ -110,14 +120,6 @@ def _count(block: Block) -> int:
     if block.rows.stop <= block.columns.start:
         return len(block.rows) * len(block.columns)
     return len(block.pairs())
-
-
-def _state(path: str) -> _State:
-    import pyarrow.parquet as pq
-
-    if not os.path.exists(path):
-        return _State()
-    return _State(*json.loads((pq.read_metadata(path).metadata or {})[_STATE]))
 
 
 def _batches(path: str) -> Iterable[pa.RecordBatch]:

@@ -111,8 +111,8 @@ def check_selection(
     if isinstance(pairs, str) and pairs in MODES:
         if pairs == "retrieval" and index is None:
             raise TaskError(
-                "pairs='retrieval' needs index=parimg.ImageIndex(...), --index DIR; `parimg index photos/ -m MODEL -o "
-                "DIR` makes one"
+                "pairs='retrieval' needs index=parimg.ImageIndex(DIR), --index DIR; "
+                "`parimg index photos/ -m MODEL -o DIR` makes one"
             )
         return Selection(pairs, overlap, neighbours, index, [])
     names = _named_pairs(pairs)
