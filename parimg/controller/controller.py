@@ -36,6 +36,7 @@ from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
 from parimg.job.versions import versions
 from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection, Ship
+from parimg.pairs.matching import match_pairs
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from parimg.images.decode import ColorMode
+    from parimg.pairs.pair_job import PairJob
     from parimg.sources.as_source import Images
 
 
@@ -364,6 +366,20 @@ class Controller:
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__})")
         self._check_open()
         return preview(self, task, images, n, seed, column, options)
+
+    def match_pairs(self, images: Images, directory: str | os.PathLike[str], **options: Any) -> PairJob:
+        """Find features of images and match them pair by pair: `parimg.match_pairs` on this controller.
+
+        Parameters
+        ----------
+        images, directory, **options
+            See `parimg.match_pairs`.
+
+        Returns
+        -------
+        PairJob
+        """
+        return match_pairs(self, images, directory, **options)
 
     def resume(
         self,
