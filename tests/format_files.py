@@ -147,10 +147,12 @@ def nifti(path: Path) -> str:
     return str(path)
 
 
-def video(path: Path, n_frames: int = 40, codec: str = "mpeg4", gop: int = 12, rate: int = 25) -> str:
+def video(
+    path: Path, n_frames: int = 40, codec: str = "mpeg4", gop: int = 12, rate: int = 25, pixels: str = "yuv420p"
+) -> str:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", gop
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, pixels, gop
         for number in range(n_frames):
             frame = av.VideoFrame.from_ndarray(gradient(6 * number), format="rgb24")
             container.mux(stream.encode(frame))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
@@ -38,6 +39,7 @@ class _TiffFile(OpenedFile):
     def __init__(self, uri: str) -> None:
         self._file = tifffile.TiffFile(open_or_path(uri))
         self._size: int = self._file.filehandle.size
+        _check_chain(self._file)
         self._series = list(self._file.series)
         self._ome = _read_ome(self._file)
 
@@ -199,6 +201,26 @@ class _TiffImage(StoredImage):
         if axes == "SYX":
             return region[inner[0], ..., 0]
         return region[0, ..., 0] if axes == "YX" else region[0, ..., inner[2]]
+
+
+def _check_chain(file: tifffile.TiffFile) -> None:
+    """Follow the directories to the last: of those behind the end tifffile would only leave a note."""
+    handle, layout = file.filehandle, file.tiff
+    position, seen = 8 if layout.is_bigtiff else 4, set()
+
+    def read(at: int, kind: str) -> int:
+        handle.seek(at)
+        size = struct.calcsize(kind)
+        data = handle.read(size)
+        if len(data) < size:
+            raise DamagedError(f"the directory behind byte {position} lies behind its end")
+        return int(struct.unpack(kind, data)[0])
+
+    while offset := read(position, layout.offsetformat):
+        if offset in seen:
+            raise DamagedError(f"its directories lead back to byte {offset}")
+        seen.add(offset)
+        position = offset + layout.tagnosize + read(offset, layout.tagnoformat) * layout.tagsize
 
 
 def _named_axes(axes: str) -> str:
