@@ -164,7 +164,8 @@ def heif(path: Path, orientation: int = 1) -> str:
     image = Image.fromarray(gradient(100))
     exif = image.getexif()
     exif[274], exif[306] = orientation, "2024:05:17 12:30:01"
-    pillow_heif.from_pillow(image).save(path, quality=-1, exif=exif.tobytes())
+    pillow_heif.register_heif_opener()
+    image.save(path, quality=-1, exif=exif.tobytes())
     return str(path)
 
 
