@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MIN_IS_WHITE, _ORIENTATION = 0, 274
+_NO_METADATA = frozenset(("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageDescription"))
 _WANTED_PHOTOMETRICS = frozenset((_MIN_IS_WHITE, 1, 2, 6))  # black, RGB, YCbCr: what comes out as it is meant
 
 
@@ -236,7 +237,7 @@ def _page_metadata(page: tifffile.TiffPage) -> dict[str, object]:
     found: dict[str, object] = {}
     with contextlib.suppress(Exception):  # damaged tags are told where pixels are read
         for tag in page.tags:
-            if isinstance(tag.value, str | int | float) and tag.name not in {"StripOffsets", "TileOffsets"}:
+            if isinstance(tag.value, str | int | float) and tag.name not in _NO_METADATA:
                 found[tag.name] = tag.value if not isinstance(tag.value, int) else int(tag.value)
         if (time := page.datetime) is not None:
             found["acquisition_time"] = time.isoformat()
