@@ -21,7 +21,7 @@ _OF_STORES = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "
 _PASSING = frozenset(
     (
         errno.EIO, errno.EBUSY, errno.EAGAIN, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
-        errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
+        errno.ECONNABORTED, errno.EREMOTEIO, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
     )
 )  # fmt: skip
 

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from parimg.errors import ImagePartError
+from parimg.files.retrying import retried
 from parimg.images.damage import DamagedError
 from parimg.images.read import local_path
 from parimg.images.readers.address import Address
@@ -140,13 +141,29 @@ def _image_paths(node: Any, path: str) -> Iterator[str]:
         yield path
     elif "plate" in ome:
         for well in ome["plate"]["wells"]:
-            yield from _image_paths(node[well["path"]], below + well["path"])
+            if (found := _child(node, well["path"])) is None:
+                yield below + well["path"]  # which the plate names, but has not: to be told where it is read
+            else:
+                yield from _image_paths(found, below + well["path"])
     elif "well" in ome:
         yield from (f"{below}{field['path']}" for field in ome["well"]["images"])
     else:
-        for name in sorted(node.keys(), key=lambda name: (len(name), name) if name.isdigit() else (99, name)):
+        names = retried(lambda: list(node.keys()))
+        for name in sorted(names, key=lambda name: (len(name), name) if name.isdigit() else (99, name)):
             if name not in {_LABELS, "OME"}:
-                yield from _image_paths(node[name], below + name)
+                yield from _image_paths(_child(node, name), below + name)
+
+
+def _child(node: Any, path: str) -> Any:
+    """A group or array below a group; None if it is not there."""
+
+    def look() -> Any:
+        try:
+            return node[path]
+        except KeyError:
+            return None
+
+    return retried(look)
 
 
 def _scales(scale: Mapping[str, Any], level: int, n_axes: int) -> list[float]:
