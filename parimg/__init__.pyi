@@ -1,8 +1,11 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
 from .job.job import Job, open_job
-from .plots import draw_hits, draw_matches
+from .plots.hits import draw_hits
+from .plots.matches import draw_matches
+from .plots.records import plot_matches, plot_record, plot_region, plot_skeleton
 from .record import Record
+from .report.page import write_report
 from .retrieval.image_index import ImageIndex
 from .retrieval.indexing import index_images
 from .tasks.convolve import Convolve
@@ -32,7 +35,12 @@ __all__ = [
     "draw_matches",
     "index_images",
     "open_job",
+    "plot_matches",
+    "plot_record",
+    "plot_region",
+    "plot_skeleton",
     "start",
+    "write_report",
 ]
 
 __version__: str

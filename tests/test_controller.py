@@ -265,6 +265,12 @@ def test_images_added_by_a_resume_that_was_cut_short_are_run_by_the_next_one(
     job.abort()
     assert job.wait(60)
     assert 3 < parimg.open_job(tmp_path / "job").progress < 43
+    assert job.counts["total"] == 43
+    assert parimg.open_job(tmp_path / "job").counts["total"] == 43
+    job = controller.resume(tmp_path / "job", images=second)  # once more, and now it is a part of what is known
+    next(record for record in job if "second" in record.key)
+    job.abort()
+    assert job.counts["total"] == 43
     resumed = controller.resume(tmp_path / "job")
     assert len(resumed.get(60)) == 43
     assert resumed.state == "finished"

@@ -32,6 +32,15 @@ from parimg.cli.running import (
     resume_options,
 )
 from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    describe_client,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import print_table, say
 from parimg.errors import JobError
 
@@ -69,6 +78,8 @@ def resume(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     output: Output = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,6 +87,7 @@ def resume(
     """Run what a job did not record before it was interrupted."""
     check_output(output)
     check_engines(engines, profile, cluster_id)
+    check_submission(submit, submit_set)
     from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
@@ -106,7 +118,10 @@ def resume(
             say(f"table: {output}")
         exit_by_failures(ended)
         return
-    with open_controller(engines, profile, cluster_id) as controller:
+    if submit is not None and submitted_for() is None:
+        submit_client(JobDirectory(journal.directory), submit_set, quiet=quiet)
+        return
+    with handing_over(submit_set), open_controller(engines, profile, cluster_id) as controller:
         running = controller.resume(journal.directory, retry="failed" if retry_failed else None, **changed)
         running.resume_options = resume_options(engines, profile, cluster_id, output)
         follow(running, output, quiet=quiet, verbose=verbose)
@@ -147,7 +162,14 @@ def status(
     from parimg.job.journal import Journal
     from parimg.job.listing import summarize
 
-    journal = Journal(find_job(job))
+    place = JobDirectory(find_job(job))
+    client = describe_client(place)
+    if client and not place.holds_job:
+        name = os.path.basename(place.path)
+        about = {"job": name, "directory": place.path, "state": "waiting", "client": client}
+        say(to_json(about) if as_json else f"it has not begun: {client}")
+        return
+    journal = Journal(place.path)
     found = Job(journal)
     export(found, output, table)
     if as_json:
@@ -162,7 +184,9 @@ def status(
     say(f"images: {shown_key(summary.source)}")
     if summary.writer:
         say(f"run by: {summary.writer}")
-    if found.state in {"interrupted", "aborted", "failed"}:
+    if client:
+        say(f"by Slurm: {client}")
+    elif found.state in {"interrupted", "aborted", "failed"}:
         say(f"to go on: {found.resume_command}")
     if output is not None:
         say(f"table: {output}")

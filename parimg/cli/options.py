@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,15 +16,45 @@ Images = Annotated[
     list[str],
     typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; parts as run.h5#/data?i=17."),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNumber:
+    """How many engines an own cluster has: so many, or between `least` and `most`."""
+
+    least: int
+    most: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> EngineNumber:
+        """``4``, or ``2:64``."""
+        found = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip(), re.ASCII)
+        least, most = (0, None) if found is None else (int(found[1]), None if found[2] is None else int(found[2]))
+        if least < 1 or (most is not None and most < least):
+            raise typer.BadParameter(f"a number of at least 1, or the least and the most, as 2:64 (got {text!r})")
+        return cls(least, most)
+
+    def __str__(self) -> str:
+        return str(self.least) if self.most is None else f"{self.least}:{self.most}"
+
+
 Engines = Annotated[
-    int | None,
-    typer.Option("-n", "--engines", min=1, help="Engines of an own cluster; default: one per core."),
+    EngineNumber | None,
+    typer.Option(
+        "-n",
+        "--engines",
+        parser=EngineNumber.parse,
+        metavar="N|LEAST:MOST",
+        help="Engines of an own cluster; default: one per core. With --profile, there.",
+    ),
 ]
-Profile = Annotated[str | None, typer.Option(help="Use the running cluster of this IPython profile instead.")]
+Profile = Annotated[
+    str | None, typer.Option(help="Use the running cluster of this IPython profile; with -n, start one by it.")
+]
 ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
 TABLE_FILE = "Write the table: .parquet, .csv, .json or .arrow."
 Output = Annotated[Path | None, typer.Option("-o", "--output", help=TABLE_FILE)]
-JobDirectory = Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")]
+JobFolder = Annotated[Path | None, typer.Option(help="Directory for the job; default: a new one.")]
 Extensions = Annotated[
     str | None, typer.Option("--ext", help="Take only these files of a folder, such as tif or png,jpg.")
 ]

@@ -16,6 +16,7 @@ from parimg.cli.options import (
     ClusterId,
     Column,
     DryRun,
+    EngineNumber,
     Engines,
     Extensions,
     Images,
@@ -26,6 +27,14 @@ from parimg.cli.options import (
 from parimg.cli.running import check_engines, exit_by_failures, follow, open_controller, print_left_out
 from parimg.cli.selecting import select
 from parimg.cli.showing import shown_key
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import print_table, say
 
 
@@ -44,12 +53,14 @@ def index(
     cluster_id: ClusterId = "",
     column: Column = None,
     extensions: Extensions = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Index images for `parimg search`; again with the same folder, add what is new."""
-    from parimg.retrieval.indexing import check_index, index_images, lacks_images
+    from parimg.retrieval.indexing import check_index, index_images, index_job, lacks_images
 
     options: dict[str, Any] = {
         "model": model,
@@ -60,6 +71,7 @@ def index(
         "pooling": pooling,
     }
     check_engines(engines, profile, cluster_id)
+    check_submission(submit, submit_set)
     task = check_index(output, **options)
     source = select(images, column=column, extensions=extensions, absolute_keys=True)
     task.resolve()
@@ -70,7 +82,10 @@ def index(
         say(f"{source.count()} images for the index {output}; nothing was run (--dry-run)")
         print_left_out(source)
         return
-    with open_controller(engines, profile, cluster_id) as controller:
+    if submit is not None and submitted_for() is None:
+        submit_client(index_job(output), submit_set, name=output.name, quiet=quiet)
+        return
+    with handing_over(submit_set), open_controller(engines, profile, cluster_id) as controller:
         running = index_images(controller, source, output, **options)
         follow(running, None, quiet=quiet, verbose=verbose)
         if not quiet:
@@ -90,7 +105,14 @@ def search(
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw them with their regions: .png or .jpg.")] = None,
     engines: Annotated[
-        int | None, typer.Option("-n", "--engines", min=1, help="Search on an own cluster; default: without one.")
+        EngineNumber | None,
+        typer.Option(
+            "-n",
+            "--engines",
+            parser=EngineNumber.parse,
+            metavar="N",
+            help="Search on an own cluster; default: without one.",
+        ),
     ] = None,
     profile: Profile = None,
     cluster_id: ClusterId = "",
@@ -114,7 +136,7 @@ def search(
 
         write_hits(hits, output)
     if picture is not None:
-        from parimg.plots import draw_hits, write_picture
+        from parimg.plots.hits import draw_hits, write_picture
 
         write_picture(picture, draw_hits(hits, query=name, box=box))
     rows = []

@@ -24,9 +24,10 @@ from parimg.cli.options import (
     ClusterId,
     Column,
     DryRun,
+    EngineNumber,
     Engines,
     Extensions,
-    JobDirectory,
+    JobFolder,
     MaxFailures,
     MaxPixels,
     MemoryLimit,
@@ -46,6 +47,14 @@ from parimg.cli.options import (
 )
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
 from parimg.options import DEFAULT_MAX_PIXELS, Options
@@ -79,8 +88,9 @@ def job_command(example: str, name: str | None = None) -> Callable[[Callable[...
         parameters = [*own.values(), *(common[option] for option in common if option != "planned")]
 
         def command(**given: Any) -> None:
-            planned = plan(**{option: given.pop(option) for option in own})
-            _run(planned, **given)
+            with handing_over(given["submit_set"]):
+                planned = plan(**{option: given.pop(option) for option in own})
+                _run(planned, **given)
 
         # This is what typer reads.
         command.__doc__ = plan.__doc__
@@ -96,7 +106,7 @@ def _run(
     engines: Engines = None,
     profile: Profile = None,
     cluster_id: ClusterId = "",
-    job: JobDirectory = None,
+    job: JobFolder = None,
     column: Column = None,
     extensions: Extensions = None,
     sample: Sample = None,
@@ -107,6 +117,8 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     channel: Channel = None,
     z: Slice = None,
     project: Project = None,
@@ -117,6 +129,7 @@ def _run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
+    from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
     from parimg.tasks.task import check_reading
 
@@ -137,7 +150,9 @@ def _run(
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
     check_reading(planned.task, Options(**options).reading)
     check_engines(engines, profile, cluster_id)
-    if job is not None:
+    check_submission(submit, submit_set)
+    place = submitted_for()
+    if job is not None and place is None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
     with report_if_slow(f"preparing {planned.task.name} ..."):
@@ -148,8 +163,17 @@ def _run(
     if dry_run:
         _print_plan(planned, source)
         return
+    if submit is not None and place is None:
+        place = JobDirectory.make(planned.task.name) if job is None else JobDirectory(str(job))
+        submit_client(place, submit_set, quiet=quiet)
+        return
     with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(planned.task, source, job_dir=job, **options)
+        if place is not None and place.holds_job:  # an earlier batch job has begun it
+            running = controller.resume(place.path, **options)
+        else:
+            running = controller.submit(
+                planned.task, source, job_dir=job if place is None else place.path, **options
+            )
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:
@@ -192,25 +216,31 @@ def print_left_out(source: Source) -> None:
         say(f"  {count} {'file' if count == 1 else 'files'} left out: {reason}")
 
 
-def check_engines(engines: int | None, profile: str | None, cluster_id: str) -> None:
+def check_engines(engines: EngineNumber | None, profile: str | None, cluster_id: str) -> None:
     """Refuse an own cluster and a running one at once."""
-    if engines is not None and (profile is not None or cluster_id):
-        raise typer.BadParameter(
-            "-n starts an own cluster, --profile and --cluster-id use a running one: give one"
-        )
+    if engines is not None and cluster_id:
+        raise typer.BadParameter("-n starts an own cluster, --cluster-id is of a running one: give one")
+    if engines is not None and engines.most is not None and profile is None:
+        raise typer.BadParameter(f"-n {engines} wants a --profile, which says where more engines come from")
 
 
 @contextlib.contextmanager
-def open_controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
-    """An own cluster, or the running one that was named."""
+def open_controller(engines: EngineNumber | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
+    """An own cluster, here or by a profile, or the running one that was named."""
     check_engines(engines, profile, cluster_id)
     from parimg.controller.starting import connect, start
 
-    with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
+    if engines is None:
+        opened = connect(profile, cluster_id) if profile is not None or cluster_id else start()
+    elif engines.most is None:
+        opened = start(engines.least, profile=profile)
+    else:
+        opened = start(engines=(engines.least, engines.most), profile=profile)
+    with opened as controller:
         yield controller
 
 
-def resume_options(engines: int | None, profile: str | None, cluster_id: str, output: Path | None) -> str:
+def resume_options(engines: EngineNumber | None, profile: str | None, cluster_id: str, output: Path | None) -> str:
     """What was typed for the cluster and the table, to be typed once more."""
     given = {"-n": engines, "--profile": profile, "--cluster-id": cluster_id or None, "-o": output}
     return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)

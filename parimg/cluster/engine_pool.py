@@ -45,6 +45,7 @@ class ClientEngines:
         self._views: dict[int, ipp.DirectView] = {}
         self._processes: dict[int, tuple[str, int]] = {}
         self._disks: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
         self._answering: set[int] = set()
         self._ask_at: dict[int, tuple[float, float]] = {}
         if client is not None:
@@ -73,11 +74,11 @@ class ClientEngines:
         """Make an engine fit for images, and learn its host and process."""
         pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
         self._ask_at[engine_id] = (now + pause, pause)
-        processes, disks, answering = self._processes, self._disks, self._answering
+        processes, disks, groups, answering = self._processes, self._disks, self._groups, self._answering
 
-        def note(answer: Future[tuple[str, int, str]]) -> None:
+        def note(answer: Future[tuple[str, int, str, str]]) -> None:
             with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
-                host, pid, seen = answer.result()
+                host, pid, seen, groups[engine_id] = answer.result()
                 processes[engine_id], disks[engine_id] = (host, pid), seen
             answering.add(engine_id)
 
@@ -91,6 +92,10 @@ class ClientEngines:
     def process(self, engine_id: int) -> tuple[str, int] | None:
         """Host and process id of an engine, also of one that died, where it told them."""
         return self._processes.get(engine_id)
+
+    def group(self, engine_id: int) -> str:
+        """What an elastic cluster called the engines that this one was asked for with, empty for others."""
+        return self._groups.get(engine_id, "")
 
     def disks(self, engine_id: int) -> tuple[str, str] | None:
         """Host of an engine, and the name of what it sees of disks, None if it did not tell."""

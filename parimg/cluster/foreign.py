@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
 
@@ -18,6 +18,10 @@ from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.cluster.security import find_security
 from parimg.cluster.waiting_jobs import WaitingJobs
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
+
+if TYPE_CHECKING:
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
 
 _ANSWER_SECONDS = 5.0  # in which an idle engine reports its versions
 _TOGETHER_SECONDS = 2.0  # losses within these are one request; ipyparallel names engine sets by whole seconds
@@ -110,11 +114,8 @@ class ForeignCluster:
     def _open(self) -> ipp.Cluster:
         return open_cluster(self._profile_dir, self._cluster_file)
 
-    def top_up(self) -> None:
-        """Nothing: how many engines there should be is for its owner to know."""
-
-    def wake(self) -> None:
-        """Nothing: its owner may have stopped the engines on purpose."""
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Nothing: how many engines there should be is for its owner to know, who may have stopped some."""
 
     def exit_reason(self, pid: int) -> str:
         """Nothing is known."""
@@ -146,9 +147,7 @@ def _start_command(profile: str | None, cluster_id: str) -> str:
     return command + (f" --cluster-id={cluster_id}" if cluster_id else "")
 
 
-def _connect_client(
-    connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs
-) -> ipp.Client:
+def _connect_client(connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs) -> ipp.Client:
     if not os.path.exists(connection_file):
         raise ClusterError(
             f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
-from parimg import __version__
 from parimg.cluster.cluster import Cluster
 from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
@@ -35,6 +33,7 @@ from parimg.job.job import Job
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
+from parimg.job.versions import versions
 from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection, Ship
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
@@ -254,7 +253,7 @@ class Controller:
                 },
                 "source": source.spec(),
                 "options": asdict(options),
-                "versions": {"parimg": __version__, "python": platform.python_version()},
+                "versions": versions(),
                 "total": None,
             }
             journal = JournalWriter.create(place, owned, meta)
@@ -346,13 +345,17 @@ class Controller:
                 source = OutsideFolder(source, folder)
             described = journal.meta("task")
             refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
-            if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+            joined = spec if images is None else join_specs(spec, source.spec())
+            if is_added := joined != spec:
                 journal.set_meta("source", joined)
+            is_part = images is not None and joined["kind"] == "several"
+            known = (journal.meta("total") or sum(journal.count_by_status().values())) if is_part else 0
             journal.begin_run()
         except BaseException:
             journal.close()
             raise
-        return self._start(journal, Plan(refs, source, options, retry == "failed", described.get("output")), heard)
+        plan = Plan(refs, source, options, retry == "failed", described.get("output"), known, is_added)
+        return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:

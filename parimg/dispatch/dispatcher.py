@@ -46,6 +46,7 @@ from parimg.errors import (
 )
 from parimg.job.directory import resume_command
 from parimg.job.journal_writer import JournalWriter
+from parimg.job.work_left import WorkLeft
 from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, Content, Reply
 from parimg.record import Placement, Row, failed_row
@@ -97,6 +98,8 @@ class Dispatcher:
         Images that it named again.
     restarts : int
         How often the cluster was started anew under the job.
+    work_left : WorkLeft
+        What is still to do, as of the last look at the engines.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Dispatcher:
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
+        self.work_left = WorkLeft(0, 0.0)
         self._recording = Recording(plan, journal, self.listeners, self.changed)
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -180,6 +184,15 @@ class Dispatcher:
         return self._recording.counts
 
     @property
+    def job_total(self) -> int | None:
+        """Images of the job, which may have had others before this source; None until that is known."""
+        if self.plan.known and not self.plan.is_added:
+            return self.plan.known
+        if not self.plan.known or self.total is None:
+            return self.total
+        return self.plan.known + self.total - self._new_images.recorded
+
+    @property
     def outstanding(self) -> int:
         """Chunks under way."""
         return len(self._in_flight)
@@ -229,6 +242,15 @@ class Dispatcher:
             self._looked_at = now
             self._in_flight.open(self._disks.usable(self.engines.ready(), self._next_images))
             self._lost_engines.look(now)
+            self.work_left = self._estimate_work()
+
+    def _estimate_work(self) -> WorkLeft:
+        unlisted = 0 if self.total is None else self.total - self.listed
+        if self.total is None and not self._read_ahead.exhausted:
+            unlisted = self.listed  # nobody knows; as many again, until the source ends
+        images = 0 if self._closing else max(0, unlisted) + sum(map(len, self._retry)) + len(self._new)
+        images += self._in_flight.n_images
+        return WorkLeft(images, images * self._chunk_size.image_seconds, frozenset(self._in_flight.engines))
 
     def _next_images(self) -> list[Image]:
         """Some of those that are to be run next, none if the source has listed none yet."""
@@ -267,7 +289,7 @@ class Dispatcher:
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
         with contextlib.suppress(Exception):  # a full disk must not hide the error that ended the job
             self._recording.report()
-            self.journal.set_meta("total", self.listed if state == "finished" else self.total)
+            self.journal.set_meta("total", self._total_at_end() if state == "finished" else self.job_total)
             self.journal.end_run(state, reason, self.duplicates)
         with contextlib.suppress(Exception):
             self.journal.close()
@@ -276,6 +298,9 @@ class Dispatcher:
             self.state = state
             self.changed.notify_all()
         self.listeners.emit(events.JobFinished(state))
+
+    def _total_at_end(self) -> int:
+        return sum(self.counts.values()) if self.plan.known else self.listed
 
     def _count_images(self) -> None:
         """Find the total, for progress and for the size of the last chunks; listing a folder may take a while."""
@@ -289,8 +314,8 @@ class Dispatcher:
     def _note_total(self, total: int) -> None:
         self.total = total
         with contextlib.suppress(Exception):  # the next record tells what is wrong with the journal
-            self.journal.set_meta("total", total)  # for those who look from other processes
-        self.listeners.emit(events.TotalKnown(total))
+            self.journal.set_meta("total", self.job_total)  # for those who look from other processes
+        self.listeners.emit(events.TotalKnown(self.job_total or total))
 
     # -- submitting -------------------------------------------------------------------------------------------
 

@@ -66,6 +66,11 @@ class InFlight:
         return self._by_engine.keys()
 
     @property
+    def n_images(self) -> int:
+        """Images of all chunks."""
+        return sum(len(sent.images) for sent in self._chunks.values())
+
+    @property
     def n_open(self) -> int:
         """Number of engines that may be given chunks."""
         return len(self._open)

@@ -13,6 +13,8 @@ from functools import cache
 
 from parimg.engine.departure import leave_on_sigterm
 
+GROUP = "PARIMG_ENGINE_GROUP"
+"""Variable of an engine's environment that names those it was asked for with."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
 _THREAD_VARIABLES = (
@@ -83,10 +85,10 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def handshake() -> tuple[str, int, str]:
-    """Make this engine fit for images, and report its host, process and `disks`."""
+def handshake() -> tuple[str, int, str, str]:
+    """Make this engine fit for images, and report its host, process, `disks`, and group."""
     prepare_engine()
-    return host(), os.getpid(), disks()
+    return host(), os.getpid(), disks(), os.environ.get(GROUP, "")
 
 
 @cache

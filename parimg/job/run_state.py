@@ -17,6 +17,7 @@ from parimg.job.journal import Journal
 if TYPE_CHECKING:
     from parimg.dispatch.dispatcher import Dispatcher
     from parimg.events import Listener
+    from parimg.job.work_left import WorkLeft
 
 _POLL_SECONDS = 0.25  # between looks at a job that another process runs
 WAKE_SECONDS = 0.5  # a wait in a thread returns this often, so that Ctrl-C is heard on every platform
@@ -36,7 +37,7 @@ class LiveRun:
     counts : dict
         Records by status.
     total : int or None
-        Images of the source, None if that is not known.
+        Images of the job, None if that is not known.
     duplicates : int
         Images that the source named once more.
     engines : int or None
@@ -68,7 +69,7 @@ class LiveRun:
 
     @property
     def total(self) -> int | None:
-        return self._dispatcher.total
+        return self._dispatcher.job_total
 
     @property
     def duplicates(self) -> int:
@@ -130,6 +131,11 @@ class LiveRun:
     def unlisten(self, listener: Listener) -> None:
         """Call `listener` no more."""
         self._dispatcher.listeners.remove(listener)
+
+    @property
+    def work_left(self) -> WorkLeft:
+        """What is still to do."""
+        return self._dispatcher.work_left
 
     @property
     def restarts(self) -> int:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from parimg.errors import TaskError
+from parimg.errors import ImageError, TaskError
 from parimg.tasks.task import COLOR_MODES
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.encode import ImageFormat
+    from parimg.record import Record
+
+_LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,7 @@ class ImageTransform(WritingTask):
     """
 
     columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
+    plotted: ClassVar[tuple[str, ...] | None] = ()
 
     @property
     def format(self) -> ImageFormat | None:
@@ -104,11 +110,52 @@ class ImageTransform(WritingTask):
         )
         return {**_statistics(result), "path": path}
 
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw an image before and after, side by side; the result as it was kept, or made once more.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        result = self._result(record, image)
+        both = [one for one in (image, result) if one is not None]
+        show_image(ax, _side_by_side(both) if both else None)
+        set_caption(ax, caption_of(record))
+
+    def _result(self, record: Record, image: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        if "image" in record.arrays:
+            kept: npt.NDArray[Any] = record.arrays["image"]
+            return kept if image is None or kept.ndim <= image.ndim else kept[0]
+        if "path" in record.columns:
+            from parimg.images.decode import read_image
+
+            with suppress(ImageError):
+                return read_image(record["path"], "unchanged")
+        return None if image is None else self.transform(image)
+
     def probe(self, side: int) -> npt.NDArray[Any]:
         """A black image of the kind that is decoded, as far as that is known."""
         import numpy as np
 
         return np.zeros((side, side, *((3,) if self.color == "color" else ())), np.uint8)
+
+
+def _side_by_side(images: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Pictures of one height with white between them."""
+    import numpy as np
+
+    from parimg.images.display import displayed
+
+    pictures = [displayed(image, _LONGEST_DRAWN) for image in images]
+    height = min(len(picture) for picture in pictures)
+    gap = np.full((height, max(2, height // 50), 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (gap, picture[:height])][1:], axis=1)
 
 
 def _statistics(image: npt.NDArray[Any]) -> dict[str, object]:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import TaskError
 from parimg.images.readers.part import Described
-from parimg.tasks._skeleton_picture import draw_overlay
+from parimg.tasks._skeleton_picture import draw_overlay, plot_on_axes
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
+    from parimg.record import Record
 
 
 _LARGEST_SCALE = 100.0  # pixels; the filter's kernels are eight times as wide
@@ -95,6 +97,8 @@ class SkeletonGraph(WritingTask):
     color: ClassVar[ColorMode] = "stack"
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
+    plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("total_length",)
     columns: ClassVar[Mapping[str, str]] = {
         "foreground": "double",
         "pixels": "int64",
@@ -212,6 +216,25 @@ class SkeletonGraph(WritingTask):
         if image.unit == "µm" and all(axis in image.pixel_size for axis in axes):
             return _Spacing(tuple(image.pixel_size[axis] for axis in axes), image.unit)
         return _Spacing(1.0, "px")
+
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        if image is None:
+            show_image(ax, None)
+        else:
+            plot_on_axes(ax, self.graph(image), image)
+        set_caption(ax, caption_of(record))
 
     def _graph(self, mask: npt.NDArray[np.bool_], spacing: float | tuple[float, ...]) -> PixelGraph:
         from skimage.morphology import skeletonize

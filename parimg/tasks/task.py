@@ -12,9 +12,11 @@ from parimg.options import DEFAULT_READING, Reading
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
     from parimg.images.readers.part import Described
+    from parimg.record import Record
 
 
 COLOR_MODES = ("gray", "color", "unchanged", "stack")
@@ -33,7 +35,8 @@ class Task:
     - `resolve`, for what the client does once before the task is sent: read a reference, compute its features;
     - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
     - `run`, where the image's name matters, as for a file that is written for each;
-    - `read`, where what is named is no image.
+    - `read`, where what is named is no image;
+    - `plot`, how a record looks in a notebook or report, and `plotted`, how a job does.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
     objects, once for each engine.
@@ -57,6 +60,13 @@ class Task:
     """How images are decoded: ``"gray"``, ``"color"`` (RGB), ``"unchanged"`` or ``"stack"`` (gray, all pages)."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Arrow type by name of the scalar values, where known beforehand."""
+    plotted: ClassVar[tuple[str, ...] | None] = None
+    """Columns whose course over its images is a job's picture; empty: pictures of images, by `plot`; None: numbers
+    where there are some, else pictures."""
+
+    ranked_by: ClassVar[tuple[str, ...]] = ()
+    """Columns by which images are ranked in reports, the first that there is: most first, or least first behind a
+    minus."""
 
     @property
     def wants_pixel_size(self) -> bool:
@@ -130,6 +140,22 @@ class Task:
         from parimg.images.decode import read_image  # not at the top: a task that is given arrays needs no OpenCV
 
         return read_image(uri, self.color, max_pixels=max_pixels)
+
+    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+        """Draw what became of one image; by default the image under its name and first values.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : ndarray or None
+            As `read` gives it; None if it is not there any more.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        show_image(ax, image)
+        set_caption(ax, caption_of(record))
 
     def resolve(self) -> None:
         """Do what is done once for all engines, on the client, before the task is sent."""

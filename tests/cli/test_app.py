@@ -32,11 +32,12 @@ def test_every_command_is_in_a_panel_of_the_help_and_has_an_example() -> None:
         panel = command.rich_help_panel if isinstance(command.rich_help_panel, str) else None
         found[panel].add(command.name or command.callback.__name__)
     of_tasks = found.pop(None)
-    assert found == PANELS
+    assert found.keys() == PANELS.keys()
+    assert all(found[panel] >= names for panel, names in PANELS.items())
     assert of_tasks >= {"convolve", "filter", "index", "match", "run", "search", "skeleton"}
     told = parimg("--help").out
     assert told.index("─ Commands ─") < told.index("─ Jobs ─") < told.index("─ Clusters ─")
-    for name in of_tasks.union(*PANELS.values()):
+    for name in of_tasks.union(*found.values()):
         assert f"Example: parimg {name} " in parimg(name, "--help").out
 
 
