@@ -13,11 +13,14 @@ from parimg import __version__
 from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.completing import installed_profiles, shipped_profiles
 from parimg.cli.exporting import to_json
-from parimg.cli.options import EXIT_FAILED, ClusterId, Engines, Json, Profile
-from parimg.cli.running import open_controller
+from parimg.cli.options import EXIT_FAILED, ClusterId, EngineNumber, Engines, Json, Profile
+from parimg.cli.running import check_engines, open_controller
 from parimg.console import print_table, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from parimg.cluster.lock_trial import LockTrial
     from parimg.controller.controller import Controller
 
 cluster_app = typer.Typer(no_args_is_help=True, help="Clusters that outlive the program, as ipcluster's.")
@@ -30,7 +33,25 @@ ProfileName = Annotated[
 ]
 
 
-def _check_disk(folder: Path, *, as_json: bool) -> None:
+def _examine_disk(
+    folder: Path, engines: EngineNumber | None, profile: str | None, cluster_id: str, *, as_json: bool
+) -> None:
+    """Check the disk of a folder here, and with a cluster on the hosts of its engines, too."""
+    from parimg.cluster.lock_trial import try_lock_elsewhere
+
+    check_engines(engines, profile, cluster_id)
+    if engines is None and profile is None and not cluster_id:
+        _check_disk(folder, {}, as_json=as_json)
+        return
+    with open_controller(engines, profile, cluster_id) as controller:
+        elsewhere = try_lock_elsewhere(controller.client, str(folder.resolve()))
+        if not elsewhere and not as_json:
+            say("all engines run on this host, so no lock was tried on another")
+        _check_disk(folder, elsewhere, as_json=as_json)
+
+
+def _check_disk(folder: Path, elsewhere: Mapping[str, LockTrial], *, as_json: bool) -> None:
+    """What the disk of a folder can do here, and what other hosts see of it."""
     from parimg.files.file_systems import file_system_of, scratch_folder, try_disk
 
     if not folder.is_dir():
@@ -41,25 +62,66 @@ def _check_disk(folder: Path, *, as_json: bool) -> None:
     is_fit = all(answer == "ok" for what, answer in found.items() if "lock" not in what)
     if as_json:
         about = {"folder": str(folder), "kind": disk.kind, "is_shared": disk.is_shared}
-        say(to_json({**about, "checks": found, "ok": is_fit}))
-    elif disk.is_shared:
-        say(f"{folder}: {disk.kind}, which hosts may share")
-        say(f"journals are written in {scratch_folder()}, and sent there piece by piece")
+        hosts = {host: asdict(trial) for host, trial in elsewhere.items()}
+        say(to_json({**about, "checks": found, "elsewhere": hosts, "ok": is_fit}))
     else:
-        say(f"{folder}: {disk.kind}, a disk of this host")
-        say("journals are written there")
-    for what, answer in found.items() if not as_json else ():
-        say(f"{what:<40}{answer}")
+        if disk.is_shared:
+            say(f"{folder}: {disk.kind}, which hosts may share")
+            say(f"journals are written in {scratch_folder()}, and sent there piece by piece")
+        else:
+            say(f"{folder}: {disk.kind}, a disk of this host")
+            say("journals are written there")
+        for what, answer in found.items():
+            say(f"{what:<40}{answer}")
+        _print_elsewhere(elsewhere)
     if not is_fit:
         raise typer.Exit(EXIT_FAILED)
 
 
+def _print_elsewhere(elsewhere: Mapping[str, LockTrial]) -> None:
+    for host, trial in elsewhere.items():
+        say(f"{f'seen by {host}':<40}{'ok' if trial.sees else 'no: images are sent to it, and outputs come back'}")
+        if trial.sees:
+            say(f"{f'a lock of this host, tried by {host}':<40}{trial.lock}")
+    if any(trial.sees and trial.lock != "ok" for trial in elsewhere.values()):
+        say("without it, a second writer is kept out by the owner file alone, after a minute of watching it")
+
+
 @app.command(
-    epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs", rich_help_panel=CLUSTERS_PANEL
+    "engines",
+    epilog="Example: parimg engines --fork 8 --profile slurm --cluster-id mine",
+    rich_help_panel=CLUSTERS_PANEL,
+)
+def fork_engines(
+    fork: Annotated[int, typer.Option("--fork", min=1, help="How many engines.")],
+    profile: ProfileName = "default",
+    cluster_id: ClusterId = "",
+    file: Annotated[
+        Path | None, typer.Option(help="The controller's ipcontroller-engine.json, instead of a profile.")
+    ] = None,
+) -> None:
+    """Add engines of this host to a running cluster, forked from one process that has all loaded; until Ctrl-C."""
+    import os
+    import sys
+
+    from parimg.cluster.forked_engines import command
+
+    arguments = command(fork, profile, cluster_id, None if file is None else os.fspath(file))
+    sys.stdout.flush()
+    os.execv(arguments[0], arguments)  # noqa: S606 - engines need nothing of the command line
+
+
+@app.command(
+    epilog="Example: parimg doctor --profile slurm; or parimg doctor /scratch/jobs --profile slurm",
+    rich_help_panel=CLUSTERS_PANEL,
 )
 def doctor(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Check the disk of this folder, not a cluster.")
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Check the disk of this folder, not a cluster; with --profile, also what other hosts see of it.",
+        ),
     ] = None,
     engines: Engines = None,
     profile: Profile = None,
@@ -68,7 +130,7 @@ def doctor(
 ) -> None:
     """Check a cluster: engines, versions, threads, memory, round trips; or, of a folder, what its disk can do."""
     if folder is not None:
-        _check_disk(folder, as_json=as_json)
+        _examine_disk(folder, engines, profile, cluster_id, as_json=as_json)
         return
     begin = time.perf_counter()
     with open_controller(engines, profile, cluster_id) as controller:
@@ -156,14 +218,21 @@ def _print_examination(found: _Examination) -> None:
 
 @cluster_app.command("start", epilog="Example: parimg cluster start --profile slurm -n 64")
 def start_cluster(
-    engines: Annotated[int, typer.Option("-n", "--engines", min=1, help="How many engines.")],
+    engines: Annotated[
+        EngineNumber,
+        typer.Option("-n", "--engines", parser=EngineNumber.parse, metavar="N", help="How many engines."),
+    ],
     profile: ProfileName = "default",
     cluster_id: ClusterId = "",
 ) -> None:
     """Start a controller here, and engines as the profile says."""
     from parimg.cluster.daemonized import look_at_daemonized, start_daemonized
 
-    start_daemonized(profile, engines, cluster_id)
+    if engines.most is not None:
+        raise typer.BadParameter(
+            f"-n {engines} wants a program that looks after the engines: give it to the command that runs the job"
+        )
+    start_daemonized(profile, engines.least, cluster_id)
     say(str(look_at_daemonized(profile, cluster_id)))
 
 

@@ -104,6 +104,14 @@ Ship = Annotated[
         help="Send files of images to hosts that do not see them, and outputs back from them.",
     ),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Run part I of N; `parimg merge` makes one job of all."),
+]
+Tiles = Annotated[
+    str | None,
+    typer.Option(metavar="SIDE|HEIGHTxWIDTH", help="Run larger images by tiles of so many pixels, such as 2048."),
+]
 Channel = Annotated[str | None, typer.Option(help="Read this channel alone: its number from 0, or its name.")]
 Slice = Annotated[int | None, typer.Option("--z", min=0, help="Read this slice of volumes alone, from 0.")]
 Project = Annotated[

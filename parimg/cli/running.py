@@ -42,8 +42,10 @@ from parimg.cli.options import (
     Retries,
     Sample,
     Seed,
+    ShardOption,
     Ship,
     Slice,
+    Tiles,
     Timeout,
     Verbose,
 )
@@ -121,6 +123,8 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    shard: ShardOption = None,
+    tiles: Tiles = None,
     submit: Submit = None,
     submit_set: SubmitSet = None,
     channel: Channel = None,
@@ -136,7 +140,8 @@ def _run(
 ) -> None:
     from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
-    from parimg.tasks.task import check_reading
+    from parimg.sources.shards import Shard, parse_shard
+    from parimg.tasks.task import check_halo, check_reading
     from parimg.tasks.writing_task import WritingTask
 
     options: dict[str, Any] = {
@@ -146,6 +151,7 @@ def _run(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
         "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
         "z": z,
         "project": project,
@@ -162,11 +168,15 @@ def _run(
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
     task = planned.task
-    folder = task.folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
+    folder = task.local_folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
     with without_new_folders(folder):
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
+        if tiles is not None:
+            check_halo(task)
         source = name_files(task, source)
+    part = None if shard is None else parse_shard(shard)
+    whole, source = source, source if part is None else Shard(source, *part)
     if verbose or dry_run:
         say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
@@ -185,14 +195,28 @@ def _run(
         if place is not None and place.holds_job:  # an earlier batch job has begun it
             running = controller.resume(place.path, **options)
         else:
-            running = controller.submit(
-                planned.task, source, job_dir=job if place is None else place.path, **options
-            )
+            directory = job if place is None else place.path
+            running = controller.submit(planned.task, whole, job_dir=directory, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:
             print_left_out(source)
         exit_by_failures(running)
+
+
+def parse_tiles(typed: str | None) -> tuple[int, int] | None:
+    """Height and width of tiles, as they were typed.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if typed is None:
+        return None
+    sides = typed.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise typer.BadParameter(f"--tiles must be a number of pixels, or two as in 1024x2048 (got {typed!r})")
+    return int(sides[0]), int(sides[-1])
 
 
 def _check_job_dir(directory: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import ipyparallel as ipp
 
-from parimg.cluster.foreign import find_profile, open_cluster
+from parimg.cluster.foreign import find_profile, open_cluster, stop_all
 from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.cluster.waiting_jobs import WaitingJobs
 from parimg.errors import ClusterError
@@ -42,7 +42,7 @@ def start_daemonized(profile: str, n: int, cluster_id: str = "") -> None:
             run(cluster.start_cluster())
     except BaseException as error:
         with quiet(), contextlib.suppress(Exception):
-            run(cluster.stop_cluster())
+            stop_all(cluster)
         if isinstance(error, Exception) and not isinstance(error, ClusterError):
             raise ClusterError(f"the cluster of profile {profile!r} did not start: {error}") from error
         raise
@@ -61,13 +61,14 @@ def stop_daemonized(profile: str, cluster_id: str = "") -> None:
     cluster_file = _cluster_file(profile, cluster_id)
     try:
         with quiet():
-            cluster = open_cluster(find_profile(profile), cluster_file)
-            run(cluster.stop_cluster())
+            errors = stop_all(open_cluster(find_profile(profile), cluster_file))
     except FileNotFoundError:
         start = _command("start -n 4", profile, cluster_id)
         raise ClusterError(f"no cluster was started here: there is no {cluster_file!r}; `{start}` does") from None
     except Exception as error:
         raise ClusterError(f"the cluster of {cluster_file!r} could not be stopped: {error}") from error
+    if errors:
+        raise ClusterError(f"the cluster is stopped, but for some engines, which may have ended: {errors[0]}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from parimg.tasks.reading import read_for
 from parimg.tasks.task import Task
 
 if TYPE_CHECKING:
-    from parimg.protocol.messages import Content
+    from parimg.protocol.messages import WholeContent
 
 
 def read_content(
-    task: Task, uri: str, content: Content, max_pixels: int, reading: Reading = DEFAULT_READING
+    task: Task, uri: str, content: WholeContent, max_pixels: int, reading: Reading = DEFAULT_READING
 ) -> Described:
     """What `task` is given of an image.
 

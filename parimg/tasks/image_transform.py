@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from parimg.images.encode import ImageFormat
     from parimg.images.readers.part import Described
     from parimg.record import Record
+    from parimg.tasks.tiled_image import Step, TiledImage
 
 _LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
@@ -85,6 +86,28 @@ class ImageTransform(WritingTask):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define transform(self, image)")
 
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether what lies beyond the borders, up and down, left and right, is the other end of the image."""
+        return (False, False)
+
+    def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Transform a part of an image of that shape, in the same way as all its other parts."""
+        del shape
+        return self.transform(part)
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """See `Task.next_step`."""
+        from parimg.tasks import _tiled_transform
+
+        return _tiled_transform.next_step(self, image, after)
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """See `Task.run_tile`."""
+        from parimg.tasks import _tiled_transform
+
+        _tiled_transform.run_tile(self, image, step, index)
+
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with the result as an array, also where there is an `output`."""
         result = self.transform(image)
@@ -106,6 +129,10 @@ class ImageTransform(WritingTask):
         result = self.transform(image)
         pages = result.ndim > image.ndim
         chosen = self.format or format_for(result.dtype, channels_of(result, pages=pages), pages=pages)
+        if chosen in {"ome-tiff", "ome-zarr"}:
+            from parimg.tasks._tiled_transform import write_with_levels
+
+            return {**_statistics(result), "path": write_with_levels(self, key, result, chosen, pages=pages)}
         path = self.write_below(
             key, EXTENSIONS[chosen], lambda file: save_image(file, result, chosen, pages=pages)
         )
