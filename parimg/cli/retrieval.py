@@ -79,7 +79,7 @@ def index(
     check_submission(submit, submit_set)
     task = check_index(output, **options)
     source = select(images, column=column, extensions=extensions, absolute_keys=True)
-    with without_new_folders(task.folder if dry_run or preview is not None else None):
+    with without_new_folders(task.local_folder if dry_run or preview is not None else None):
         task.resolve()
     if not lacks_images(output, source):
         say(f"nothing to do: all {source.count()} images are in the index {output}")
