@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from parimg.images.encode import ImageFormat
     from parimg.record import Record
     from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Alignment
 
 _LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
@@ -89,6 +90,13 @@ class ImageTransform(WritingTask):
     def wraps(self) -> tuple[bool, bool]:
         """Whether what lies beyond the borders, up and down, left and right, is the other end of the image."""
         return (False, False)
+
+    @property
+    def alignment(self) -> Alignment:
+        """How a part must lie for its rows to be those of the whole to the last bit."""
+        from parimg.tasks.tiling import ANY
+
+        return ANY
 
     def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Transform a part of an image of that shape, in the same way as all its other parts."""
