@@ -170,7 +170,19 @@ class Convolve(ImageTransform):
         return Alignment(LINES_REPEAT, MOST_LINES)
 
     def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Convolve a part in the way that the whole image would be."""
+        """Convolve a part in the way that the whole image would be.
+
+        Parameters
+        ----------
+        part : ndarray, shape (height, width) or (height, width, channels)
+        shape : tuple of int
+            Of the whole image.
+
+        Returns
+        -------
+        ndarray
+            As `transform` gives it.
+        """
         return self._convolved(part, shape)
 
     def resolve(self) -> None:
