@@ -17,6 +17,11 @@ Format = Annotated[
 ]
 
 
+FunctionName = Annotated[
+    str, typer.Argument(metavar="FUNCTION", help="module:function or path/to/file.py:function.")
+]
+
+
 @job_command("parimg convolve photos/ -k 'gaussian(2.5)' -o smooth/")
 def convolve(
     images: Images,
@@ -53,7 +58,7 @@ def convolve(
 @job_command("parimg filter photos/ mine.py:spread --size 5 -o filtered/", "filter")
 def filter_images(
     images: Images,
-    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    function: FunctionName,
     size: Annotated[str, typer.Option(help="Sides of the window: 5, or 3,5 for height and width.")] = "3",
     folder: Annotated[
         str | None, typer.Option("-o", "--output", help="Folder or URL for the images; default: statistics only.")
@@ -97,7 +102,7 @@ def filter_images(
 
 @job_command("parimg run mine.py:measure photos/ -o values.csv")
 def run(
-    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    function: FunctionName,
     images: Images,
     output: Output = None,
     color: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,18 +35,21 @@ from parimg.cli.options import (
     Metadata,
     Orientation,
     Percentile,
+    PreviewOf,
     Profile,
     Project,
     Quiet,
     Retries,
     Sample,
     Seed,
+    ShardOption,
     Ship,
     Slice,
     Tiles,
     Timeout,
     Verbose,
 )
+from parimg.cli.previewing import print_preview
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
 from parimg.cli.submitting import (
@@ -58,6 +62,7 @@ from parimg.cli.submitting import (
 )
 from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
+from parimg.files.trial import without_new_folders
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
@@ -118,6 +123,7 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    shard: ShardOption = None,
     tiles: Tiles = None,
     submit: Submit = None,
     submit_set: SubmitSet = None,
@@ -128,12 +134,15 @@ def _run(
     orientation: Orientation = None,
     metadata: Metadata = None,
     dry_run: DryRun = False,
+    preview: PreviewOf = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
+    from parimg.sources.shards import Shard, parse_shard
     from parimg.tasks.task import check_halo, check_reading
+    from parimg.tasks.writing_task import WritingTask
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -158,15 +167,25 @@ def _run(
     if job is not None and place is None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    with report_if_slow(f"preparing {planned.task.name} ..."):
-        planned.task.resolve()
-    if tiles is not None:
-        check_halo(planned.task)
-    source = name_files(planned.task, source)
+    task = planned.task
+    folder = task.local_folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
+    with without_new_folders(folder):
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        if tiles is not None:
+            check_halo(task)
+        source = name_files(task, source)
+    part = None if shard is None else parse_shard(shard)
+    whole, source = source, source if part is None else Shard(source, *part)
     if verbose or dry_run:
-        say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
+        say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
         _print_plan(planned, source)
+        return
+    if preview is not None:
+        del options["max_failures"]  # some are to be seen, whatever they are
+        with open_controller(engines, profile, cluster_id) as controller:
+            print_preview(controller.preview(task, source, n=preview, seed=seed, **options))
         return
     if submit is not None and place is None:
         place = JobDirectory.make(planned.task.name) if job is None else JobDirectory(str(job))
@@ -176,9 +195,8 @@ def _run(
         if place is not None and place.holds_job:  # an earlier batch job has begun it
             running = controller.resume(place.path, **options)
         else:
-            running = controller.submit(
-                planned.task, source, job_dir=job if place is None else place.path, **options
-            )
+            directory = job if place is None else place.path
+            running = controller.submit(planned.task, whole, job_dir=directory, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:
@@ -206,16 +224,13 @@ def _check_job_dir(directory: str) -> None:
     from parimg.job.directory import JobDirectory
 
     place = JobDirectory(directory)
-    path = Path(place.path)
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
-    owned = place.reserve()
-    if made:
-        place.discard(owned)
-    else:
-        owned.release()
-    for folder in made[1:]:
-        with contextlib.suppress(OSError):  # another process may use it by now
-            folder.rmdir()
+    is_new = not os.path.exists(place.path)
+    with without_new_folders(place.path):
+        owned = place.reserve()
+        if is_new:
+            place.discard(owned)
+        else:
+            owned.release()
 
 
 def _print_plan(planned: Planned, source: Source) -> None:

@@ -364,7 +364,7 @@ class Dispatcher:
             listed = self._read_ahead.take(size - len(self._new), deadline - time.monotonic())
             if not listed:
                 break
-            self.listed = listed[-1][0] + 1
+            self.listed += len(listed)
             self._new.extend(self._new_images.choose(listed))
 
     def _submit(self, images: list[Pending], engine_id: int) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from parimg.images.encode import ImageFormat
+    from parimg.images.readers.part import Described
     from parimg.record import Record
     from parimg.tasks.tiled_image import Step, TiledImage
     from parimg.tasks.tiling import Alignment
@@ -176,21 +177,21 @@ class ImageTransform(WritingTask):
         )
         return {**_statistics(result), "path": path}
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw an image before and after, side by side; the result as it was kept, or made once more.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
 
-        result = self._result(record, image)
-        both = [one for one in (image, result) if one is not None]
+        pixels = None if image is None else image.pixels
+        both = [one for one in (pixels, self._result(record, pixels)) if one is not None]
         show_image(ax, _side_by_side(both) if both else None)
         set_caption(ax, caption_of(record))
 

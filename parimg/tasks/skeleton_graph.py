@@ -237,15 +237,15 @@ class SkeletonGraph(WritingTask):
             return _Spacing(tuple(pixel_size[axis] for axis in axes), unit)
         return _Spacing(1.0, "px")
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
@@ -253,7 +253,8 @@ class SkeletonGraph(WritingTask):
         if image is None:
             show_image(ax, None)
         else:
-            plot_on_axes(ax, self.graph(image), image)
+            levels = image.pixels
+            plot_on_axes(ax, self._graph(self._mask(levels), self._spacing(image).steps), levels)
         set_caption(ax, caption_of(record))
 
     def _graph(self, mask: npt.NDArray[np.bool_], spacing: float | tuple[float, ...]) -> PixelGraph:

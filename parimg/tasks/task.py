@@ -177,20 +177,20 @@ class Task:
         """
         raise NotImplementedError(f"{type(self).__name__} does not define run_tile(self, image, step, index)")
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw what became of one image; by default the image under its name and first values.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it; None if it is not there any more.
+        image : Described or None
+            ``image.pixels`` is what `run` was given; None if it is not there any more.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
 
-        show_image(ax, image)
+        show_image(ax, None if image is None else image.pixels)
         set_caption(ax, caption_of(record))
 
     def resolve(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, Self
 
 from parimg.errors import TaskError
 from parimg.files.naming import OutputNames, make_folder, write_file
@@ -61,6 +62,15 @@ class WritingTask(Task):
         """Make the folder, or see that something can be written below the URL."""
         if self.folder is not None:
             (check_url if is_url(self.folder) else make_folder)(self.folder)
+
+    def redirected(self, folder: str | os.PathLike[str]) -> Self:
+        """The same task, but its files go to another folder, which is made; itself, if it writes none."""
+        if self.folder is None:
+            return self
+        other = copy.copy(self)
+        other.__dict__["folder"] = os.path.abspath(folder)  # in the place of the cached property
+        make_folder(os.path.abspath(folder))
+        return other
 
     def name_files(self, names: OutputNames) -> None:
         """Be told, by whoever knows the images, what their keys have in common, before the task is sent."""
