@@ -167,9 +167,13 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     stage: Stage | None = "decode"
     columns, arrays = "{}", None
     error_type = message = trace = None
+    pages: list[int] = []
     try:
         with guard.image(index):
-            with watch_frames() as pages:
+            if content is None or isinstance(content, bytes | Part):
+                with watch_frames() as pages:
+                    image = read_content(task, uri, content, chunk.max_pixels, chunk.reading)
+            else:
                 image = read_content(task, uri, content, chunk.max_pixels, chunk.reading)
             decoded = time.perf_counter()
             stage = "task"

@@ -9,6 +9,7 @@ transaction goes into the job's directory as a segment before it is committed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -156,14 +157,14 @@ class JournalWriter(Journal):
         """
         self._owned.check()
         self._check_place()
+        records, again = itertools.tee(
+            (self.run, *_with_storable_uri(row), attempts, *placement) for row, attempts in rows
+        )
         with self._transaction():
-            self._connection.executemany(
-                _INSERT,
-                (
-                    (self.run, *map(_storable, _with_storable_uri(row)), attempts, *placement)
-                    for row, attempts in rows
-                ),
-            )
+            try:
+                self._connection.executemany(_INSERT, records)
+            except UnicodeEncodeError:  # nearly never, and a look at all rows takes a third of writing them
+                self._connection.executemany(_INSERT, (tuple(map(_storable, record)) for record in again))
         if not self.holds_back:
             self.commit()
 
@@ -286,6 +287,8 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
 
 
 def _with_storable_uri(row: Row) -> Row:
+    if not row.uri:  # an array
+        return row
     uri = escape_name(row.uri)
     return row if uri == row.uri else row._replace(uri=uri)  # of 100 000 rows, nearly none
 
