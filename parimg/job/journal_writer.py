@@ -53,6 +53,7 @@ class JournalWriter(Journal):
         finish_replacing(place)
         super().__init__(place.path)
         self._owned = owned
+        self._is_grouping = False
         disk = self._file.disk
         if not disk.is_shared and has_segments(place.segments):
             fold_in_place(place)  # a run on another host left them
@@ -184,7 +185,18 @@ class JournalWriter(Journal):
     @property
     def holds_back(self) -> bool:
         """Whether several chunks go into one transaction now, because each costs a shared disk some files."""
+        if self._is_grouping:
+            return True
         return self._shipment is not None and time.monotonic() - self._shipment.shipped_at < _HELD_SECONDS
+
+    @contextlib.contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Hold back all that is appended meanwhile, for the next `commit`."""
+        self._is_grouping = True
+        try:
+            yield
+        finally:
+            self._is_grouping = False
 
     def commit(self) -> None:
         """Put into the journal, for all to see, what was held back."""
