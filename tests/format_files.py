@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import av
 import h5py
@@ -103,36 +104,56 @@ def fits_file(path: Path) -> str:
     return str(path)
 
 
+def _filled(thing: Any, **elements: object) -> Any:
+    for name, value in elements.items():
+        setattr(thing, name, value)
+    return thing
+
+
 def dicom(path: Path, frames: np.ndarray = VOLUME[:, 0], compression: str | None = None) -> str:
     """A multi-frame file of gray frames, plain, or compressed by ``"rle"`` or ``"jpeg2000"``."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7.3"  # multi-frame gray secondary capture
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = Dataset()
-    file.file_meta = meta
-    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    file.Rows, file.Columns = frames.shape[-2:]
-    file.NumberOfFrames = len(frames)
-    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-    file.BitsAllocated = file.BitsStored = 8 * frames.dtype.itemsize
-    file.HighBit, file.PixelRepresentation = file.BitsStored - 1, 0
-    file.PixelSpacing, file.SliceThickness = [0.25, 0.5], 2.0
-    file.AcquisitionDate, file.AcquisitionTime, file.KVP = "20240517", "123001", 120.0
-    file.PatientID = "someone"
+    bits = 8 * frames.dtype.itemsize
+    kind, instance = "1.2.840.10008.5.1.4.1.1.7.3", generate_uid()  # multi-frame gray secondary capture
+    syntax = JPEG2000Lossless if compression == "jpeg2000" else ExplicitVRLittleEndian
+    meta = _filled(
+        FileMetaDataset(),
+        MediaStorageSOPClassUID=kind,
+        MediaStorageSOPInstanceUID=instance,
+        TransferSyntaxUID=syntax,
+    )
+    file = _filled(
+        Dataset(),
+        file_meta=meta,
+        SOPClassUID=kind,
+        SOPInstanceUID=instance,
+        Rows=frames.shape[1],
+        Columns=frames.shape[2],
+        NumberOfFrames=len(frames),
+        SamplesPerPixel=1,
+        PhotometricInterpretation="MONOCHROME2",
+        BitsAllocated=bits,
+        BitsStored=bits,
+        HighBit=bits - 1,
+        PixelRepresentation=0,
+        PixelSpacing=[0.25, 0.5],
+        SliceThickness=2.0,
+        AcquisitionDate="20240517",
+        AcquisitionTime="123001",
+        KVP=120.0,
+        PatientID="someone",
+    )
     if compression == "jpeg2000":
         import imagecodecs
 
         encoded = [
             imagecodecs.jpeg2k_encode(frame, codecformat="j2k", reversible=True, level=0) for frame in frames
         ]
-        file.PixelData = encapsulate(encoded)
-        file["PixelData"].VR = "OB"
-        file["PixelData"].is_undefined_length = True
-        meta.TransferSyntaxUID = JPEG2000Lossless
+        _filled(file, PixelData=encapsulate(encoded))
+        _filled(file["PixelData"], VR="OB")
+        _filled(file["PixelData"], is_undefined_length=True)
     else:
-        file.PixelData = frames.tobytes()
-        file["PixelData"].VR = "OW"
+        _filled(file, PixelData=frames.tobytes())
+        _filled(file["PixelData"], VR="OW")
         if compression == "rle":
             file.compress(RLELossless, frames)
     file.save_as(path, enforce_file_format=True)
@@ -147,10 +168,12 @@ def nifti(path: Path) -> str:
     return str(path)
 
 
-def video(path: Path, n_frames: int = 40, codec: str = "mpeg4", gop: int = 12, rate: int = 25) -> str:
+def video(
+    path: Path, n_frames: int = 40, codec: str = "mpeg4", gop: int = 12, rate: int = 25, pixels: str = "yuv420p"
+) -> str:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", gop
+        _filled(stream, width=64, height=48, pix_fmt=pixels, gop_size=gop)
         for number in range(n_frames):
             frame = av.VideoFrame.from_ndarray(gradient(6 * number), format="rgb24")
             container.mux(stream.encode(frame))
@@ -162,7 +185,8 @@ def heif(path: Path, orientation: int = 1) -> str:
     image = Image.fromarray(gradient(100))
     exif = image.getexif()
     exif[274], exif[306] = orientation, "2024:05:17 12:30:01"
-    pillow_heif.from_pillow(image).save(path, quality=-1, exif=exif.tobytes())
+    pillow_heif.register_heif_opener()
+    image.save(path, quality=-1, exif=exif.tobytes())
     return str(path)
 
 

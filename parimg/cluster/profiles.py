@@ -97,9 +97,7 @@ def _with_settings(name: str, texts: dict[str, str], settings: Mapping[str, str]
     }
     for key, typed in settings.items():
         if key not in found:
-            raise ClusterError(
-                f"the profile {name!r} has no setting {key!r}; it has {', '.join(sorted(found))}"
-            )
+            raise ClusterError(f"the profile {name!r} has no setting {key!r}; it has {', '.join(sorted(found))}")
         file, line, value = found[key]
         try:
             default = ast.literal_eval(value)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from parimg.dispatch.chunk_size import MAX_CHUNK_BYTES
 from parimg.dispatch.in_flight import Pending
-from parimg.errors import ImageError
+from parimg.errors import ImageError, ReaderMissingError
 from parimg.files.naming import write_file
 from parimg.images.read import local_path, read_bytes
 from parimg.images.readers import Part, open_part, split_address
@@ -121,6 +121,8 @@ def _read(pending: Pending) -> bytes | Part | ImageError:
             with open_part(uri) as opened:
                 return opened.loaded()
         return read_bytes(uri)
+    except ReaderMissingError as error:
+        return ImageError(str(error))
     except ImageError as error:
         return error.with_traceback(None)
 

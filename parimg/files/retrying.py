@@ -6,10 +6,11 @@ costs it no attempt.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ _OF_STORES = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "gcsfs", "
 _PASSING = frozenset(
     (
         errno.EIO, errno.EBUSY, errno.EAGAIN, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
-        errno.ECONNABORTED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
+        errno.ECONNABORTED, errno.EREMOTEIO, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
     )
 )  # fmt: skip
 
@@ -48,6 +49,27 @@ def retried(work: Callable[[], T]) -> T:
                 raise
         time.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 - nothing secret
     return work()
+
+
+async def retried_async(work: Callable[[], Awaitable[T]]) -> T:
+    """As `retried`, of what is awaited.
+
+    Examples
+    --------
+    >>> import asyncio
+    >>> async def ask():
+    ...     return 7
+    >>> asyncio.run(retried_async(ask))
+    7
+    """
+    for pause in PAUSES:
+        try:
+            return await work()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+        await asyncio.sleep(pause * random.uniform(1, 1.5))  # noqa: S311 - nothing secret
+    return await work()
 
 
 def may_pass(error: BaseException) -> bool:

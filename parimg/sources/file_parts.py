@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from parimg.errors import ImageError, ReaderMissingError, SourceError
 from parimg.images.readers import Address, open_file, open_part, reader_of, split_address
+from parimg.images.readers.guarding import guarded
 from parimg.images.readers.registry import folder_reader, split_axes
 from parimg.sources.names import Place, escape_name
 from parimg.sources.source import Image, NamedSource
@@ -90,7 +91,8 @@ def parts(path: str | os.PathLike[str]) -> list[FilePart]:
     if reader_of(file) is None and (whole := _whole(file)) is not None:
         return [whole]
     with open_file(file) as found:
-        described = [_describe(file, address, stored, fixed) for address, stored, fixed in _images(found)]
+        images = guarded(file, lambda: list(_images(found)))
+        described = [_describe(file, address, stored, fixed) for address, stored, fixed in images]
     return [described[0]._replace(element=file)] if len(described) == 1 else described
 
 
@@ -102,19 +104,28 @@ def part_elements(file: str) -> Iterator[str]:
     Raises
     ------
     ReaderMissingError
+    SourceError
+        It is damaged behind its first parts.
     """
+    n_named = 0
     try:
         with open_file(file) as found:
-            texts = (str(address) for address, *_ in _images(found))
-            first = list(itertools.islice(texts, 2))
-            if len(first) == 2:
-                yield from (f"{file}#{text}" for text in itertools.chain(first, texts))
-                return
+            images = _images(found)
+            first = guarded(file, lambda: list(itertools.islice(images, 2)), is_asked_again=False)
+            if len(first) < 2:
+                first = []
+            while first:
+                for address, *_ in first:
+                    n_named += 1
+                    yield f"{file}#{address}"
+                first = guarded(file, lambda: list(itertools.islice(images, 1)), is_asked_again=False)
     except ReaderMissingError:
         raise
-    except ImageError:
-        pass
-    yield file
+    except ImageError as error:
+        if n_named:
+            raise SourceError(f"the parts of a file can be listed no further than {n_named}: {error}") from error
+    if not n_named:
+        yield file
 
 
 def listed_reader(path: str) -> Reader | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from parimg.errors import MissingColumnError, SourceError
+from parimg.images.readers import reader_of
 from parimg.sources.file_parts import listed_reader, part_elements
 from parimg.sources.names import escape_name, extension
 from parimg.sources.source import QUOTED, Image, NamedSource
@@ -51,6 +52,8 @@ class TextFile(NamedSource):
                 for element in part_elements(name if is_url else self._place_inside.absolute(name)):
                     yield Image(element, element) if is_url else image(element)
             elif name:
+                if "#" in name and (reader := reader_of(name.partition("#")[0])) is not None:
+                    reader.check_installed(name)
                 yield Image(name, name) if "://" in name else image(name)
             else:  # costs only its own record
                 yield Image(f"{self._place.key(self._file)}, row {row}", "")

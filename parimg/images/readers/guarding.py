@@ -27,8 +27,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def guarded(name: str, work: Callable[[], T]) -> T:
+def guarded(name: str, work: Callable[[], T], *, is_asked_again: bool = True) -> T:
     """Do what a library does with a file; of a store, again after a pause where that failed for now.
+
+    Parameters
+    ----------
+    name : str
+        Path or URL, for messages.
+    work : callable
+    is_asked_again : bool
+        Whether it may be done again.
 
     Raises
     ------
@@ -37,7 +45,7 @@ def guarded(name: str, work: Callable[[], T]) -> T:
     MemoryError
     """
     try:
-        return retried(work) if "://" in name else work()
+        return retried(work) if is_asked_again and "://" in name else work()
     except (ImagePartError, UnsuitableError) as error:
         kind = ImagePartError if isinstance(error, ImagePartError) else ImageFormatError
         text = str(error)

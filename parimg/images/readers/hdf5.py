@@ -5,7 +5,9 @@ Called by the registry.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -27,9 +29,29 @@ def open_file(uri: str) -> OpenedFile:
     return _HDF5File(uri)
 
 
+@contextmanager
+def _without_collection(is_remote: bool) -> Iterator[None]:
+    """Have Python collect no cycles while h5py waits for a store.
+
+    It holds its lock then, and the thread that speaks to the store would wait for that lock for ever if it came to
+    collect an object of h5py's, as was seen where requests had failed.
+    """
+    was_enabled = is_remote and gc.isenabled()
+    if was_enabled:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class _HDF5File(OpenedFile):
     def __init__(self, uri: str) -> None:
-        self._file = h5py.File(open_or_path(uri), "r")
+        source = open_or_path(uri)
+        self._is_remote = not isinstance(source, str)
+        with _without_collection(self._is_remote):
+            self._file = h5py.File(source, "r")
         self._paths: list[str] | None = None
 
     def _images(self) -> list[str]:
@@ -40,7 +62,8 @@ class _HDF5File(OpenedFile):
                 if _is_image(node):
                     found.append(f"/{name}")
 
-            self._file.visititems(visit)
+            with _without_collection(self._is_remote):
+                self._file.visititems(visit)
             self._paths = found
         return self._paths
 
@@ -48,10 +71,14 @@ class _HDF5File(OpenedFile):
         return [Address(path) for path in self._images()]
 
     def image(self, address: Address) -> tuple[StoredImage, frozenset[str]]:
+        with _without_collection(self._is_remote):
+            return _HDF5Image(self._node(address), self._is_remote), frozenset()
+
+    def _node(self, address: Address) -> Any:
         if not address.path:
             if not self._images():
                 raise ImagePartError("holds no data set of two or more axes of numbers")
-            return _HDF5Image(self._file[self._images()[0]]), frozenset()
+            return self._file[self._images()[0]]
         try:
             node = self._file[address.path]
         except KeyError:
@@ -61,7 +88,7 @@ class _HDF5File(OpenedFile):
             known = ", ".join(self._images()[:5])
             more = ", ..." if len(self._images()) > 5 else ""
             raise ImagePartError(f"{what} {address.path!r:.100}; its images are {known or 'none'}{more}")
-        return _HDF5Image(node), frozenset()
+        return node
 
     def close(self) -> None:
         self._file.close()
@@ -72,8 +99,9 @@ def _is_image(node: object) -> bool:
 
 
 class _HDF5Image(StoredImage):
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, is_remote: bool) -> None:
         self._dataset = dataset
+        self._is_remote = is_remote
         self.shape = tuple(dataset.shape)
         self.dtype = np.dtype(dataset.dtype)
         labels = [dimension.label for dimension in dataset.dims]
@@ -91,7 +119,8 @@ class _HDF5Image(StoredImage):
         self.metadata = {**_attributes(dataset.file), **_attributes(dataset.parent), **_attributes(dataset)}
 
     def read(self, index: Index) -> npt.NDArray[Any]:
-        return np.asarray(self._dataset[index])
+        with _without_collection(self._is_remote):
+            return np.asarray(self._dataset[index])
 
 
 def _attributes(node: Any) -> dict[str, object]:

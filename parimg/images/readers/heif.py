@@ -5,7 +5,7 @@ Called by the registry.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +42,28 @@ class _HeifFile(OpenedFile):
         """The library closes it once it is not used any more."""
 
 
+_TURNS: dict[tuple[tuple[object, ...], ...], int] = {
+    (): 1,
+    (("imir", 1),): 2,
+    (("irot", 180),): 3,
+    (("imir", 0),): 4,
+    (("irot", 270), ("imir", 1)): 5,
+    (("irot", 270),): 6,
+    (("irot", 270), ("imir", 0)): 7,
+    (("irot", 90),): 8,
+}
+"""EXIF's numbers of what the decoder does."""
+
+
+def _turn(image: Any, fields: Mapping[str, object]) -> int:
+    """How the decoder has turned an image: the file's own marks say so, and its EXIF only repeats them."""
+    marks = getattr(getattr(image, "_c_image", None), "transformations", None)  # shown nowhere else
+    if marks is None:
+        told = fields.get("Orientation", 1)
+        return told if isinstance(told, int) and 1 <= told <= 8 else 1
+    return _TURNS.get(tuple(mark for mark in marks if mark[0] != "clap"), 1)
+
+
 class _HeifImage(StoredImage):
     def __init__(self, image: Any) -> None:
         self._image = image
@@ -53,7 +75,7 @@ class _HeifImage(StoredImage):
         self.dtype = np.dtype(np.uint16 if "16" in mode else np.uint8)
         fields = exif_fields(image.info.get("exif"))
         self.metadata = {**fields, **times_of(fields)}
-        self.turn = int(image.info.get("original_orientation") or 1)
+        self.turn = _turn(image, fields)
 
     is_upright = True
 

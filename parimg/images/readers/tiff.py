@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree as ET
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _MIN_IS_WHITE, _ORIENTATION = 0, 274
+_NO_METADATA = frozenset(("StripOffsets", "StripByteCounts", "TileOffsets", "TileByteCounts", "ImageDescription"))
 _WANTED_PHOTOMETRICS = frozenset((_MIN_IS_WHITE, 1, 2, 6))  # black, RGB, YCbCr: what comes out as it is meant
 
 
@@ -38,6 +40,7 @@ class _TiffFile(OpenedFile):
     def __init__(self, uri: str) -> None:
         self._file = tifffile.TiffFile(open_or_path(uri))
         self._size: int = self._file.filehandle.size
+        _check_chain(self._file)
         self._series = list(self._file.series)
         self._ome = _read_ome(self._file)
 
@@ -108,6 +111,8 @@ class _TiffImage(StoredImage):
         page = self._page
         if not self._inner and self._series.dataoffset is None:
             return None
+        if self._series.dataoffset is not None and self._file.filehandle.is_file:
+            return 1, page.imagewidth  # mapped into memory
         if page.is_tiled:
             return page.tilelength, page.tilewidth
         return min(int(page.rowsperstrip), page.imagelength), page.imagewidth
@@ -201,6 +206,26 @@ class _TiffImage(StoredImage):
         return region[0, ..., 0] if axes == "YX" else region[0, ..., inner[2]]
 
 
+def _check_chain(file: tifffile.TiffFile) -> None:
+    """Follow the directories to the last: of those behind the end tifffile would only leave a note."""
+    handle, layout = file.filehandle, file.tiff
+    position, seen = 8 if layout.is_bigtiff else 4, set()
+
+    def read(at: int, kind: str) -> int:
+        handle.seek(at)
+        size = struct.calcsize(kind)
+        data = handle.read(size)
+        if len(data) < size:
+            raise DamagedError(f"the directory behind byte {position} lies behind its end")
+        return int(struct.unpack(kind, data)[0])
+
+    while offset := read(position, layout.offsetformat):
+        if offset in seen:
+            raise DamagedError(f"its directories lead back to byte {offset}")
+        seen.add(offset)
+        position = offset + layout.tagnosize + read(offset, layout.tagnoformat) * layout.tagsize
+
+
 def _named_axes(axes: str) -> str:
     """Axes with letters of ours: what tifffile calls Q, I or R is I, then J, K, ..."""
     free = iter("IJKLMNO")
@@ -214,7 +239,7 @@ def _page_metadata(page: tifffile.TiffPage) -> dict[str, object]:
     found: dict[str, object] = {}
     with contextlib.suppress(Exception):  # damaged tags are told where pixels are read
         for tag in page.tags:
-            if isinstance(tag.value, str | int | float) and tag.name not in {"StripOffsets", "TileOffsets"}:
+            if isinstance(tag.value, str | int | float) and tag.name not in _NO_METADATA:
                 found[tag.name] = tag.value if not isinstance(tag.value, int) else int(tag.value)
         if (time := page.datetime) is not None:
             found["acquisition_time"] = time.isoformat()

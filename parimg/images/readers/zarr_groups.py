@@ -5,13 +5,15 @@ Called by the registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from zarr.storage import FsspecStore
 
 from parimg.errors import ImagePartError
+from parimg.files.retrying import retried_async
 from parimg.images.damage import DamagedError
 from parimg.images.read import local_path
 from parimg.images.readers.address import Address
@@ -21,6 +23,8 @@ from parimg.images.readers.units import MICROMETRE, lengths
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
 
 _LABELS = "labels"  # OME's group of masks: named, not listed
 
@@ -30,11 +34,35 @@ def open_file(uri: str) -> OpenedFile:
     return _ZarrFile(uri)
 
 
+class _PatientStore(FsspecStore):
+    """A store of objects, each of which is asked for again where that failed for now: there are very many."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        ask = super().get
+        return await retried_async(lambda: ask(key, prototype, byte_range))
+
+    async def exists(self, key: str) -> bool:
+        ask = super().exists
+        return await retried_async(lambda: ask(key))
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        ask = super().list_dir
+
+        async def every() -> list[str]:
+            return [name async for name in ask(prefix)]
+
+        for name in await retried_async(every):
+            yield name
+
+
 class _ZarrFile(OpenedFile):
     def __init__(self, uri: str) -> None:
         path = local_path(uri)
         try:
-            self._root = zarr.open(store=uri if path is None else path, mode="r")
+            store = _PatientStore.from_url(uri, read_only=True) if path is None else path
+            self._root = zarr.open(store=store, mode="r")
         except zarr.errors.NodeNotFoundError:
             raise DamagedError("there is no Zarr group or array in it") from None
 
@@ -140,13 +168,24 @@ def _image_paths(node: Any, path: str) -> Iterator[str]:
         yield path
     elif "plate" in ome:
         for well in ome["plate"]["wells"]:
-            yield from _image_paths(node[well["path"]], below + well["path"])
+            if (found := _child(node, well["path"])) is None:
+                yield below + well["path"]  # which the plate names, but has not: to be told where it is read
+            else:
+                yield from _image_paths(found, below + well["path"])
     elif "well" in ome:
         yield from (f"{below}{field['path']}" for field in ome["well"]["images"])
     else:
         for name in sorted(node.keys(), key=lambda name: (len(name), name) if name.isdigit() else (99, name)):
             if name not in {_LABELS, "OME"}:
-                yield from _image_paths(node[name], below + name)
+                yield from _image_paths(_child(node, name), below + name)
+
+
+def _child(node: Any, path: str) -> Any:
+    """A group or array below a group; None if it is not there."""
+    try:
+        return node[path]
+    except KeyError:
+        return None
 
 
 def _scales(scale: Mapping[str, Any], level: int, n_axes: int) -> list[float]:
