@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CACHED_BYTES = 2**18  # of line buffers; a quarter of the second-level cache
 _NARROWEST_STRIP = 512
 _HELD_BYTES = 2**19  # of whole planes, held from one plane of the output to the next where they fit
-_LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
+LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
 NO_PLANE = -(2**62)
 
 
@@ -128,7 +128,7 @@ def _joined(axes: list[_Axis]) -> tuple[list[_Axis], _Axis | None]:
     while len(axes) > 1:
         *before, line, last = axes
         size = 1 if inner is None else inner.length
-        if last.taps > 1 or last.length * size > _LONGEST_MERGED:
+        if last.taps > 1 or last.length * size > LONGEST_MERGED:
             break
         stride, out_stride = (last.stride, last.out_stride) if inner is None else (inner.stride, inner.out_stride)
         joined = _Axis(last.length * size, stride, out_stride, 1, 0, last.mode)
