@@ -13,7 +13,15 @@ import numpy as np
 
 from parimg.kernels.convolution.arguments import Placement, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
-from parimg.kernels.convolution.methods import How, as_kernel, choose, prepare, run
+from parimg.kernels.convolution.methods import (
+    How,
+    as_kernel,
+    choose,
+    choose_for_shape,
+    is_whole,
+    prepare,
+    run,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -159,6 +167,45 @@ def correlate(
     return _filter(
         input, weights, output, mode, cval, origin, axes, method, precision, casting, is_convolution=False
     )
+
+
+def method_for_shape(
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    weights: NDArray[Any],
+    output: DTypeLike,
+    mode: Mode = "reflect",
+    cval: float = 0.0,
+    *,
+    axes: Axes = None,
+    casting: Casting = "truncate",
+) -> Method:
+    """The method that `convolve` takes for an array of that shape, so that its parts can be convolved alike.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        Of real numbers, of the array.
+    weights, output, mode, cval, axes, casting
+        See `convolve`; `output` is a dtype.
+
+    Returns
+    -------
+    {"direct", "separable", "auto"}
+        ``"auto"`` for boxes, which are running sums whatever the shape, and where it is transforms, if the values
+        allow them: their rounding depends on all of a block.
+    """
+    source, out = np.dtype(dtype), np.dtype(output)
+    computed, target = np.empty((1,) * len(shape), _computed_dtype(source)), np.empty(1, out)
+    placed = placement(len(shape), weights.shape, mode, 0, axes, is_convolution=True)
+    how = How(placed, "auto", None, _CASTINGS[casting], is_convolution=True)
+    kernel = as_kernel(_numbers(weights, "weights"), placed.shape, is_convolution=True)
+    if kernel.is_box:
+        return "auto"
+    arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
+    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_whole(computed, kernel, target))
+    return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
 
 
 def _filter(

@@ -229,14 +229,19 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     """The method asked for, or the fastest, by shapes and dtypes alone: no element is looked at."""
     if how.method != "auto":
         return how.method
-    size = kernel.weights.size
-    if how.precision == "float64":
-        return "direct"
-    if _is_for_boxes(source, kernel, out, how):
+    if how.precision != "float64" and _is_for_boxes(source, kernel, out, how):
         return "boxes"
-    if size < _SMALLEST_FACTORED:
+    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
+
+
+def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool) -> str:
+    """The fastest method for an array of that shape, running sums of boxes apart.
+
+    With `is_exact`, sums are to be exact.
+    """
+    size = kernel.weights.size
+    if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
-    is_exact = is_whole(source, kernel, out)
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
         is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
@@ -244,7 +249,7 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
             return "separable"
     elif len(kernel.axes) > 1 and kernel.vectors is not None:
         return "separable"
-    sides = tuple(source.shape[axis] for axis in kernel.axes)
+    sides = tuple(shape[axis] for axis in kernel.axes)
     elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
     each = CROSSOVERS[f"fft {dtype}"] * (1 if len(sides) == 2 else CROSSOVERS["fft other axes"])
     transforms = (CROSSOVERS[f"fft call {dtype}"] + elements * each) * tile.RELATIVE_SPEED
