@@ -60,6 +60,10 @@ def test_a_client_that_waits_is_told_by_status_and_begins_nothing(here: Path) ->
     assert queue("PENDING")[0].startswith("mine|PENDING")
     status = command_line("status", "job")
     assert re.match(r"it has not begun: job \d+ is PENDING \(BeginTime\), expected at .*, as mine", status.out)
+    assert re.search(r"never began, job \d+ is PENDING \(BeginTime\)", command_line("jobs", "./job").out)
+    removed = command_line("jobs", "./job", "--remove")
+    assert removed.code == 2
+    assert "would make it anew: job" in removed.err
     again = submit()
     assert again.code == 2
     assert "was submitted already: job" in again.err
