@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 
 .PHONY: demo test test-clusters quick lowest chaos fuzz lint docs notebooks constraints clean
 
-demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
+demo: $(VENV)/package  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
 
 test: $(VENV)/installed  ## the whole test suite, on real clusters, which are timed and so have the machine to themselves
@@ -53,7 +53,11 @@ constraints:  ## pin what a new environment gets today
 clean:
 	rm -rf $(VENV) demo docs/_build
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
+	touch $@
+
+$(VENV)/installed: $(VENV)/package
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)'[dev,notebooks]'
 	touch $@

@@ -114,13 +114,15 @@ def _parse(key: str, typed: str, default: object) -> object:
         return typed
     if isinstance(default, list):
         return typed.split(",") if typed else []
-    wanted = "a number"
+    wanted = "true or false" if isinstance(default, bool) else "a number"
     try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[typed.lower()]
         if isinstance(default, int):
             return int(typed)
         wanted = "like a:4,b:8"
         return {host: int(n) for host, n in _pairs(typed.split(","))}
-    except ValueError:
+    except (ValueError, KeyError):
         raise ClusterError(f"the setting {key!r} is {wanted} (got {typed!r})") from None
 
 
