@@ -93,7 +93,7 @@ def test_a_killed_client_goes_on_and_no_block_runs_twice(tmp_path: Path) -> None
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline and client.poll() is None:
         blocks = tmp_path / "matches.pairs" / "blocks"
-        if (blocks / "journal.sqlite").exists() and (open_pairs(tmp_path / "matches.pairs").counts["matched"]) > 100:
+        if (blocks / "journal.sqlite").exists() and open_pairs(blocks.parent).counts["matched"] > 100:
             break
         time.sleep(0.05)
     client.send_signal(signal.SIGKILL)
