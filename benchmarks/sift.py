@@ -4,10 +4,7 @@
 
 wants the folder of real images (PARIMG_DATA). Answers are compared before anything is timed. OpenCV's memory is
 kept from image to image, as parimg's engines do; without, page faults make it up to twice as slow. Linux only, for
-the peaks of memory. What a processor without AVX-512 does is shown by
-
-    export NUMBA_CPU_FEATURES=+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe
-    OPENCV_CPU_DISABLE=AVX512-SKX NUMBA_CPU_NAME=haswell python benchmarks/sift.py
+the peaks of memory.
 """
 
 import ctypes

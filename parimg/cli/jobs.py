@@ -14,12 +14,14 @@ from parimg.cli.exporting import check_folder, check_output, export, to_json
 from parimg.cli.options import (
     ClusterId,
     Engines,
+    Json,
     MaxFailures,
     MemoryLimit,
     Output,
     Profile,
     Quiet,
     Ship,
+    Tiles,
     Timeout,
     Verbose,
 )
@@ -29,9 +31,19 @@ from parimg.cli.running import (
     follow,
     open_controller,
     parse_limit,
+    parse_tiles,
     resume_options,
 )
 from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    describe_client,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import print_table, say
 from parimg.errors import JobError
 
@@ -57,7 +69,6 @@ JobName = Annotated[
         autocompletion=_complete_job,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv", rich_help_panel=JOBS_PANEL)
@@ -71,6 +82,9 @@ def resume(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = None,
+    tiles: Tiles = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     output: Output = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -78,6 +92,7 @@ def resume(
     """Run what a job did not record before it was interrupted."""
     check_output(output)
     check_engines(engines, profile, cluster_id)
+    check_submission(submit, submit_set)
     from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
@@ -88,6 +103,7 @@ def resume(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
     }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     # What cannot be resumed is told before a cluster is started.
@@ -108,7 +124,10 @@ def resume(
             say(f"table: {output}")
         exit_by_failures(ended)
         return
-    with open_controller(engines, profile, cluster_id) as controller:
+    if submit is not None and submitted_for() is None:
+        submit_client(JobDirectory(journal.directory), submit_set, quiet=quiet)
+        return
+    with handing_over(submit_set), open_controller(engines, profile, cluster_id) as controller:
         running = controller.resume(journal.directory, retry="failed" if retry_failed else None, **changed)
         running.resume_options = resume_options(engines, profile, cluster_id, output)
         follow(running, output, quiet=quiet, verbose=verbose)
@@ -149,11 +168,17 @@ def status(
     from parimg.job.journal import Journal
     from parimg.job.listing import summarize
 
-    directory = find_job(job)
-    if (matched := _pairs_in(directory)) is not None:
+    place = JobDirectory(find_job(job))
+    if (matched := _pairs_in(place.path)) is not None:
         _print_status_of_pairs(matched, output, verbose=verbose)
         return
-    journal = Journal(directory)
+    client = describe_client(place)
+    if client and not place.holds_job:
+        name = os.path.basename(place.path)
+        about = {"job": name, "directory": place.path, "state": "waiting", "client": client}
+        say(to_json(about) if as_json else f"it has not begun: {client}")
+        return
+    journal = Journal(place.path)
     found = Job(journal)
     export(found, output, table)
     if as_json:
@@ -168,7 +193,9 @@ def status(
     say(f"images: {shown_key(summary.source)}")
     if summary.writer:
         say(f"run by: {summary.writer}")
-    if found.state in {"interrupted", "aborted", "failed"}:
+    if client:
+        say(f"by Slurm: {client}")
+    elif found.state in {"interrupted", "aborted", "failed"}:
         say(f"to go on: {found.resume_command}")
     if output is not None:
         say(f"table: {output}")
@@ -213,6 +240,29 @@ def export_table(
     check_folder(output, "-o")
     export(found, output, table, to)
     say(f"table: {output}")
+
+
+@app.command(epilog="Example: parimg merge part-1 part-2 part-3 -o whole", rich_help_panel=JOBS_PANEL)
+def merge(
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=_complete_job),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new job.")],
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Where two jobs say different things of an image, take the newer.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make one job of several that ran the same task, such as the shards of one source."""
+    from parimg.job.merging import merge_jobs
+
+    merged = merge_jobs([find_job(job) for job in jobs], output, conflicts="newest" if newest else "error")
+    print_summary(merged, verbose=verbose)
+    say(f"job: {merged.directory}")
+    if merged.state != "finished":
+        say(f"to go on: {merged.resume_command}")
+    exit_by_failures(merged)
 
 
 @app.command(

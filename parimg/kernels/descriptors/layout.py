@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 from numba.core.registry import cpu_target
@@ -15,8 +16,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # What the processor has, and what a user's NUMBA_CPU_NAME and NUMBA_CPU_FEATURES leave of it.
-_, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+_TRIPLE, _CPU, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 _HAS = frozenset(_FEATURES.split(","))
+
+_SUM_OF_PRODUCTS = """
+define i32 @sum(<16 x i8> %a, <16 x i8> %b) {
+  %c = sext <16 x i8> %a to <16 x i32>
+  %d = sext <16 x i8> %b to <16 x i32>
+  %e = mul <16 x i32> %c, %d
+  %f = call i32 @llvm.vector.reduce.add.v16i32(<16 x i32> %e)
+  ret i32 %f
+}
+declare i32 @llvm.vector.reduce.add.v16i32(<16 x i32>)
+"""
+
+
+def _multiplies_bytes_on_arm(triple: str, cpu: str, features: str) -> bool:
+    """Whether LLVM may use `sdot`, which only some names of processors imply: what it makes of a sum tells."""
+    if not triple.startswith(("aarch64", "arm64")):
+        return False
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu, features, opt=2)
+    return "sdot" in machine.emit_assembly(llvm.parse_assembly(_SUM_OF_PRODUCTS))
+
+
 # A tile of QUERIES x VECTORS sums, its trains and one query fill the vector registers: 32 of them with
 # AVX-512, else 16. On an EPYC with AVX-512, 8 x 2 was 4 % slower than 4 x 4, 2 x 8 7 % and 4 x 2 17 %.
 LANES, VECTORS = (16, 4) if "+avx512bw" in _HAS else (8, 2)
@@ -24,6 +48,8 @@ QUERIES = 4
 TRAINS = LANES * VECTORS
 HAS_AVX2 = "+avx2" in _HAS
 HAS_VNNI = ("+avx512vnni" if LANES == 16 else "+avxvnni") in _HAS
+HAS_SDOT = _multiplies_bytes_on_arm(_TRIPLE, _CPU, _FEATURES)
+MULTIPLIES_BYTES = HAS_VNNI or HAS_SDOT
 
 
 class Layout(NamedTuple):
@@ -74,17 +100,19 @@ def _sums(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 
 def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
-    """Lay out for products of bytes; needs HAS_VNNI.
+    """Lay out for products of bytes; needs MULTIPLIES_BYTES.
 
-    Both sides are centred on 128, which keeps distances and makes the queries signed, as the instruction
-    wants it. The trains stay unsigned; the 128 that they have too much is taken off where the sums start.
+    Both sides are centred on 128, which keeps distances and makes them signed. `sdot` takes them so; `vpdpbusd`
+    wants unsigned trains, and the 128 that these have too much is taken off where the sums start.
     """
     signed = (_padded(query, QUERIES, 128) ^ 128).view(np.int8)
     unsigned = _padded(train, TRAINS, 128)
+    signed_train = (unsigned ^ 128).view(np.int8)
     total, query_norm = _sums(signed)
-    _, train_norm = _sums((unsigned ^ 128).view(np.int8))
-    start = -128 * total
-    return Layout(signed, start, query_norm[: len(query)], _in_blocks(unsigned), train_norm[: len(train)])
+    _, train_norm = _sums(signed_train)
+    start = np.zeros_like(total) if HAS_SDOT else -128 * total
+    columns = _in_blocks(signed_train if HAS_SDOT else unsigned)
+    return Layout(signed, start, query_norm[: len(query)], columns, train_norm[: len(train)])
 
 
 def lay_out_words(query: NDArray[np.int16], train: NDArray[np.int16]) -> Layout:

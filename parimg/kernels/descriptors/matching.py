@@ -275,7 +275,7 @@ def _rank_bits(
 def _rank_bytes(
     query: NDArray[np.uint8], train: NDArray[np.uint8], k: int, *, both: bool
 ) -> tuple[_Ranking, _Ranking | None]:
-    if layout.HAS_VNNI:
+    if layout.MULTIPLIES_BYTES:
         laid_out = layout.lay_out_bytes(query, train)
     else:
         laid_out = layout.lay_out_words(query.astype(np.int16) - 128, train.astype(np.int16) - 128)

@@ -441,7 +441,7 @@ def test_processors_without_byte_products_give_the_same_answers(name, features):
     code = """
 import test_matching as t
 from parimg.kernels.descriptors import layout as _descriptor_layout
-assert not _descriptor_layout.HAS_VNNI
+assert not _descriptor_layout.MULTIPLIES_BYTES
 for n, m in ((3, 65), (300, 2500)):
     t.assert_answers_of_opencv(t.few_values((n, 128), 1), t.few_values((m, 128), 2))
     t.assert_answers_of_opencv(t.few_values((n, 32), 1, 256), t.few_values((m, 32), 2, 256), norm="hamming")

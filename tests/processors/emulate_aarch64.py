@@ -1,0 +1,162 @@
+"""Run the kernels on an emulated aarch64, and compare what they give with what they give here.
+
+``python tests/processors/emulate_aarch64.py FOLDER``
+
+FOLDER keeps an aarch64 Python: Debian's packages of it, and the wheels of NumPy, SciPy and numba, fetched once
+(500 MB). Nothing is installed. Wants qemu-aarch64-static, apt-get, dpkg and pip; without them it says so and does
+nothing. Whole numbers must be the same; floats to rounding, as sums are taken in another order where registers are
+shorter.
+"""
+
+import importlib.metadata
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_LIBRARIES = (
+    *("libc6", "libgcc-s1", "libstdc++6", "zlib1g", "libffi8", "libexpat1", "libbz2-1.0", "liblzma5", "libuuid1"),
+    *("libssl3", "libsqlite3-0", "libncursesw6", "libtinfo6", "libdb5.3", "libreadline8", "libnsl2", "libtirpc3"),
+    "libcrypt1",
+)
+_WHEELS = ("numpy", "scipy", "numba", "llvmlite")
+_PLATFORMS = (
+    "manylinux_2_28_aarch64",
+    "manylinux_2_27_aarch64",
+    "manylinux_2_17_aarch64",
+    "manylinux2014_aarch64",
+)
+# The first has no dot products of bytes, the second has them.
+PROCESSORS = {"cortex-a72": "+neon", "neoverse-n1": "+neon,+dotprod"}
+_DTYPES = ("uint8", "float32")
+
+
+def values_of(found):
+    """What a kernel gave as lists, numbers and arrays, which need no class to be read."""
+    if hasattr(found, "tolist"):
+        return found
+    if isinstance(found, dict):
+        return [values_of(value) for value in found.values()]
+    if isinstance(found, list | tuple):
+        return [values_of(item) for item in found]
+    return found
+
+
+def run_script(path: str) -> None:
+    from kernel_calls import all_calls
+
+    answers = {}
+    for name, call in all_calls(_DTYPES):
+        answers[name] = values_of(call())
+        print(".", end="", flush=True)
+    print()
+    Path(path).write_bytes(pickle.dumps(answers))
+
+
+def difference(found, expected) -> str | None:
+    """What differs, if something does."""
+    import numpy as np
+
+    if isinstance(expected, list):
+        if len(found) != len(expected):
+            return f"{len(found)} values, wanted {len(expected)}"
+        told = (difference(one, other) for one, other in zip(found, expected, strict=True))
+        return next((text for text in told if text), None)
+    if expected is None or isinstance(expected, str):
+        return None if found == expected else f"{found!r}, wanted {expected!r}"
+    one, other = np.asarray(found), np.asarray(expected)
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return f"{one.dtype} {one.shape}, wanted {other.dtype} {other.shape}"
+    rtol = 0.0 if other.dtype.kind in "biu" else 1e-4 if other.dtype == np.float32 else 1e-9
+    largest = np.abs(other[np.isfinite(other)]).max(initial=0) if other.dtype.kind == "f" else 0
+    if np.allclose(one, other, rtol=rtol, atol=rtol * largest / 10, equal_nan=True):
+        return None
+    return f"{one.ravel()[:5]}, wanted {other.ravel()[:5]}"
+
+
+def fetch(folder: Path) -> None:
+    """Put an aarch64 Python into an empty folder."""
+    apt = folder / "apt"
+    for part in ("state/lists/partial", "cache/archives/partial"):
+        (apt / part).mkdir(parents=True)
+    options = {
+        "APT::Architecture": "arm64",
+        "APT::Architectures::": "arm64",
+        "APT::Sandbox::User": "root",
+        "Dir::State": apt / "state",
+        "Dir::State::status": "/dev/null",
+        "Dir::Cache": apt / "cache",
+    }
+    get = ["apt-get", "-qq", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
+    packages = [f"{_PYTHON}-minimal", f"lib{_PYTHON}-minimal", f"lib{_PYTHON}-stdlib", *_LIBRARIES]
+    subprocess.run([*get, "update"], check=True)
+    subprocess.run([*get, "download", *packages], check=True, cwd=apt)
+    for package in apt.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, folder / "root"], check=True)
+    wheels = [f"{name}=={importlib.metadata.version(name)}" for name in _WHEELS]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    places = [part for name in _PLATFORMS for part in ("--platform", name)]
+    only = ["--only-binary=:all:", "--python-version", _PYTHON.removeprefix("python")]
+    subprocess.run([*pip, *only, *places, "--target", folder / "site", *wheels], check=True)
+    shutil.rmtree(apt)
+    (folder / "whole").touch()
+
+
+def python_command(folder: Path) -> list[str]:
+    return ["qemu-aarch64-static", "-L", str(folder / "root"), str(folder / "root" / "usr" / "bin" / _PYTHON)]
+
+
+def main() -> int:
+    if len(sys.argv) == 3 and sys.argv[1] == "--run":
+        run_script(sys.argv[2])
+        return 0
+    folder = Path(sys.argv[1])
+    missing = [name for name in ("qemu-aarch64-static", "apt-get", "dpkg") if shutil.which(name) is None]
+    if missing:
+        print(f"not emulated: {', '.join(missing)} not found (Debian: qemu-user-static)")
+        return 0
+    if not (folder / "whole").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        fetch(folder)
+    # What is plain Python is taken from here, behind the emulated processor's own.
+    path = os.pathsep.join(map(str, (folder / "site", ROOT, sysconfig.get_path("purelib"))))
+    failed = []
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": f"{scratch}/here", "PYTHONPATH": str(ROOT)}
+        run = [__file__, "--run"]
+        subprocess.run([sys.executable, *run, f"{scratch}/expected"], check=True, env=environment)
+        expected = pickle.loads(Path(f"{scratch}/expected").read_bytes())
+        for processor, features in PROCESSORS.items():
+            print(f"== {processor}: {features}", flush=True)
+            environment |= {
+                "NUMBA_CACHE_DIR": f"{scratch}/{processor}",
+                "NUMBA_CPU_NAME": processor,
+                "NUMBA_CPU_FEATURES": features,
+                "PYTHONPATH": path,
+                "OPENBLAS_NUM_THREADS": "1",
+            }
+            command = [*python_command(folder), *run, f"{scratch}/found"]
+            if subprocess.run(command, env=environment).returncode:
+                failed.append(processor)
+                continue
+            found = pickle.loads(Path(f"{scratch}/found").read_bytes())
+            differing = {name: difference(found[name], expected[name]) for name in expected}
+            differing = {name: text for name, text in differing.items() if text}
+            print(f"{len(expected) - len(differing)} of {len(expected)} calls give the same")
+            for name, text in differing.items():
+                print(f"{name}: {text}")
+            failed += [processor] if differing else []
+    if failed:
+        print("failed on:", ", ".join(failed))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
