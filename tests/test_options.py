@@ -50,5 +50,5 @@ def test_options_are_the_same_after_they_were_stored_as_json() -> None:
 
 
 def test_an_option_that_there_is_not_is_refused() -> None:
-    with pytest.raises(JobError, match=r"there is no option 'time_out'; there are chunk_size, .*timeout"):
+    with pytest.raises(JobError, match=r"there is no option 'time_out'; there are channel, chunk_size, .*timeout"):
         Options.changed({}, {"time_out": 3})

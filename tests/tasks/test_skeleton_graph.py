@@ -394,5 +394,5 @@ def test_lengths_are_in_the_files_unit_where_all_axes_have_one():
     ):
         values = task.run_described(Described(image, sizes, unit), "a")
         assert (values["total_length"], values["length_unit"]) == wanted
-    given = parimg.SkeletonGraph(threshold=None, spacing=2).run_described(Described(line, {"Y": 1, "X": 1}, "µm"), "a")
+    given = parimg.SkeletonGraph(threshold=None, spacing=2).run_described(Described(line, {"Y": 1}, "µm"), "a")
     assert (given["total_length"], given["length_unit"]) == (40.0, None)
