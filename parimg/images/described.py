@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parimg.errors import ImageTooLargeError
+from parimg.errors import ImageFormatError, ImageTooLargeError
 from parimg.images.decode import decode
 from parimg.images.formats import identify
 from parimg.images.presenting import check_axes, chosen_places, present
@@ -102,6 +102,13 @@ def describe_bytes(
     color, max_pixels, reading, wants_pixel_size
         See `read_described`.
     """
+    if not wants_pixel_size and reading == DEFAULT_READING:  # nearly all images, which shall not wait
+        try:
+            return Described(decode(data, color, max_pixels=max_pixels, name=name))
+        except ImageFormatError:
+            if not data or identify(data) is not None or not _is_known_otherwise(name, data):
+                raise
+            return _read_part(name, color, max_pixels, reading)
     image_format = identify(data)
     is_tiff = image_format is not None and image_format.name == "TIFF"
     if data and image_format is None and (_is_known_otherwise(name, data)):

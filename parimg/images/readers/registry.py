@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from parimg.errors import ImageFormatError, ImagePartError, ReaderMissingError
 from parimg.images.readers.address import Address, split_address
+from parimg.images.readers.guarding import guarded
 from parimg.images.readers.part import OpenedFile, Part, StoredImage
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _MOST_OPEN = 4  # files an engine keeps open: a chunk's images are neighbours
 _REMOTE_SECONDS = 30.0  # until a file in a store is opened anew: whether it was replaced is a request each time
 _HERE = "parimg.images.readers."
 _OF_TIFF = _HERE + "tiff"
+_NEARLY_ALL = frozenset(("png", "jpg", "jpeg"))
 _KNOWN_WELL = "apng avif bmp gif hdr j2k jp2 jpe jpeg jpg npy pam pbm pfm pgm png pnm ppm tif tiff webp"
 
 
@@ -78,8 +80,6 @@ class Reader:
 
     def open(self, uri: str) -> OpenedFile:
         """Open a file, whatever is wrong with it being an error of ours."""
-        from parimg.images.readers.guarding import guarded
-
         self.check_installed(uri)
         return guarded(uri, lambda: cast("OpenedFile", import_module(self.module).open_file(uri)))
 
@@ -181,6 +181,8 @@ def reader_of(path: str) -> Reader | None:
 
 def whole_file_is_decoded(path: str) -> bool:
     """Whether a file that is named alone is decoded in one go by `decode`, as far as its name says."""
+    if path[path.rfind(".") + 1 :].lower() in _NEARLY_ALL:
+        return True
     reader = reader_of(path)
     if reader is not None:
         return reader.module == _OF_TIFF
@@ -267,8 +269,6 @@ def _identity(uri: str) -> object:
 
 
 def _take(uri: str, reader: Reader) -> _Shared:
-    from parimg.images.readers.guarding import guarded
-
     key = guarded(uri, lambda: _identity(uri)), reader.name
     with _lock:
         shared = _open.get(key)
@@ -358,8 +358,6 @@ def open_part(uri: str) -> Part:
         ...
     parimg.errors.ImagePartError: '...cells.ome.tif#c=2' names c=2, but c has 2 places, 0 to 1
     """
-    from parimg.images.readers.guarding import guarded
-
     file, text = split_address(uri)
     reader = find_reader(file)
     address = guarded(uri, lambda: Address.parse(text))
