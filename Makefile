@@ -15,7 +15,7 @@ test: $(VENV)/installed  ## the whole test suite, on real clusters, which are ti
 	$(BIN)/pytest -m "cluster and not daemons" $(PYTEST_ARGS)
 
 test-clusters: $(VENV)/installed  ## on Slurm and SSH servers that the tests start; tests/setup-machine.sh installs them
-	$(BIN)/pytest -m daemons $(PYTEST_ARGS) tests/clusters
+	$(BIN)/pytest -n 2 --dist loadfile -m daemons $(PYTEST_ARGS) tests/clusters
 
 quick: $(VENV)/installed  ## what takes no cluster and no long compilation
 	$(BIN)/pytest -n 2 -q -m "not cluster and not slow" tests

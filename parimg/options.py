@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -16,6 +16,8 @@ from parimg.errors import JobError
 DEFAULT_MAX_PIXELS = 2**28
 """Height times width above which an image is refused: 16 384 by 16 384, 256 MB as 8 bit gray."""
 Ship = Literal["auto", "never", "always"]
+TILE_STEP = 16
+"""What sides of tiles are multiples of, as those of TIFF files are."""
 Orientation = Literal["stored", "upright"]
 Projection = Literal["max", "min"]
 LEAST_RECORDS = 20  # before a share of failures says anything
@@ -84,6 +86,7 @@ class Options:
     max_failures: float | None = None
     memory_limit: int | str | None = None
     ship: Ship = "auto"
+    tiles: int | Sequence[int] | None = None
     channel: int | str | None = None
     z: int | None = None
     project: Projection | None = None
@@ -108,11 +111,18 @@ class Options:
             )
         if self.ship not in get_args(Ship):
             raise JobError(f"ship must be 'auto', 'never' or 'always' (got {self.ship!r})")
+        if self.tiles is not None:
+            object.__setattr__(self, "tiles", _checked_tiles(self.tiles))
         reading = self.reading
         object.__setattr__(self, "percentile", reading.percentile)  # JSON has no tuples
         object.__setattr__(self, "metadata", reading.metadata)
         if self.memory_limit is not None:
             object.__setattr__(self, "memory_limit", parse_size(self.memory_limit))
+
+    @property
+    def tile(self) -> tuple[int, int] | None:
+        """Height and width of tiles, None for images whole."""
+        return None if self.tiles is None else _checked_tiles(self.tiles)
 
     @property
     def reading(self) -> Reading:
@@ -159,6 +169,17 @@ def parse_size(size: int | str) -> int:
         raise JobError(f'memory_limit must be a number of bytes, or a text such as "4 GiB" (got {size!r})')
     power = " kMGT".index(found[2] or " ")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
+def _checked_tiles(tiles: int | Sequence[int]) -> tuple[int, int]:
+    sides = (tiles, tiles) if isinstance(tiles, int) else tuple(tiles)
+    are_counts = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
+    if len(sides) != 2 or not are_counts or any(side % TILE_STEP for side in sides):
+        raise JobError(
+            "tiles must be the height and width of tiles in pixels, or one number for both, multiples of "
+            f"{TILE_STEP} such as (2048, 2048) (got {tiles!r})"
+        )
+    return sides[0], sides[1]
 
 
 def _is_number(value: object) -> bool:

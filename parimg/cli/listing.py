@@ -22,7 +22,10 @@ _FILES = 50  # of a folder, glob or table
 
 @app.command("list", epilog="Example: parimg list plate.zarr movie.mp4")
 def list_parts(
-    paths: Annotated[list[str], typer.Argument(help="Files, parts of files, folders, globs, URLs, tables.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATHS", help="Files, parts of files, folders, globs, URLs, tables."),
+    ],
     everything: Annotated[bool, typer.Option("--all", help="Show every part, however many there are.")] = False,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Show what files tell, which jobs take as --metadata.")

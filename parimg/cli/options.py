@@ -10,11 +10,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from parimg.cli.completing import installed_profiles
+
 EXIT_FAILED, EXIT_USAGE, EXIT_SOME_IMAGES_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 Images = Annotated[
     list[str],
-    typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; parts as run.h5#/data?i=17."),
+    typer.Argument(
+        metavar="IMAGES",
+        help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; parts as run.h5#/data?i=17.",
+    ),
 ]
 
 
@@ -49,7 +54,11 @@ Engines = Annotated[
     ),
 ]
 Profile = Annotated[
-    str | None, typer.Option(help="Use the running cluster of this IPython profile; with -n, start one by it.")
+    str | None,
+    typer.Option(
+        help="Use the running cluster of this IPython profile; with -n, start one by it.",
+        autocompletion=installed_profiles,
+    ),
 ]
 ClusterId = Annotated[str, typer.Option(help="Id of the running cluster, if it was started with one.")]
 TABLE_FILE = "Write the table: .parquet, .csv, .json or .arrow."
@@ -61,6 +70,14 @@ Extensions = Annotated[
 Sample = Annotated[int | None, typer.Option(min=1, help="Take only so many of the images, chosen at random.")]
 Seed = Annotated[int, typer.Option(help="Of the choice: the same number, the same images.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, tell what would be run, and end.")]
+
+
+PreviewOf = Annotated[
+    int | None,
+    typer.Option(
+        "--preview", min=1, help="Run only so many images, chosen at random; show them, and what all would take."
+    ),
+]
 
 
 def _silence(quiet: bool) -> bool:
@@ -87,6 +104,14 @@ Ship = Annotated[
         help="Send files of images to hosts that do not see them, and outputs back from them.",
     ),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Run part I of N; `parimg merge` makes one job of all."),
+]
+Tiles = Annotated[
+    str | None,
+    typer.Option(metavar="SIDE|HEIGHTxWIDTH", help="Run larger images by tiles of so many pixels, such as 2048."),
+]
 Channel = Annotated[str | None, typer.Option(help="Read this channel alone: its number from 0, or its name.")]
 Slice = Annotated[int | None, typer.Option("--z", min=0, help="Read this slice of volumes alone, from 0.")]
 Project = Annotated[
@@ -102,4 +127,5 @@ Orientation = Annotated[
 Metadata = Annotated[
     list[str] | None, typer.Option(help="A column of what files tell, such as acquisition_time; may be repeated.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 MemoryLimit = Annotated[str | None, typer.Option(help='Memory an engine may occupy, such as "4 GiB".')]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from parimg.cli.app import app
-from parimg.cli.exporting import check_folder, check_output
+from parimg.cli.exporting import check_folder, check_output, to_json
 from parimg.cli.options import (
     ClusterId,
     Column,
@@ -20,6 +20,7 @@ from parimg.cli.options import (
     Engines,
     Extensions,
     Images,
+    Json,
     Profile,
     Quiet,
     Verbose,
@@ -36,6 +37,7 @@ from parimg.cli.submitting import (
     submitted_for,
 )
 from parimg.console import print_table, say
+from parimg.files.trial import without_new_folders
 
 
 @app.command(epilog="Example: parimg index photos/ -m efficientnet.onnx -o index/")
@@ -74,7 +76,8 @@ def index(
     check_submission(submit, submit_set)
     task = check_index(output, **options)
     source = select(images, column=column, extensions=extensions, absolute_keys=True)
-    task.resolve()
+    with without_new_folders(task.folder if dry_run else None):
+        task.resolve()
     if not lacks_images(output, source):
         say(f"nothing to do: all {source.count()} images are in the index {output}")
         return
@@ -95,14 +98,17 @@ def index(
 
 @app.command(epilog="Example: parimg search photo.jpg:40,60,200,220 index/ --picture found.png")
 def search(
-    query: Annotated[str, typer.Argument(help="Query image; with :y1,x1,y2,x2, that part of it, in pixels.")],
-    directory: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="Image; with :y1,x1,y2,x2, that part of it, in pixels.")
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")],
     top_k: Annotated[int, typer.Option("-k", min=1, help="How many images to show.")] = 20,
     rerank: Annotated[int, typer.Option(min=0, help="Search regions in the best so many.")] = 200,
     expand: Annotated[int, typer.Option(min=0, help="Add the best so many to the query, and rank again.")] = 3,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the hits: .parquet or .csv.")
     ] = None,
+    as_json: Json = False,
     picture: Annotated[Path | None, typer.Option(help="Draw them with their regions: .png or .jpg.")] = None,
     engines: Annotated[
         EngineNumber | None,
@@ -139,6 +145,9 @@ def search(
         from parimg.plots.hits import draw_hits, write_picture
 
         write_picture(picture, draw_hits(hits, query=name, box=box))
+    if as_json:
+        say(to_json([hit._asdict() for hit in hits]))
+        return
     rows = []
     for hit in hits:
         distance = "" if hit.distance is None else f"{hit.distance:.3f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,17 +35,21 @@ from parimg.cli.options import (
     Metadata,
     Orientation,
     Percentile,
+    PreviewOf,
     Profile,
     Project,
     Quiet,
     Retries,
     Sample,
     Seed,
+    ShardOption,
     Ship,
     Slice,
+    Tiles,
     Timeout,
     Verbose,
 )
+from parimg.cli.previewing import print_preview
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
 from parimg.cli.submitting import (
@@ -57,6 +62,7 @@ from parimg.cli.submitting import (
 )
 from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
+from parimg.files.trial import without_new_folders
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
@@ -117,6 +123,8 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    shard: ShardOption = None,
+    tiles: Tiles = None,
     submit: Submit = None,
     submit_set: SubmitSet = None,
     channel: Channel = None,
@@ -126,12 +134,15 @@ def _run(
     orientation: Orientation = None,
     metadata: Metadata = None,
     dry_run: DryRun = False,
+    preview: PreviewOf = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
-    from parimg.tasks.task import check_reading
+    from parimg.sources.shards import Shard, parse_shard
+    from parimg.tasks.task import check_halo, check_reading
+    from parimg.tasks.writing_task import WritingTask
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -140,6 +151,7 @@ def _run(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
         "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
         "z": z,
         "project": project,
@@ -155,13 +167,25 @@ def _run(
     if job is not None and place is None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    with report_if_slow(f"preparing {planned.task.name} ..."):
-        planned.task.resolve()
-    source = name_files(planned.task, source)
+    task = planned.task
+    folder = task.local_folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
+    with without_new_folders(folder):
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        if tiles is not None:
+            check_halo(task)
+        source = name_files(task, source)
+    part = None if shard is None else parse_shard(shard)
+    whole, source = source, source if part is None else Shard(source, *part)
     if verbose or dry_run:
-        say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
+        say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
         _print_plan(planned, source)
+        return
+    if preview is not None:
+        del options["max_failures"]  # some are to be seen, whatever they are
+        with open_controller(engines, profile, cluster_id) as controller:
+            print_preview(controller.preview(task, source, n=preview, seed=seed, **options))
         return
     if submit is not None and place is None:
         place = JobDirectory.make(planned.task.name) if job is None else JobDirectory(str(job))
@@ -171,9 +195,8 @@ def _run(
         if place is not None and place.holds_job:  # an earlier batch job has begun it
             running = controller.resume(place.path, **options)
         else:
-            running = controller.submit(
-                planned.task, source, job_dir=job if place is None else place.path, **options
-            )
+            directory = job if place is None else place.path
+            running = controller.submit(planned.task, whole, job_dir=directory, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:
@@ -181,21 +204,33 @@ def _run(
         exit_by_failures(running)
 
 
+def parse_tiles(typed: str | None) -> tuple[int, int] | None:
+    """Height and width of tiles, as they were typed.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if typed is None:
+        return None
+    sides = typed.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise typer.BadParameter(f"--tiles must be a number of pixels, or two as in 1024x2048 (got {typed!r})")
+    return int(sides[0]), int(sides[-1])
+
+
 def _check_job_dir(directory: str) -> None:
     """Refuse a directory that cannot take a job; what is made for the trial is removed."""
     from parimg.job.directory import JobDirectory
 
     place = JobDirectory(directory)
-    path = Path(place.path)
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
-    owned = place.reserve()
-    if made:
-        place.discard(owned)
-    else:
-        owned.release()
-    for folder in made[1:]:
-        with contextlib.suppress(OSError):  # another process may use it by now
-            folder.rmdir()
+    is_new = not os.path.exists(place.path)
+    with without_new_folders(place.path):
+        owned = place.reserve()
+        if is_new:
+            place.discard(owned)
+        else:
+            owned.release()
 
 
 def _print_plan(planned: Planned, source: Source) -> None:

@@ -16,7 +16,9 @@ from parimg.cli.running import Planned, job_command, number
 def skeleton(
     images: Annotated[
         list[str],
-        typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."),
+        typer.Argument(
+            metavar="IMAGES", help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."
+        ),
     ],
     output: Output = None,
     branches: Annotated[

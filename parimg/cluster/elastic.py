@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import threading
 import time
@@ -25,6 +26,8 @@ from parimg.job.work_left import WorkLeft
 
 if TYPE_CHECKING:
     from parimg.cluster.engine_pool import ClientEngines
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0
 _TOGETHER_SECONDS = 15.0  # in which the other engines of a group follow the first
@@ -110,8 +113,10 @@ class ElasticCluster(StartedCluster):
 
     def _adapt_always(self) -> None:
         while not self._stopped.wait(_LOOK_SECONDS):
-            with contextlib.suppress(Exception):  # the client was just closed, or a batch system is away
+            try:
                 self._adapt()
+            except Exception:  # the client was just closed, or a batch system is away
+                _log.debug("the number of engines could not be looked after", exc_info=True)
 
     def _adapt(self) -> None:
         pool, work, now = self._pool, self._work, time.monotonic()
@@ -149,7 +154,9 @@ class ElasticCluster(StartedCluster):
             return False
         asked.looked_at = now
         if asked.came_at is None:
-            return launcher.poll() is not None
+            with contextlib.suppress(Exception):  # those that cannot tell, or a batch system that is away
+                return launcher.poll() is not None
+            return False
         if hasattr(launcher, "leaves_at"):  # of those that know a wall time
             asked.leaves_at = launcher.leaves_at()
         return False

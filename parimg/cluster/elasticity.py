@@ -70,7 +70,7 @@ class Elasticity:
         self._least = least
         self._most = most
         self._waits: deque[float] = deque(maxlen=_WAITS)
-        self._idle_since: dict[str, float] = {}
+        self._idle_since: dict[tuple[str, bool], float] = {}
 
     def note_wait(self, seconds: float) -> None:
         """Learn how long engines took to come."""
@@ -116,7 +116,7 @@ class Elasticity:
         given: list[str] = []
         n_left, n_here = n_staying, sum(group.engines for group in groups if not group.is_awaited)
         for group in sorted(groups, key=lambda group: (not group.is_awaited, group.seconds_left)):
-            if now - self._idle_since.get(group.name, math.inf) < IDLE_SECONDS:
+            if now - self._idle_since.get((group.name, group.is_awaited), math.inf) < IDLE_SECONDS:
                 continue
             after = n_left - (group.engines if group in staying else 0)
             here = n_here - (0 if group.is_awaited else group.engines)
@@ -126,5 +126,6 @@ class Elasticity:
         return Change(max(0, wanted - n_staying), tuple(given))
 
     def _note_idle(self, now: float, groups: Iterable[Group]) -> None:
-        idle = [group.name for group in groups if not group.is_busy]
-        self._idle_since = {name: self._idle_since.get(name, now) for name in idle}
+        # Those that have just come get a minute to be given work, however long they were waited for.
+        idle = [(group.name, group.is_awaited) for group in groups if not group.is_busy]
+        self._idle_since = {one: self._idle_since.get(one, now) for one in idle}

@@ -33,12 +33,11 @@ def main() -> None:
 
 
 def _stop(security: str, profile_dir: str, cluster_id: str) -> None:
-    from parimg.cluster.foreign import open_cluster
-    from parimg.cluster.ipyparallel_internals import run
+    from parimg.cluster.foreign import open_cluster, stop_all
 
     cluster_file = os.path.join(security, f"cluster-{cluster_id}.json")
     with contextlib.suppress(Exception):  # it may have been stopped by its user
-        run(open_cluster(profile_dir, cluster_file).stop_cluster())
+        stop_all(open_cluster(profile_dir, cluster_file))
     controller = os.path.join(security, f"ipcontroller-{cluster_id}")
     for path in (cluster_file, f"{controller}-client.json", f"{controller}-engine.json"):
         with contextlib.suppress(OSError):

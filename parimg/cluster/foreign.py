@@ -5,6 +5,7 @@ Used by `parimg.controller.starting.connect`; `parimg.cluster.started` builds on
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import threading
@@ -140,6 +141,24 @@ def open_cluster(profile_dir: str, cluster_file: str) -> ipp.Cluster:
     # from_file alone takes the settings of the profile "default".
     settings = ipp.Cluster(profile_dir=profile_dir, shutdown_atexit=False).profile_config
     return ipp.Cluster.from_file(cluster_file, config=settings, log_level=40)
+
+
+def stop_all(cluster: ipp.Cluster) -> list[BaseException]:
+    """Stop a cluster, whatever goes wrong with some of its engines, as with a batch job that has ended; tell that.
+
+    ipyparallel itself leaves the file of the cluster behind then, and reports nothing of the other engines.
+    """
+
+    async def stop() -> list[BaseException]:
+        names = list(cluster.engines)
+        stopping = (cluster.stop_controller(), *(cluster.stop_engines(name) for name in names))
+        errors = [error for error in await asyncio.gather(*stopping, return_exceptions=True) if error is not None]
+        for name in names:
+            cluster.engines.pop(name, None)
+        cluster.update_cluster_file()
+        return errors
+
+    return run(stop())
 
 
 def _start_command(profile: str | None, cluster_id: str) -> str:

@@ -36,10 +36,15 @@ def main() -> None:
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
+def end_with_parent(parent: int) -> None:
+    """End this process when it is no child of `parent` any more: SIGTERM, and ten seconds later for good."""
+    _end_after(_await_parent, parent)
+
+
 def _have_children_watch() -> None:
     """Have the processes that this one starts by fork, forkserver or spawn watch for its end."""
     if hasattr(os, "register_at_fork"):  # Windows has none, and no fork; threads do not survive one
-        os.register_at_fork(after_in_child=lambda: _end_after(_await_parent, os.getppid()))
+        os.register_at_fork(after_in_child=lambda: end_with_parent(os.getppid()))
     prepare = spawn.get_preparation_data
     # There is no public way into a process that is spawned, or that another forks for us: the mapping that
     # prepares it is the first that it unpickles.

@@ -20,7 +20,7 @@ from traitlets.config import Config
 
 from parimg.cluster import farewell, profiles
 from parimg.cluster.allocation import Allocation
-from parimg.cluster.foreign import ForeignCluster, find_profile
+from parimg.cluster.foreign import ForeignCluster, find_profile, stop_all
 from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.cluster.parent_poller import FAREWELL
 from parimg.errors import ClusterError
@@ -136,7 +136,7 @@ class StartedCluster(ForeignCluster):
                 with contextlib.suppress(ClusterError):
                     engine_set.cancel()
         with quiet(), contextlib.suppress(Exception):
-            run(self._started.stop_cluster())
+            stop_all(self._started)
         if controller is not None:
             for path in controller.connection_files.values():
                 with contextlib.suppress(OSError):

@@ -145,6 +145,10 @@ class Supervisor:
             self.engines.ready()  # begins the handshake
             return
         self.engines.end_lost(event["uuid"])
+        if self.engines.is_replaced(engine_id):
+            if self._cluster.is_own or self.running_jobs():
+                print_line(f"engine {engine_id} left; if it died, its host starts another")
+            return
         if self._cluster.is_own or self.running_jobs():
             # Not here: starting an engine waits for messages that this very thread delivers.
             arguments = (engine_id, self.engines.process(engine_id))

@@ -17,9 +17,10 @@ import logging
 import os
 import pickle
 import queue
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 
 from parimg import events
@@ -34,6 +35,7 @@ from parimg.dispatch.read_ahead import ReadAhead
 from parimg.dispatch.recording import Recording
 from parimg.dispatch.retries import RetryDecision, decide_refusal
 from parimg.dispatch.shipping import Shipping, write_returned
+from parimg.dispatch.tiled_images import Answered, TiledImages
 from parimg.errors import (
     ControllerLost,
     EngineGone,
@@ -48,14 +50,16 @@ from parimg.job.directory import resume_command
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.work_left import WorkLeft
 from parimg.protocol import shared_objects
-from parimg.protocol.messages import VERSION, Chunk, Content, Reply
-from parimg.record import Placement, Row, failed_row
+from parimg.protocol.disk_sharing import SeenDisks
+from parimg.protocol.messages import VERSION, Chunk, Content, NextStep, Reply
+from parimg.record import Placement, failed_row
 from parimg.sources.as_source import Image
 
 _log = logging.getLogger(__name__)
 
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 _LOOK_SECONDS = 0.5  # between looks at the engines
+_TELL_TILES_SECONDS = 1.0  # between notes in the journal of how many tiles are done
 _ENDING = {kind.__name__: kind for kind in (EngineVersionError, TaskError)}  # what an engine may end the job with
 
 
@@ -96,6 +100,8 @@ class Dispatcher:
         Images that it has, once that is known.
     duplicates : int
         Images that it named again.
+    tiles : (int, int) or None
+        Tiles that are done, and all, of the images that are run by tiles now.
     restarts : int
         How often the cluster was started anew under the job.
     work_left : WorkLeft
@@ -116,6 +122,7 @@ class Dispatcher:
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
+        self.tiles: tuple[int, int] | None = None
         self.work_left = WorkLeft(0, 0.0)
         self._recording = Recording(plan, journal, self.listeners, self.changed)
         self._closing = _Closing.NO
@@ -125,6 +132,8 @@ class Dispatcher:
         self._new: collections.deque[Pending] = collections.deque()
         self._retry: collections.deque[list[Pending]] = collections.deque()
         self._in_flight = InFlight()
+        self._tiled = TiledImages(journal.place.tiles)
+        self._tiles_told_at = 0.0
         self._lost_engines = LostEngines(
             engines,
             self._in_flight,
@@ -140,7 +149,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._chunk_size = ChunkSize(plan.options.chunk_size)
         self._sending: dict[tuple[int, str], Future[None]] = {}
-        self._pages_are_reported = False
+        self._pages_are_reported = self._whole_is_reported = False
         self._thread = threading.Thread(target=self._run, name="parimg-dispatch", daemon=True)
 
     # -- called from other threads ----------------------------------------------------------------------------
@@ -291,9 +300,13 @@ class Dispatcher:
             self._recording.report()
             self.journal.set_meta("total", self._total_at_end() if state == "finished" else self.job_total)
             self.journal.end_run(state, reason, self.duplicates)
+            if self._tiles_told_at:
+                self.journal.set_meta("tiles", None)
         with contextlib.suppress(Exception):
             self.journal.close()
         self._lost_engines.remove_folder()
+        if state == "finished":
+            shutil.rmtree(self.journal.place.tiles, ignore_errors=True)
         with self.changed:
             self.state = state
             self.changed.notify_all()
@@ -351,16 +364,20 @@ class Dispatcher:
             listed = self._read_ahead.take(size - len(self._new), deadline - time.monotonic())
             if not listed:
                 break
-            self.listed = listed[-1][0] + 1
+            self.listed += len(listed)
             self._new.extend(self._new_images.choose(listed))
 
     def _submit(self, images: list[Pending], engine_id: int) -> bool:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
         seen = self._disks.seen_by(engine_id)
+        is_blind = not (seen.images and seen.job)
+        if is_blind and any(pending.piece for pending in images):
+            self._in_flight.shut(engine_id)  # until the next look: it does not see what the others left
+            return False
         if seen.images:
             self._shipping.forget(images)
-            contents: list[Content] = [pending.image.array for pending in images]
+            contents: list[Content] = [pending.piece or pending.image.array for pending in images]
         else:
             contents = self._shipping.load(images)
         images, rest = images[: len(contents)], images[len(contents) :]
@@ -379,7 +396,9 @@ class Dispatcher:
             timeout=options.timeout,
             memory_limit=options.memory_bytes,
             reading=options.reading,
-            returns_files=self.plan.output is not None and not seen.output,
+            tile=options.tile,
+            tiles_folder="" if is_blind or not self._sees_output(seen) else self.journal.place.tiles,
+            returns_files=not self._sees_output(seen),
         )
         now = time.monotonic()
         try:
@@ -397,6 +416,9 @@ class Dispatcher:
             self._list(len(images), 0.0)
             self._shipping.read_ahead(itertools.islice(self._following(), len(images)))
         return True
+
+    def _sees_output(self, seen: SeenDisks) -> bool:
+        return self.plan.output is None or seen.output
 
     def _report_duplicate(self, key: str) -> None:
         self.duplicates += 1
@@ -430,8 +452,11 @@ class Dispatcher:
             self._retry.append(rest)
         self._chunk_size.adapt(reply.seconds / n, len(message) / n)
         self._report_pages(reply.most_pages)
-        rows = [(row, pending.attempts + 1) for row, pending in zip(found, sent.images, strict=False)]
-        self._record(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
+        self._report_whole(reply.read_whole)
+        answers = [
+            Answered(pending, row, pending.attempts + 1) for row, pending in zip(found, sent.images, strict=False)
+        ]
+        self._record(answers, reply.steps, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 
     def _report_pages(self, most: int) -> None:
         if most > 1 and not self._pages_are_reported:
@@ -442,9 +467,37 @@ class Dispatcher:
                 most,
             )
 
-    def _record(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
-        self._new_images.forget(row.key for row, _ in rows)
-        self._recording.write(rows, placement, seconds)
+    def _report_whole(self, reason: str) -> None:
+        if reason and not self._whole_is_reported:
+            self._whole_is_reported = True
+            _log.warning("%s read by tiles: images of its kind are run whole", reason)
+
+    def _record(
+        self, answers: list[Answered], steps: Mapping[int, NextStep], placement: Placement, seconds: float
+    ) -> None:
+        """Record images that are done, and send what those that are run by tiles need next."""
+        rows, pieces = self._tiled.gather(answers, steps)
+        self._new.extendleft(reversed(pieces))
+        if rows:
+            self._new_images.forget(row.key for row, _ in rows)
+            self._recording.write(rows, placement, seconds)
+            if self.plan.options.tile is not None:  # those of images of which a tile failed
+                self._new = collections.deque(one for one in self._new if not self._tiled.is_over(one))
+                kept = ([one for one in chunk if not self._tiled.is_over(one)] for chunk in self._retry)
+                self._retry = collections.deque(chunk for chunk in kept if chunk)
+        if self.plan.options.tile is not None:
+            self._tell_tiles()
+
+    def _tell_tiles(self) -> None:
+        """Let others know how far the images are that are run by tiles."""
+        self.tiles = self._tiled.progress
+        now = time.monotonic()
+        if self.tiles is not None:
+            self.listeners.emit(events.TilesDone(*self.tiles))
+        if now - self._tiles_told_at >= _TELL_TILES_SECONDS:
+            self._tiles_told_at = now
+            with contextlib.suppress(Exception):  # the next record tells what is wrong with the journal
+                self.journal.set_meta("tiles", self.tiles)
 
     def _send_missing(self, sent: Sent, digests: list[str]) -> None:
         """Send an engine what it lacks, each object once, and the chunk again behind it."""
@@ -464,8 +517,9 @@ class Dispatcher:
     def _settle(self, decision: RetryDecision) -> None:
         """Do what was decided about images that an engine did not answer for."""
         self._retry.extend(decision.again)
-        rows = [
-            (
+        answers = [
+            Answered(
+                pending,
                 failed_row(
                     pending.position, pending.image.key, pending.image.uri, "engine", error, message, trace
                 ),
@@ -473,8 +527,8 @@ class Dispatcher:
             )
             for pending, error, message, trace in decision.failed
         ]
-        if rows:
-            self._record(rows, Placement(None, None, None), 0.0)
+        if answers:
+            self._record(answers, {}, Placement(None, None, None), 0.0)
 
     # -- the controller ---------------------------------------------------------------------------------------
 

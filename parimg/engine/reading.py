@@ -11,14 +11,15 @@ from parimg.files.passing import passing_file
 from parimg.images.readers.address import split_address
 from parimg.images.readers.part import Described, Part
 from parimg.options import DEFAULT_READING, Reading
+from parimg.tasks.reading import read_for
 from parimg.tasks.task import Task
 
 if TYPE_CHECKING:
-    from parimg.protocol.messages import Content
+    from parimg.protocol.messages import WholeContent
 
 
 def read_content(
-    task: Task, uri: str, content: Content, max_pixels: int, reading: Reading = DEFAULT_READING
+    task: Task, uri: str, content: WholeContent, max_pixels: int, reading: Reading = DEFAULT_READING
 ) -> Described:
     """What `task` is given of an image.
 
@@ -37,21 +38,11 @@ def read_content(
 
     if isinstance(content, Part):
         return described.describe_part(content, task.color, max_pixels=max_pixels, reading=reading)
-    if type(task).read is not Task.read:
-        if content is None:
-            return Described(task.read(uri, max_pixels=max_pixels))
-        return _as_file(uri, content, lambda path: Described(task.read(path, max_pixels=max_pixels)))
-
-    def read(place: str) -> Described:
-        return described.read_described(
-            place, task.color, max_pixels=max_pixels, reading=reading, wants_pixel_size=task.wants_pixel_size
-        )
-
     if content is None:
-        return read(uri)
-    if reading == DEFAULT_READING and not task.wants_pixel_size:
+        return read_for(task, uri, max_pixels=max_pixels, reading=reading)
+    if type(task).read is Task.read and reading == DEFAULT_READING and not task.wants_pixel_size:
         return described.describe_bytes(content, uri, task.color, max_pixels=max_pixels)
-    return _as_file(uri, content, read)
+    return _as_file(uri, content, lambda path: read_for(task, path, max_pixels=max_pixels, reading=reading))
 
 
 def _as_file(uri: str, content: bytes, read: Callable[[str], Described]) -> Described:

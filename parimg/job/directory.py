@@ -1,8 +1,8 @@
 """The directory of a job: where it lies, what lies in it, how it is taken and given up.
 
 `JobDirectory` alone knows the names of what lies there: the journal and its segments, the lock and the owner file,
-``shared`` with the task and its shared objects by content hash, the flight recorders of the engines while the job
-runs, and ``client`` where a batch system runs the client.
+``shared`` with the task and its shared objects by content hash, while the job runs the flight recorders of the
+engines and what the tiles of large images leave, and ``client`` where a batch system runs the client.
 """
 
 from __future__ import annotations
@@ -84,6 +84,11 @@ class JobDirectory:
     def recorders(self) -> str:
         """Folder of the engines' flight recorders."""
         return os.path.join(self.path, "engines")
+
+    @property
+    def tiles(self) -> str:
+        """Folder of what the tiles of large images left, while these are run."""
+        return os.path.join(self.path, "tiles")
 
     @property
     def client(self) -> str:
@@ -186,7 +191,7 @@ class JobDirectory:
         return [*sqlite, *unfinished, self.lock, self.owner]
 
     def _clear(self) -> None:
-        for folder in (self.shared, self.segments, self.recorders):
+        for folder in (self.shared, self.segments, self.recorders, self.tiles):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._files():
             with contextlib.suppress(FileNotFoundError):

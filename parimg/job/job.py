@@ -95,6 +95,11 @@ class Job:
         return {**counts, "done": done, "total": done if self.state == "finished" else self._run.total}
 
     @property
+    def tiles(self) -> tuple[int, int] | None:
+        """Tiles that are done, and all, of the images that are run by tiles now; None if none is."""
+        return self._run.tiles
+
+    @property
     def duplicates(self) -> int:
         """Images that the source named once more; each is run once."""
         return self._run.duplicates
@@ -158,11 +163,12 @@ class Job:
         of = "" if counts["total"] is None else f"/{counts['total']}"
         failed = f", {counts['failed']} failed{tell_commonest(self)}" if counts["failed"] else ""
         duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
+        tiles = f", {self.tiles[0]}/{self.tiles[1]} tiles" if self.tiles else ""
         engines = f", {self.engines} engines" if self.engines is not None else ""
         writer = self.writer if self.engines is None else ""
         by = f" by {writer}" if writer else ""
         return (
-            f"<Job {self.name} {self.state}{by}: {counts['done']}{of} images{failed}{duplicates}{engines}, "
+            f"<Job {self.name} {self.state}{by}: {counts['done']}{of} images{tiles}{failed}{duplicates}{engines}, "
             f"{self.elapsed:.1f} s, {self.directory!r}>"
         )
 

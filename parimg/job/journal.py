@@ -238,6 +238,20 @@ class Journal:
         """The record of one image, None if it has none yet."""
         return next((record for _, record in self._scan("key = ?", "seq", key)), None)
 
+    def find_ending(self, ending: str) -> list[str]:
+        """Up to two keys whose last parts these are, as ``b.png`` or ``a/b.png`` of ``/data/a/b.png``."""
+        query = "SELECT key FROM records WHERE substr(key, -length(?)) = ? LIMIT 2"
+        return [key for (key,) in self._rows(query, (f"/{ending}",) * 2)]
+
+    def by_key(self) -> Iterator[Record]:
+        """All records, sorted by key."""
+        return (record for _, record in self._scan("key >= ?", "key", ""))
+
+    def failed_keys(self, beginning: str, most: int) -> list[str]:
+        """Keys of failed images that begin so, for completion in shells."""
+        query = f"SELECT key FROM records WHERE {_FAILED} AND substr(key, 1, length(?)) = ? LIMIT ?"
+        return [key for (key,) in self._rows(query, (beginning, beginning, most))]
+
     def lacks_any(self, keys: Iterable[str]) -> bool:
         """Whether one of `keys` has no record yet."""
         with self._look() as connection:
@@ -335,6 +349,10 @@ class Journal:
         )
         return [Span(*row) for row in self._rows(query)]
 
+    def workers(self) -> list[tuple[str | None, int, int | None]]:
+        """Host, number and process of each engine that answered."""
+        return self._rows("SELECT DISTINCT host, engine, pid FROM records WHERE engine IS NOT NULL")
+
     def by_host(self) -> list[HostShare]:
         """What each host did, most images first; images that no engine answered for are of host ``""``."""
         query = (
@@ -345,14 +363,16 @@ class Journal:
         return [HostShare(*row) for row in self._rows(query)]
 
     def slowest(self, most: int) -> list[Record]:
-        """The images that took longest, those that failed among them."""
+        """The images that took longest, those that failed among them; without their arrays."""
         query = "SELECT seq FROM records ORDER BY decode_seconds + task_seconds DESC LIMIT ?"
         chosen = [seq for (seq,) in self._rows(query, (most,))]
-        return [record for seq in chosen for _, record in self._scan("seq = ?", "seq", seq)]
+        return [record for seq in chosen for _, record in self._scan("seq = ?", "seq", seq, arrays=False)]
 
-    def _scan(self, where: str, order: str, value: object) -> Iterator[tuple[int, Record]]:
+    def _scan(
+        self, where: str, order: str, value: object, *, arrays: bool = True
+    ) -> Iterator[tuple[int, Record]]:
         with self._look() as connection:
-            yield from self._select(connection, where, order, value)
+            yield from self._select(connection, where, order, value, arrays=arrays)
 
     def _select(
         self, connection: sqlite3.Connection, where: str, order: str, value: object, *, arrays: bool = True

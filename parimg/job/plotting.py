@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parimg.console import visible
-from parimg.errors import ImageError, JobError, TaskError
+from parimg.errors import JobError, ParimgError
 from parimg.job.timeline import Timeline, Worker, read_timeline, work_axis
-from parimg.options import DEFAULT_MAX_PIXELS
+from parimg.options import Options
 from parimg.tasks._axes import caption_of, set_caption, show_image
+from parimg.tasks.reading import read_for
 from parimg.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
+    from parimg.images.readers.part import Described
     from parimg.job.journal import Journal
     from parimg.record import Record
 
@@ -70,17 +72,17 @@ def load_task(journal: Journal) -> Task:
         return Task()
 
 
-def image_of(task: Task, record: Record, max_pixels: int) -> Any:
+def image_of(task: Task, record: Record, options: Options) -> Described | None:
     """What a record's task was given, read once more; None if it is not there any more, or was an array."""
     if not record.uri:
         return None
     try:
-        return task.read(record.uri, max_pixels=max_pixels)
-    except (ImageError, TaskError, NotImplementedError, OSError):
+        return read_for(task, record.uri, max_pixels=options.max_pixels, reading=options.reading)
+    except (ParimgError, NotImplementedError, OSError):
         return None
 
 
-def plot_record(task: Task, record: Record, image: Any, ax: Axes) -> None:
+def plot_record(task: Task, record: Record, image: Described | None, ax: Axes) -> None:
     """Draw one record, as its task does; one that failed is its image, with the error."""
     if record.ok:
         try:
@@ -92,9 +94,15 @@ def plot_record(task: Task, record: Record, image: Any, ax: Axes) -> None:
             return
     else:
         reason = f"{record.error}: {record.message}"
-    is_picture = hasattr(image, "ndim") and image.dtype.kind in "biuf"
-    show_image(ax, image if is_picture else None, visible(reason)[:200])
+    show_image(ax, picture_of(image), visible(reason)[:200])
     set_caption(ax, caption_of(record))
+
+
+def picture_of(image: Described | None) -> npt.NDArray[Any] | None:
+    """The pixels that can be shown; a region index or a feature map has none."""
+    pixels = None if image is None else image.pixels
+    kind = getattr(getattr(pixels, "dtype", None), "kind", "")
+    return pixels if kind and kind in "biufc" else None
 
 
 # -- the task's natural picture of a job ----------------------------------------------------------------------
@@ -223,9 +231,9 @@ def plot_images(journal: Journal, axes: Sequence[Axes] | None, n: int) -> list[A
     """Draw some images of a job, evenly chosen by place in the source, each on axes of its own."""
     records = choose_records(journal, n if axes is None else len(axes))
     drawn = list(axes) if axes is not None else new_axes(max(len(records), 1))
-    task, most = load_task(journal), max_pixels_of(journal)
+    task, options = load_task(journal), options_of(journal)
     for ax, record in zip(drawn, records, strict=False):
-        plot_record(task, record, image_of(task, record, most), ax)
+        plot_record(task, record, image_of(task, record, options), ax)
     for ax in drawn[len(records) :]:
         ax.set_axis_off()
     return drawn
@@ -242,9 +250,9 @@ def choose_records(journal: Journal, n: int) -> list[Record]:
     return list(found.values()) or journal.failed_slice(range(n))
 
 
-def max_pixels_of(journal: Journal) -> int:
-    """The job's limit, for reading its images once more."""
-    return int((journal.meta("options") or {}).get("max_pixels", DEFAULT_MAX_PIXELS))
+def options_of(journal: Journal) -> Options:
+    """How the job was run, for reading its images once more."""
+    return Options.changed(journal.meta("options") or {}, {})
 
 
 # -- the engines over time ------------------------------------------------------------------------------------

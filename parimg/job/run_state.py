@@ -40,6 +40,8 @@ class LiveRun:
         Images of the job, None if that is not known.
     duplicates : int
         Images that the source named once more.
+    tiles : (int, int) or None
+        Tiles that are done, and all, of the images that are run by tiles now.
     engines : int or None
         Engines at work, None if the run has ended.
     error : BaseException or None
@@ -74,6 +76,10 @@ class LiveRun:
     @property
     def duplicates(self) -> int:
         return self._dispatcher.duplicates
+
+    @property
+    def tiles(self) -> tuple[int, int] | None:
+        return self._dispatcher.tiles if not self.ready() else None
 
     @property
     def engines(self) -> int | None:
@@ -184,6 +190,11 @@ class StoredRun:
     @property
     def duplicates(self) -> int:
         return self._journal.last_run().duplicates
+
+    @property
+    def tiles(self) -> tuple[int, int] | None:
+        found = self._journal.meta("tiles") if not self.ready() else None
+        return found and (found[0], found[1])
 
     @property
     def engines(self) -> int | None:

@@ -101,33 +101,32 @@ def read_timeline(journal: Journal, bins: int = 240) -> Timeline:
 
     place, starts, seconds = work_axis(journal.runs(), journal.spans())
     edges = np.linspace(0.0, seconds, bins + 1)
-    found: dict[Worker, _Row] = {}
+    stored = {(host, engine, pid): Worker(host or "", engine, pid or 0) for host, engine, pid in journal.workers()}
+    workers = sorted(stored.values())
+    rank = {worker: n for n, worker in enumerate(workers)}
+    number = {one: rank[worker] for one, worker in stored.items()}  # by what is stored: a third of the time
+    shares = _Shares.of(len(workers), bins)
+    failed = np.zeros((len(workers), bins), np.int64)
     done, memory = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
     for batch in journal.fields(*_FIELDS):
         columns = list(zip(*batch, strict=True))
         runs, began, decoding, running = (np.array(column, np.float64) for column in columns[:4])
-        first = place(runs, began) * (bins / seconds)
-        last = place(runs, began + decoding + running) * (bins / seconds)
-        ends = np.clip(last.astype(int), 0, bins - 1)
+        first = np.clip(place(runs, began) * (bins / seconds), 0, bins)
+        last = np.clip(place(runs, began + decoding + running) * (bins / seconds), 0, bins)
+        ends = np.minimum(last.astype(int), bins - 1)
         done += np.bincount(ends, minlength=bins)
         np.maximum.at(memory, ends, np.array([peak or 0 for peak in columns[8]], np.int64))
-        failed = np.array([status == "failed" for status in columns[4]])
-        whose: dict[Worker, list[int]] = {}
-        for n, (engine, host, pid) in enumerate(zip(*columns[5:8], strict=True)):
-            if engine is not None:
-                whose.setdefault(Worker(host or "", engine, pid or 0), []).append(n)
-        for worker, chosen in whose.items():
-            row = found.setdefault(worker, _Row.of(bins))
-            row.add(np.clip(first[chosen], 0, bins), np.clip(last[chosen], 0, bins))
-            row.failed += np.bincount(ends[chosen][failed[chosen]], minlength=bins)
-    workers = sorted(found)
-    busy = np.array([found[worker].busy() for worker in workers]).reshape(-1, bins)
-    failures = np.array([found[worker].failed for worker in workers], np.int64).reshape(-1, bins)
-    return Timeline(edges, workers, busy, failures, done, memory, starts)
+        # Without an engine, or begun since the engines were asked for: of no row.
+        whose = np.array([number.get(one, -1) for one in zip(*columns[5:8], strict=True)])
+        known = whose >= 0
+        shares.add(whose[known], first[known], last[known])
+        known &= np.array([status == "failed" for status in columns[4]])
+        np.add.at(failed, (whose[known], ends[known]), 1)
+    return Timeline(edges, workers, shares.busy(), failed, done, memory, starts)
 
 
 _FIELDS = (
-    "run", "started", "decode_seconds", "task_seconds", "status", "engine", "host", "pid", "peak_memory"
+    "run", "started", "decode_seconds", "task_seconds", "status", "host", "engine", "pid", "peak_memory"
 )  # fmt: skip
 
 Place = Callable[["npt.NDArray[Any]", "npt.NDArray[Any]"], "npt.NDArray[np.float64]"]
@@ -173,33 +172,32 @@ def work_axis(runs: list[Run], spans: list[Span]) -> tuple[Place, list[float], f
 
 
 @dataclass(eq=False)
-class _Row:
-    """One worker: the borders of its images, from which the bins' shares follow by one sum at the end."""
+class _Shares:
+    """The borders of all images, from which the bins' shares follow by one sum at the end."""
 
     partly: npt.NDArray[np.float64]
     wholly: npt.NDArray[np.float64]
-    failed: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, bins: int) -> _Row:
+    def of(cls, workers: int, bins: int) -> _Shares:
         import numpy as np
 
-        return cls(np.zeros(bins + 1), np.zeros(bins + 2), np.zeros(bins, np.int64))
+        return cls(np.zeros((workers, bins + 1)), np.zeros((workers, bins + 2)))
 
-    def add(self, first: npt.NDArray[Any], last: npt.NDArray[Any]) -> None:
-        """Add images from `first` to `last`, in bins."""
+    def add(self, whose: npt.NDArray[Any], first: npt.NDArray[Any], last: npt.NDArray[Any]) -> None:
+        """Add images from `first` to `last`, in bins, of the workers with these numbers."""
         import numpy as np
 
-        size = len(self.partly)
         begin, end = first.astype(int), last.astype(int)
         # All of the first bin from `first` on, all of the last up to `last`; within one bin the sum is right, too.
-        self.partly += np.bincount(begin, begin + 1 - first, size)[:size]
-        self.partly += np.bincount(end, last - end, size)[:size]
+        np.add.at(self.partly, (whose, begin), begin + 1 - first)
+        np.add.at(self.partly, (whose, end), last - end)
         # The bins between, as a difference that is summed up once; within one bin it takes the whole bin away.
-        self.wholly += np.bincount(begin + 1, minlength=size + 1)
-        self.wholly -= np.bincount(end, minlength=size + 1)
+        np.add.at(self.wholly, (whose, begin + 1), 1.0)
+        np.add.at(self.wholly, (whose, end), -1.0)
 
     def busy(self) -> npt.NDArray[np.float64]:
+        """Share of each bin, by worker."""
         import numpy as np
 
-        return np.clip(self.partly[:-1] + np.cumsum(self.wholly)[: len(self.partly) - 1], 0.0, 1.0)
+        return np.clip(self.partly[:, :-1] + np.cumsum(self.wholly, axis=1)[:, :-2], 0.0, 1.0)

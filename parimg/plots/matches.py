@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from parimg.errors import TaskError
 from parimg.job.journal import Journal
+from parimg.job.plotting import options_of
 from parimg.plots.arguments import check_least
 from parimg.record import Record
 from parimg.tasks._match_picture import MOST_LINES
 from parimg.tasks.match_sift import MatchSIFT
+from parimg.tasks.reading import read_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +67,9 @@ def draw_matches(
     if image is None:
         if not record.uri:
             raise TaskError(f"image {record.key!r} was an array; give it as image=")
-        from parimg.images.decode import read_image
-
-        image = read_image(record.uri, "gray")
+        options = options_of(Journal(record.job))
+        pixels = read_for(task, record.uri, max_pixels=options.max_pixels, reading=options.reading).pixels
+        return task.draw(pixels, task.match(pixels), color=color, most=max_matches, longest=None)
     return task.draw(image, task.match(image), color=color, most=max_matches, longest=None)
 
 

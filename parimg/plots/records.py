@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from parimg.errors import TaskError
+from parimg.images.readers.part import Described
 from parimg.job.journal import Journal
-from parimg.job.plotting import image_of, load_task, max_pixels_of, new_axes
+from parimg.job.plotting import image_of, load_task, new_axes, options_of
 from parimg.job.plotting import plot_record as draw_record
 from parimg.plots.matches import draw_matches
 from parimg.record import Record
@@ -43,7 +44,8 @@ def plot_record(record: Record, image: npt.NDArray[Any] | None = None, ax: Axes 
     ax = ax if ax is not None else new_axes(1, width=6.0, height=4.5)[0]
     journal = _journal_of(record)
     task = load_task(journal)
-    draw_record(task, record, image_of(task, record, max_pixels_of(journal)) if image is None else image, ax)
+    given = image_of(task, record, options_of(journal)) if image is None else Described(image)
+    draw_record(task, record, given, ax)
     return ax
 
 

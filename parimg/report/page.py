@@ -14,7 +14,7 @@ from parimg.files.atomic import whole_file
 from parimg.job.causes import LOOKED_AT
 from parimg.job.job import Job, open_job
 from parimg.job.journal import Journal
-from parimg.job.plotting import choose_records, draw_course, load_task, max_pixels_of, plot_timeline
+from parimg.job.plotting import choose_records, draw_course, load_task, options_of, plot_timeline
 from parimg.job.timeline import Timeline, read_timeline
 from parimg.report import pictures
 from parimg.report.facts import Facts, best_images, duration, read_facts, shown_values, when
@@ -22,6 +22,7 @@ from parimg.report.facts import Facts, best_images, duration, read_facts, shown_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from parimg.options import Options
     from parimg.record import Record
     from parimg.tasks.task import Task
 
@@ -91,7 +92,7 @@ def write_page(path: str | os.PathLike[str], template: str, context: dict[str, A
 
 def report_context(job: Job, journal: Journal, most: int) -> dict[str, Any]:
     """What the template of a report is filled with."""
-    task, max_pixels = load_task(journal), max_pixels_of(journal)
+    task, options = load_task(journal), options_of(journal)
     facts, timeline = read_facts(job, journal, task), read_timeline(journal)
     n_recorded = timeline.images
     best = best_images(journal, facts, most)
@@ -99,7 +100,7 @@ def report_context(job: Job, journal: Journal, most: int) -> dict[str, Any]:
     failed = job.failures[:most]
 
     def small(record: Record) -> dict[str, Any]:
-        return {"record": record, "picture": pictures.thumbnail(task, record, max_pixels), **_told(record)}
+        return {"record": record, "picture": pictures.thumbnail(task, record, options), **_told(record)}
 
     return {
         "job": job,
@@ -110,7 +111,7 @@ def report_context(job: Job, journal: Journal, most: int) -> dict[str, Any]:
         "peak": int(timeline.memory.max()) if n_recorded else 0,
         "rate": n_recorded / timeline.seconds if n_recorded else 0.0,
         "is_ranked": bool(best),
-        "shown": [_drawn(task, record, max_pixels) for record in shown],
+        "shown": [_drawn(task, record, options) for record in shown],
         "failed": [small(record) for record in failed],
         "slowest": [small(record) for record in journal.slowest(most)] if most else [],
         "looked_at": LOOKED_AT,
@@ -122,8 +123,8 @@ def _told(record: Record) -> dict[str, Any]:
     return {"values": shown_values(record), "seconds": record.decode_seconds + record.task_seconds}
 
 
-def _drawn(task: Task, record: Record, max_pixels: int) -> dict[str, Any]:
-    return {"record": record, "picture": pictures.record_picture(task, record, max_pixels), **_told(record)}
+def _drawn(task: Task, record: Record, options: Options) -> dict[str, Any]:
+    return {"record": record, "picture": pictures.record_picture(task, record, options), **_told(record)}
 
 
 def _plots(job: Job, journal: Journal, facts: Facts, timeline: Timeline) -> dict[str, str]:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from parimg.images.display import encoded
-from parimg.job.plotting import image_of, plot_record
+from parimg.job.plotting import image_of, picture_of, plot_record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from parimg.options import Options
     from parimg.record import Record
     from parimg.tasks.task import Task
 
@@ -34,9 +35,9 @@ def plot(draw: Callable[[Axes], object], width: float, height: float, kind: str 
     return _address(buffer.getvalue(), "jpeg" if kind == "jpg" else kind)
 
 
-def record_picture(task: Task, record: Record, max_pixels: int) -> str:
+def record_picture(task: Task, record: Record, options: Options) -> str:
     """What became of an image, as its task draws it."""
-    image = image_of(task, record, max_pixels)
+    image = image_of(task, record, options)
 
     def draw(ax: Axes) -> None:
         plot_record(task, record, image, ax)
@@ -45,12 +46,10 @@ def record_picture(task: Task, record: Record, max_pixels: int) -> str:
     return plot(draw, 4.2, 3.2, "jpg", bbox_inches="tight", pad_inches=0.02)
 
 
-def thumbnail(task: Task, record: Record, max_pixels: int) -> str:
+def thumbnail(task: Task, record: Record, options: Options) -> str:
     """A small view of a record's image, empty if it is not at hand."""
-    image: Any = image_of(task, record, max_pixels)
-    if getattr(image, "dtype", None) is None or image.dtype.kind not in "biufc":
-        return ""
-    return _address(encoded(image, _THUMBNAIL), "jpeg")
+    image = picture_of(image_of(task, record, options))
+    return "" if image is None else _address(encoded(image, _THUMBNAIL), "jpeg")
 
 
 def _address(data: bytes, kind: str) -> str:

@@ -122,6 +122,10 @@ def source_from_spec(spec: Mapping[str, Any]) -> Source:
     >>> list(source_from_spec(source.spec())) == list(source)
     True
     """
+    if spec.get("shard"):
+        from parimg.sources.shards import Shard, whole_of  # not at the top, as below
+
+        return Shard(source_from_spec(whole_of(spec)), *spec["shard"])
     if spec.get("outside"):
         from parimg.sources.outside import outside_again  # not at the top: it builds on this
 
@@ -157,7 +161,10 @@ def join_specs(earlier: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[
     >>> [image.key for image in source_from_spec(join_specs(first, second))]
     ['a.png', 'b.png']
     """
-    before, after = (list(spec["sources"]) if spec["kind"] == "several" else [spec] for spec in (earlier, added))
+    before, after = (
+        list(spec["sources"]) if spec["kind"] == "several" and not spec.get("shard") else [spec]
+        for spec in (earlier, added)
+    )
     new = [spec for spec in after if spec not in before]
     if not new or any(spec["kind"] in _NOT_RESTARTABLE for spec in (*before, *new)):
         return earlier

@@ -6,6 +6,7 @@ It imports no matplotlib: whoever gives axes has it.
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,17 @@ BOX_COLOR = "#ff5a1f"
 _LONGEST = 1000  # px that are drawn of an image; a figure on a screen has no more
 _VALUES = 3  # of a record in its caption
 _NAME = 40  # characters of a caption's name
+_LINE, _LINES = 36, 8  # characters and lines of what is said where an image is missing
 
 
 def show_image(ax: Axes, image: npt.NDArray[Any] | None, missing: str = "the image is not at hand") -> None:
     """Show an image, whatever its dtype, in coordinates of its own pixels; where there is none, say so."""
     ax.set_axis_off()
     if image is None:
-        ax.text(0.5, 0.5, missing, ha="center", va="center", wrap=True, color="gray", transform=ax.transAxes)
+        said = "\n".join(textwrap.wrap(missing, _LINE)[:_LINES])
+        written = ax.text(0.5, 0.5, said, ha="center", va="center", color="gray", fontsize=8, parse_math=False)
+        written.set_transform(ax.transAxes)
+        written.set_in_layout(False)  # else a long text would take the room of all other axes
         return
     from parimg.images.display import displayed
 

@@ -94,7 +94,7 @@ def plot_on_axes(ax: Axes, graph: PixelGraph, image: npt.NDArray[Any] | None = N
     ):
         if is_one.any():
             x, y = points[is_one].T
-            size = 14 if len(x) < _MANY_DOTS else 4
+            size = 14 if len(x) < _MANY_DOTS else 7
             dots = ax.scatter(x, y, s=size, color=[_on_axes(color)], edgecolors=edge, linewidths=0.3, label=name)
             dots.set_zorder(3)
     ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from parimg.images.encode import ImageFormat
+    from parimg.images.readers.part import Described
     from parimg.record import Record
+    from parimg.tasks.tiled_image import Step, TiledImage
 
 _LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
@@ -84,6 +86,28 @@ class ImageTransform(WritingTask):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define transform(self, image)")
 
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether what lies beyond the borders, up and down, left and right, is the other end of the image."""
+        return (False, False)
+
+    def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Transform a part of an image of that shape, in the same way as all its other parts."""
+        del shape
+        return self.transform(part)
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """See `Task.next_step`."""
+        from parimg.tasks import _tiled_transform
+
+        return _tiled_transform.next_step(self, image, after)
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """See `Task.run_tile`."""
+        from parimg.tasks import _tiled_transform
+
+        _tiled_transform.run_tile(self, image, step, index)
+
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with the result as an array, also where there is an `output`."""
         result = self.transform(image)
@@ -105,26 +129,30 @@ class ImageTransform(WritingTask):
         result = self.transform(image)
         pages = result.ndim > image.ndim
         chosen = self.format or format_for(result.dtype, channels_of(result, pages=pages), pages=pages)
+        if chosen in {"ome-tiff", "ome-zarr"}:
+            from parimg.tasks._tiled_transform import write_with_levels
+
+            return {**_statistics(result), "path": write_with_levels(self, key, result, chosen, pages=pages)}
         path = self.write_below(
             key, EXTENSIONS[chosen], lambda file: save_image(file, result, chosen, pages=pages)
         )
         return {**_statistics(result), "path": path}
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw an image before and after, side by side; the result as it was kept, or made once more.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
 
-        result = self._result(record, image)
-        both = [one for one in (image, result) if one is not None]
+        pixels = None if image is None else image.pixels
+        both = [one for one in (pixels, self._result(record, pixels)) if one is not None]
         show_image(ax, _side_by_side(both) if both else None)
         set_caption(ax, caption_of(record))
 

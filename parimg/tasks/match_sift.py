@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
+    from parimg.images.readers.part import Described
     from parimg.kernels.descriptors.matching import Matches
     from parimg.kernels.descriptors.verification import Model, Verification
     from parimg.record import Record
@@ -288,24 +289,24 @@ class MatchSIFT(WritingTask):
         inliers = None if matched.verification is None else matched.verification.inliers
         return match_picture((left, right), points, matches.distance, inliers, color=color, most=most)
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw the reference and an image with their matches, which are found once more; else the image alone.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
 
-        picture = None
-        if image is not None:
+        picture = pixels = None if image is None else image.pixels
+        if pixels is not None:
             with suppress(TaskError, ImageError):  # the reference is descriptors, or gone
-                picture = self.draw(image, self.match(image))
-        show_image(ax, image if picture is None else picture)
+                picture = self.draw(pixels, self.match(pixels))
+        show_image(ax, picture)
         set_caption(ax, caption_of(record))
 
     def _values(self, found: Features, matches: Matches, verification: Verification | None) -> dict[str, object]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.axes import Axes
 
+    from parimg.images.readers.part import Described
     from parimg.kernels.regions.region_index import RegionIndex, RegionMatches
     from parimg.record import Record
 
@@ -188,15 +189,15 @@ class RegionSearch(Task):
             ratio *= (rows / height) / (columns / width)
         return index.search(self._query, ratio, *options, exact=self.exact)
 
-    def plot(self, record: Record, image: RegionIndex | npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw how like the query each cell of a map is, and the box that was found; see `parimg.plot_region`.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : RegionIndex, ndarray or None
-            As `read` gives it.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
         ax : matplotlib Axes
         """
         from parimg.kernels import RegionIndex
@@ -205,7 +206,8 @@ class RegionSearch(Task):
         if image is None:
             show_image(ax, None, "the map is not at hand")
         else:
-            index = image if isinstance(image, RegionIndex) else RegionIndex(image, self.pooling)
+            given: RegionIndex | npt.NDArray[Any] = image.pixels
+            index = given if isinstance(given, RegionIndex) else RegionIndex(given, self.pooling)
             ax.imshow(self._likeness(index), vmin=0, vmax=1)
             ax.set_axis_off()
             if record["box"] is not None:

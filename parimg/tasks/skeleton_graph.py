@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import TaskError
 from parimg.images.readers.part import Described
+from parimg.tasks._otsu import otsu
 from parimg.tasks._skeleton_picture import draw_overlay, plot_on_axes
 from parimg.tasks.writing_task import WritingTask
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
     from parimg.record import Record
+    from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Halo
 
 
 _LARGEST_SCALE = 100.0  # pixels; the filter's kernels are eight times as wide
@@ -210,22 +213,26 @@ class SkeletonGraph(WritingTask):
 
     def _spacing(self, image: Described) -> _Spacing:
         """Distances of neighbouring pixels, and their unit."""
+        return self.spacing_of(image.pixels.ndim, image.pixel_size, image.unit)
+
+    def spacing_of(self, ndim: int, pixel_size: Mapping[str, float], unit: str | None) -> _Spacing:
+        """Distances of neighbouring pixels of an image of so many axes, by the size that its file tells."""
         if self.spacing is not None:
             return _Spacing(self.spacing, None)
-        axes = "ZYX"[-image.pixels.ndim :]
-        if image.unit == "µm" and all(axis in image.pixel_size for axis in axes):
-            return _Spacing(tuple(image.pixel_size[axis] for axis in axes), image.unit)
+        axes = "ZYX"[-ndim:]
+        if unit == "µm" and all(axis in pixel_size for axis in axes):
+            return _Spacing(tuple(pixel_size[axis] for axis in axes), unit)
         return _Spacing(1.0, "px")
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
@@ -233,7 +240,8 @@ class SkeletonGraph(WritingTask):
         if image is None:
             show_image(ax, None)
         else:
-            plot_on_axes(ax, self.graph(image), image)
+            levels = image.pixels
+            plot_on_axes(ax, self._graph(self._mask(levels), self._spacing(image).steps), levels)
         set_caption(ax, caption_of(record))
 
     def _graph(self, mask: npt.NDArray[np.bool_], spacing: float | tuple[float, ...]) -> PixelGraph:
@@ -249,6 +257,26 @@ class SkeletonGraph(WritingTask):
     def _mask(self, image: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         import numpy as np
 
+        levels = self.levels(image)
+        level = (otsu(levels) if image.size else 0.0) if self.threshold == "otsu" else self.threshold
+        mask = self.mask_of(levels, level)
+        if self.min_size > 1:
+            from scipy.ndimage import generate_binary_structure, label
+
+            labels, _ = label(mask, generate_binary_structure(image.ndim, image.ndim))
+            mask &= (np.bincount(labels.ravel()) >= self.min_size)[labels]
+        return mask
+
+    def levels(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the threshold is of: gray levels, or how much each pixel is in a line.
+
+        Raises
+        ------
+        TaskError
+            If the image has another number of axes, or NaN.
+        """
+        import numpy as np
+
         if image.ndim not in {2, 3} or image.dtype.kind not in "biuf":
             raise TaskError(
                 f"a skeleton wants gray levels of shape (h, w) or (d, h, w) (got {image.dtype}, shape "
@@ -256,38 +284,71 @@ class SkeletonGraph(WritingTask):
             )
         if image.dtype.kind == "f" and np.isnan(image).any():
             raise TaskError(f"the image has {np.isnan(image).sum()} NaN, neither foreground nor background")
-        levels = image
-        if self.ridges is not None and image.size:
-            from skimage.filters import sato
+        if self.ridges is None or not image.size:
+            return image
+        from skimage.filters import sato
 
-            levels = sato(image, self.scales, black_ridges=self.invert)  # type: ignore[no-untyped-call]
-        level = (_otsu(levels) if image.size else 0.0) if self.threshold == "otsu" else self.threshold
+        found: npt.NDArray[Any] = sato(image, self.scales, black_ridges=self.invert)  # type: ignore[no-untyped-call]
+        return found
+
+    def mask_of(self, levels: npt.NDArray[Any], level: Any) -> npt.NDArray[np.bool_]:
+        """What is foreground by its level."""
+        import numpy as np
+
         mask = levels != 0 if level is None else levels > level
-        if self.invert and self.ridges is None:
-            mask = ~mask
-        if self.min_size > 1:
-            from scipy.ndimage import generate_binary_structure, label
+        return np.asarray(~mask if self.invert and self.ridges is None else mask, bool)
 
-            labels, _ = label(mask, generate_binary_structure(image.ndim, image.ndim))
-            mask &= (np.bincount(labels.ravel()) >= self.min_size)[labels]
-        return np.asarray(mask, bool)
+    def halo(self) -> Halo:
+        """What `ridges` looks at: two Gaussians, one after the other, as scikit-image cuts them off.
+
+        Raises
+        ------
+        TaskError
+            With `overlays`, which are pictures of whole images.
+        """
+        from parimg.tasks.tiling import NO_HALO, Halo
+
+        if self.folder is not None:
+            raise TaskError("overlays are drawn of whole images; leave out overlays, or tiles")
+        if self.ridges is None:
+            return NO_HALO
+        reaches = [int((8 if scale > 1 else 100) * scale / math.sqrt(2) + 0.5) for scale in self.scales]
+        return Halo.around(2 * max(reaches))
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """See `Task.next_step`."""
+        from parimg.tasks import _tiled_skeleton
+
+        return _tiled_skeleton.next_step(self, image, after)
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """See `Task.run_tile`."""
+        from parimg.tasks import _tiled_skeleton
+
+        _tiled_skeleton.run_tile(self, image, step, index)
 
     def _values(
         self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph, unit: str | None
     ) -> dict[str, object]:
+        return self.values_of(graph, image, float(mask.mean()) if mask.size else None, unit)
+
+    def values_of(
+        self, graph: PixelGraph, levels: npt.NDArray[Any], foreground: float | None, unit: str | None
+    ) -> dict[str, object]:
+        """Columns of a graph: of the image's gray levels, or those of its pixels; the mask's share; of lengths."""
         import numpy as np
 
         from parimg.kernels.skeletons.analysis import skeleton_counts
         from parimg.kernels.skeletons.graph import branches
 
-        table = branches(graph, image)
+        table = branches(graph, levels)
         rows = np.empty(len(table["branch_type"]), [(name, column.dtype) for name, column in table.items()])
         for name, column in table.items():
             rows[name] = column
         lengths = table["branch_distance"]
         counts = skeleton_counts(graph)
         return {
-            "foreground": float(mask.mean()) if mask.size else None,
+            "foreground": foreground,
             "pixels": counts.pixels,
             "branches": len(lengths),
             "junctions": counts.junctions,
@@ -315,35 +376,6 @@ class SkeletonGraph(WritingTask):
 class _Spacing(NamedTuple):
     steps: float | tuple[float, ...]
     unit: str | None
-
-
-def _otsu(image: npt.NDArray[Any]) -> Any:
-    """Otsu's threshold, a level of integers as it is.
-
-    scikit-image makes a bin for each integer in the range, 30 GB for one level of 4e9; where squares of floats are
-    beyond their dtype, they are taken times a power of two, which is exact.
-    """
-    import numpy as np
-    from skimage.filters import threshold_otsu
-
-    if image.dtype.kind == "f":
-        if not np.isfinite(image).all():
-            raise TaskError("the image has infinite levels, for which Otsu's method finds no threshold")
-        limits, span = np.finfo(image.dtype), float(image.max()) - float(image.min())
-        if span == 0 or math.sqrt(limits.tiny) < span < math.sqrt(limits.max):
-            return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
-        exponent = int(np.frexp(np.abs(image).max())[1])
-        scaled = np.ldexp(image.astype(np.float64), -exponent)
-        return np.ldexp(float(threshold_otsu(scaled)), exponent)  # type: ignore[no-untyped-call]
-    if image.dtype.itemsize <= 2 and image.dtype != bool:
-        return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
-    levels, counts = np.unique(image, return_counts=True)
-    if len(levels) == 1:
-        return levels[0]
-    # Counted from the lowest, neighbours beyond 2**53 stay apart.
-    heights = (levels.astype(np.uint64) - levels[:1].astype(np.uint64)).astype(np.float64)
-    height = threshold_otsu(hist=(counts, heights))  # type: ignore[no-untyped-call]
-    return levels[np.searchsorted(heights, height)]
 
 
 def _is_finite(value: object) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.images.readers.part import Described
     from parimg.record import Record
+    from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Halo
 
 
 COLOR_MODES = ("gray", "color", "unchanged", "stack")
@@ -36,6 +38,7 @@ class Task:
     - `prepare`, for what each engine does once before its first image: load a library, warm a kernel;
     - `run`, where the image's name matters, as for a file that is written for each;
     - `read`, where what is named is no image;
+    - `halo`, `next_step` and `run_tile`, where large images can be run by tiles.
     - `plot`, how a record looks in a notebook or report, and `plotted`, how a job does.
 
     What `resolve` puts into the task's attributes travels with it; large arrays among them do so as shared
@@ -141,20 +144,44 @@ class Task:
 
         return read_image(uri, self.color, max_pixels=max_pixels)
 
-    def plot(self, record: Record, image: npt.NDArray[Any] | None, ax: Axes) -> None:
+    def halo(self) -> Halo | None:
+        """How far around a tile the image matters to its result, in pixels; None if nothing is done by tiles."""
+        return None
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """What is to be done with the tiles of an image next, or its values.
+
+        Parameters
+        ----------
+        image : TiledImage
+        after : str or None
+            The step that all tiles have done, None for the first.
+
+        Returns
+        -------
+        Step or mapping of str to value
+            As for calling the task, once nothing is left to be done.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define next_step(self, image, after)")
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """Do a step with one tile, on any engine, and leave the result by `image.save`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define run_tile(self, image, step, index)")
+
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw what became of one image; by default the image under its name and first values.
 
         Parameters
         ----------
         record : Record
             Of an image that went well.
-        image : ndarray or None
-            As `read` gives it; None if it is not there any more.
+        image : Described or None
+            ``image.pixels`` is what `run` was given; None if it is not there any more.
         ax : matplotlib Axes
         """
         from parimg.tasks._axes import caption_of, set_caption, show_image
 
-        show_image(ax, image)
+        show_image(ax, None if image is None else image.pixels)
         set_caption(ax, caption_of(record))
 
     def resolve(self) -> None:
@@ -209,6 +236,20 @@ def check_task(task: Task) -> None:
         if kind not in COLUMN_TYPES:
             wanted = ", ".join(sorted(COLUMN_TYPES))
             raise TaskError(f"column {column!r} of {task.name} has type {kind!r}; wanted one of {wanted}")
+
+
+def check_halo(task: Task) -> None:
+    """Refuse a task that is not run by tiles, before anything is sent.
+
+    Raises
+    ------
+    TaskError
+    """
+    if task.halo() is None:
+        raise TaskError(
+            f"{task.name} is not run by tiles, as Convolve, NeighbourhoodFilter, FeatureMap and SkeletonGraph "
+            "are; leave out tiles"
+        )
 
 
 def _short(value: object) -> str:

@@ -93,6 +93,17 @@ def test_work_in_between_begins_the_minute_anew() -> None:
     assert elasticity.decide(120.0, [group(), idle], None) == Change(give_back=("second",))
 
 
+def test_those_that_have_just_come_are_not_idle_because_they_were_waited_for() -> None:
+    elasticity = Elasticity(1, 64)
+    waits = group("second", is_awaited=True, left=math.inf, is_busy=False)
+    few = WorkLeft(2, 40.0)
+    assert elasticity.decide(0.0, [group(engines=1), waits], few) == Change()
+    assert elasticity.decide(100.0, [group(engines=1), waits], MUCH).give_back == ()
+    come = group("second", lived=0.0, is_busy=False)
+    assert elasticity.decide(101.0, [group(engines=1), come], None) == Change()
+    assert elasticity.decide(161.0, [group(engines=1), come], None) == Change(give_back=("second",))
+
+
 def test_nothing_is_given_back_that_would_be_asked_for_at_once() -> None:
     elasticity = Elasticity(2, 64)
     groups = [group("first", is_busy=False), group("second", is_busy=False)]

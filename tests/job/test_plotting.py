@@ -14,7 +14,10 @@ from matplotlib import pyplot as plt
 
 import parimg
 from parimg.errors import JobError
+from parimg.images.readers.part import Described
 from parimg.job.job import Job
+from parimg.job.plotting import new_axes, plot_record
+from parimg.record import Record
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +110,22 @@ def test_a_job_in_which_all_failed_shows_the_images_with_their_errors(tmp_path: 
 def test_a_job_without_records_says_that_there_is_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="recorded yet, so there is nothing to draw"):
         Job(make_journal(tmp_path / "job")).plot()
+
+
+def test_a_long_message_leaves_the_other_pictures_their_room(tmp_path: Path) -> None:
+    image = tmp_path / "there.png"
+    cv2.imwrite(str(image), np.full((20, 30), 77, np.uint8))
+    rows = [row(n, uri=str(image), mean=77.0) for n in range(4)]
+    journal = make_journal(tmp_path / "job", rows, task=parimg.Convolve("identity"))
+    axes = new_axes(5)
+    for ax, record in zip(axes, Job(journal), strict=False):
+        plot_record(parimg.Convolve("identity"), record, Described(np.zeros((20, 30), np.uint8)), ax)
+    failed = Record("x" * 300, "failed", error="ValueError", message="a long message " * 100)
+    plot_record(parimg.Convolve("identity"), failed, None, axes[4])
+    axes[0].figure.canvas.draw()
+    widths = [ax.get_position(original=True).width for ax in axes]
+    assert min(widths) > 0.25
+    assert axes[4].texts[0].get_text().startswith("ValueError: a long message a long\n")
 
 
 def test_each_image_is_a_bar_in_a_short_timeline(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ class _TiffImage(StoredImage):
         page = self._page
         if not self._inner and self._series.dataoffset is None:
             return None
+        if self._series.dataoffset is not None and self._file.filehandle.is_file:
+            return 1, page.imagewidth  # mapped into memory
         if page.is_tiled:
             return page.tilelength, page.tilewidth
         return min(int(page.rowsperstrip), page.imagelength), page.imagewidth

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # It is written as LLVM code because LLVM's own vectoriser keeps no tile in registers: its best for 7 x 7 was
 # the speed of `cv2.filter2D`, a quarter of this one's.
 
-_TRIPLE, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+_TRIPLE, _NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 _HAS = frozenset(_FEATURES.split(","))
 _VECTOR_BYTES = 64 if "+avx512f" in _HAS else 32 if "+avx" in _HAS else 16
 # Rows and vectors, of any kernel and of 3 x 3: the sums of a tile, the vectors that are read, and a weight or nine
@@ -45,6 +45,9 @@ _SIZE, _SIZE_3 = (
     if "+fma" in _HAS
     else ((4, 2), (4, 1))
 )
+# Multiply-adds a cycle over those of AVX2. These have AVX-512 and half the units for it.
+_HALVES = ("znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake")
+RELATIVE_SPEED = 2.0 if "+avx512f" in _HAS and not _NAME.startswith(_HALVES) else 1.0 if "+fma" in _HAS else 0.47
 _WRITTEN_OUT = 3  # side of the square kernel that has a tile of its own
 
 _types: Any = types  # untyped, as is the next

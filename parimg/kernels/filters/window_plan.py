@@ -94,9 +94,7 @@ def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = sli
     x_axis = geometry.x_axis
     group = math.prod(shape[x_axis + 1 :])
     reach = [geometry.reach(axis) for axis in range(len(shape))]
-    tables = [
-        source_index(mode, size, *outside) for size, outside, mode in zip(shape, reach, modes, strict=True)
-    ]
+    tables = [source_index(mode, size, *outside) for size, outside, mode in zip(shape, reach, modes, strict=True)]
     n_outer = max(0, x_axis - 1)
     longest = max((len(table) for table in tables[:n_outer]), default=0)
     outer_table = np.full((n_outer, 1 + longest), NOWHERE, np.int64)
