@@ -160,6 +160,14 @@ def test_urls_name_parts_and_stores_are_listed_up_to_zarr(here):
     np.testing.assert_array_equal(read_image(wanted[2], "unchanged"), files.VOLUME[1, 0])
 
 
+def test_objects_with_a_mark_in_their_name_are_read(here):
+    store = fsspec.filesystem("memory")
+    data = cv2.imencode(".png", files.COLORS)[1].tobytes()
+    store.pipe("/marks/a#1.png", data)
+    assert keys("memory://marks/") == keys("memory:///marks/a#1.png") == ["memory:///marks/a#1.png"]
+    np.testing.assert_array_equal(read_image("memory://marks/a#1.png", "color"), files.COLORS[..., ::-1])
+
+
 def test_a_missing_library_is_told_with_its_extra_wherever_its_files_are_met(here, monkeypatch):
     (here / "data").mkdir()
     files.hdf5(here / "data" / "r.h5")
