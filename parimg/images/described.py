@@ -19,8 +19,9 @@ from parimg.images.presenting import check_axes, chosen_places, present
 from parimg.images.read import read_bytes
 from parimg.images.readers.address import split_address
 from parimg.images.readers.guarding import guarded
+from parimg.images.readers.opened import open_part
 from parimg.images.readers.part import NO_METADATA, Described, Part
-from parimg.images.readers.registry import has_fallback, open_part, reader_by_magic, whole_file_is_decoded
+from parimg.images.readers.registry import has_fallback, reader_by_magic, whole_file_is_decoded
 from parimg.options import DEFAULT_MAX_PIXELS, DEFAULT_READING, Reading
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from parimg.errors import EmptySourceError, ImageError, ReaderMissingError, SourceError
 from parimg.images.decode import read_image
 from parimg.images.readers import registry
-from parimg.images.readers.registry import close_files
+from parimg.images.readers.opened import close_files
 from parimg.sources import parts
 from parimg.sources.as_source import as_source, source_from_spec
 

@@ -14,7 +14,7 @@ import zarr
 from parimg.errors import ImageError, ImageMissingError, ImagePartError
 from parimg.images.readers import open_part, split_address
 from parimg.images.readers.address import Address
-from parimg.images.readers.registry import close_files
+from parimg.images.readers.opened import close_files
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 60_000, (2, 3, 50, 70)).astype(np.uint16)
