@@ -58,6 +58,7 @@ from parimg.sources.as_source import Image
 _log = logging.getLogger(__name__)
 
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
+_MOST_AT_ONCE = 15  # more answers in one transaction, while the engines that gave them get no chunk
 _LOOK_SECONDS = 0.5  # between looks at the engines
 _TELL_TILES_SECONDS = 1.0  # between notes in the journal of how many tiles are done
 _ENDING = {kind.__name__: kind for kind in (EngineVersionError, TaskError)}  # what an engine may end the job with
@@ -240,7 +241,14 @@ class Dispatcher:
             handle = self._inbox.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
             handle = _nothing
-        handle()
+        with self.journal.grouped():  # of many engines, answers wait for one another
+            handle()
+            for _ in range(_MOST_AT_ONCE):
+                try:
+                    handle = self._inbox.get_nowait()
+                except queue.Empty:
+                    break
+                handle()
         if not self.journal.holds_back:
             self._recording.report()
         self._look_after_engines()

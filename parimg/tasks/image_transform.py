@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from parimg.errors import ImageError, TaskError
+from parimg.errors import ParimgError, TaskError
 from parimg.tasks.task import COLOR_MODES
 from parimg.tasks.writing_task import WritingTask
 
@@ -202,7 +202,7 @@ class ImageTransform(WritingTask):
         if "path" in record.columns:
             from parimg.images.decode import read_image
 
-            with suppress(ImageError):
+            with suppress(ParimgError):
                 return read_image(record["path"], "unchanged")
         return None if image is None else self.transform(image)
 

@@ -67,6 +67,7 @@ def plan_lines(
     fused: bool,
     skip_zeros: bool,
     terms: int,
+    taps_of_3x3: int,
 ) -> Plan:
     source_bytes, out_bytes = source_dtype.itemsize, out_dtype.itemsize
     in_elements = [stride // source_bytes for stride in strides]
@@ -87,8 +88,8 @@ def plan_lines(
     if terms:
         planes = np.column_stack([np.repeat(planes[:, :1], terms, 1), planes[:, 1:]])
         n_planes = terms
-    is_square = n_planes == 1 and step == 1 and lines.taps == width
-    chosen = tile.choose(lines.length, lines.taps, width if is_square else 0)
+    is_3x3 = n_planes == 1 and step == 1 and lines.taps == width == 3
+    chosen = tile.choose(lines.length, lines.taps, taps_of_3x3 if is_3x3 else 0)
     add_tile = tile.tile_address(dtype.name, *chosen, fused=fused)
     if skip_zeros:
         chosen, add_tile = tile.Tile(1, 1, 0), line_loops.taps_address(dtype.name)
