@@ -20,6 +20,29 @@ if TYPE_CHECKING:
     from llvmlite import ir
 
 
+# Exchanges that bring the median into the middle, for windows of 3 x 3 and 5 x 5: 30 and 174 minima and maxima,
+# where sorting takes 40 and 202. Pairs of places in base 36.
+_MEDIANS = {
+    9: "12 45 78 01 34 67 12 45 78 03 58 47 36 14 25 47 42 64 42",
+    25: (
+        "01 34 24 23 67 57 56 9a 8a 89 cd bd bc fg eg ef ij hj hi lm km kl no "
+        "25 36 06 03 47 17 14 be 8e 8b cf 9f 9c dg ag ad kn hn hk lo io il jm "
+        "8h 9i 0i 09 aj 1j 1a bk 2k 2b cl 3l 3c dm 4m 4d en 5n 5e fo 6o 6f "
+        "7g 7j dl fn 7d 7f 19 3b 5h bh 9h 4a 6c 7e 46 47 ce ae 67 ac 6a 6h ch 7h 7a ci 7c ai ck ak ac"
+    ),
+}
+
+
+def median_exchanges(count: int) -> Iterator[tuple[int, int]]:
+    """Pairs that bring the middle of `count` elements, or both if it is even, into its place.
+
+    A. W. Paeth, "Median finding on a 3-by-3 grid", Graphics Gems, 1990; N. Devillard, "Fast median search", 1998.
+    """
+    if count in _MEDIANS:
+        return ((int(pair[0], 36), int(pair[1], 36)) for pair in _MEDIANS[count].split())
+    return exchanges(count)
+
+
 def exchanges(count: int) -> Iterator[tuple[int, int]]:
     """Pairs that, put into order one after the other, sort `count` elements (Batcher's odd-even mergesort).
 
@@ -45,7 +68,7 @@ def _median(_typing_context: Any, window: Any) -> tuple[Any, Callable[..., ir.Va
         unordered = builder.fcmp_unordered("uno", values[0], values[-1])
         for one, other in zip(values[1::2], values[2::2], strict=False):
             unordered = builder.or_(unordered, builder.fcmp_unordered("uno", one, other))
-        for low, high in exchanges(window.count):
+        for low, high in median_exchanges(window.count):
             one, other = values[low], values[high]
             ordered = builder.fcmp_ordered("<", one, other)
             values[low], values[high] = builder.select(ordered, one, other), builder.select(ordered, other, one)
