@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 CHOSEN_FROM = frozenset("bBhHiIf")
 """Dtypes whose values float64 holds, and that are narrower."""
 
-_NAME = r"[%@][\w.\-$\"]+"
+_NAME = r"%(?:\"[^\"]+\"|[\w.\-$]+)"
 _FLOAT = rf"(?:{_NAME}|[-+\w.]+)"
 _FLAGS = r"(?:nnan |ninf |nsz |contract |reassoc |arcp |afn |fast )*"
 _LOAD = re.compile(rf"({_NAME}) = load double, ptr ({_NAME})")
-_PLACE = re.compile(rf"({_NAME}) = getelementptr (?:inbounds |nuw |nusw )*i8, ptr %arg\.values, i64 (\d+)")
+_PLACE = re.compile(rf"({_NAME}) = getelementptr (?:inbounds |nuw |nusw )*i8, ptr ({_NAME}), i64 (\d+)")
 _COMPARE = re.compile(rf"({_NAME}) = fcmp {_FLAGS}(\w+) double ({_FLOAT}), ({_FLOAT})")
 _SELECT = re.compile(rf"({_NAME}) = select {_FLAGS}i1 (\S+), (i1|double) ({_FLOAT}), (?:i1|double) ({_FLOAT})")
 _LOGIC = re.compile(rf"({_NAME}) = (and|or|xor) (?:disjoint )?i1 (\S+), (\S+)")
@@ -166,7 +166,8 @@ def _emit_choice(code: str, pixels: list[ir.Value], emit: _Emit) -> ir.Value:
     start = code.index("define ")
     lines = code[start : code.index("\n}", start)].splitlines()[1:]
     values: dict[str, Any] = {}
-    places = {"%arg.values": 0}
+    window = re.findall(_NAME, code[start : code.index("{", start)])[-1]  # the last argument
+    places = {window: 0}
     result = None
 
     def value(name: str) -> Any:
@@ -178,7 +179,7 @@ def _emit_choice(code: str, pixels: list[ir.Value], emit: _Emit) -> ir.Value:
     try:
         for line in map(str.strip, lines):
             if found := _PLACE.match(line):
-                places[found[1]] = int(found[2])
+                places[found[1]] = places[found[2]] + int(found[3])
             elif found := _LOAD.match(line):
                 values[found[1]] = pixels[places[found[2]] // 8]
             elif found := _COMPARE.match(line):

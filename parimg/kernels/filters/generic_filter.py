@@ -225,8 +225,8 @@ def _filter(
         run(whole, address_of(result))
     for end in ends:
         axis = end.axis - source.ndim
-        part = np.moveaxis(result, axis, axis - 1)
-        part = part[(..., end.part, *[slice(None)] * -axis)]
+        place: tuple[Any, ...] = (..., end.part, *[slice(None)] * -axis)
+        part = np.moveaxis(result, axis, axis - 1)[place]
         turned = np.empty(part.shape, compiled)
         run(end.plan, address_of(turned))
         part[...] = turned

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, overload, overload_method
 
 from parimg.kernels.filters.windows import Window
 
@@ -65,9 +65,7 @@ def _median(_typing_context: Any, window: Any) -> tuple[Any, Callable[..., ir.Va
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         values = _elements(context, builder, window, args[0])
-        unordered = builder.fcmp_unordered("uno", values[0], values[-1])
-        for one, other in zip(values[1::2], values[2::2], strict=False):
-            unordered = builder.or_(unordered, builder.fcmp_unordered("uno", one, other))
+        unordered = _is_any_nan(builder, values)
         for low, high in median_exchanges(window.count):
             one, other = values[low], values[high]
             ordered = builder.fcmp_ordered("<", one, other)
@@ -81,6 +79,35 @@ def _median(_typing_context: Any, window: Any) -> tuple[Any, Callable[..., ir.Va
     return window.dtype(window), generate
 
 
+def _extreme(sign: str) -> Any:
+    """An intrinsic for the smallest (``<``) or largest (``>``) of a window, NaN if one is."""
+
+    def extreme(_typing_context: Any, window: Any) -> tuple[Any, Callable[..., ir.Value]]:
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            values = _elements(context, builder, window, args[0])
+            is_float = isinstance(window.dtype, types.Float)
+            is_signed = not is_float and window.dtype.signed
+            of_integers = builder.icmp_signed if is_signed else builder.icmp_unsigned
+            compare = builder.fcmp_ordered if is_float else of_integers
+            found = values[0]
+            for value in values[1:]:
+                found = builder.select(compare(sign, value, found), value, found)
+            if not is_float:
+                return found
+            return builder.select(_is_any_nan(builder, values), found.type(float("nan")), found)
+
+        return window.dtype(window), generate
+
+    return intrinsic(extreme)
+
+
+def _is_any_nan(builder: ir.IRBuilder, values: list[ir.Value]) -> ir.Value:
+    unordered = builder.fcmp_unordered("uno", values[0], values[-1])
+    for one, other in zip(values[1::2], values[2::2], strict=False):
+        unordered = builder.or_(unordered, builder.fcmp_unordered("uno", one, other))
+    return unordered
+
+
 def _elements(context: Any, builder: ir.IRBuilder, window: Any, value: ir.Value) -> list[ir.Value]:
     data = context.make_array(window)(context, builder, value).data
     word = context.get_value_type(types.intp)
@@ -88,6 +115,7 @@ def _elements(context: Any, builder: ir.IRBuilder, window: Any, value: ir.Value)
 
 
 _median_of_floats: Any = intrinsic(_median)
+_smallest, _largest = _extreme("<"), _extreme(">")
 
 
 # Overloads for the processor are tried before those for any target, which numba's own are.
@@ -96,3 +124,17 @@ def _overload_median(a: Any) -> Callable[..., Any] | None:
     if isinstance(a, Window) and isinstance(a.dtype, types.Float):
         return lambda a: _median_of_floats(a)  # noqa: PLW0108 - numba wants a Python function
     return None
+
+
+@overload_method(Window, "min", target="cpu", strict=False)
+@overload(np.amin, target="cpu", strict=False)
+@overload(np.min, target="cpu", strict=False)
+def _overload_min(a: Any) -> Callable[..., Any] | None:
+    return (lambda a: _smallest(a)) if isinstance(a, Window) else None  # noqa: PLW0108
+
+
+@overload_method(Window, "max", target="cpu", strict=False)
+@overload(np.amax, target="cpu", strict=False)
+@overload(np.max, target="cpu", strict=False)
+def _overload_max(a: Any) -> Callable[..., Any] | None:
+    return (lambda a: _largest(a)) if isinstance(a, Window) else None  # noqa: PLW0108

@@ -52,6 +52,10 @@ def mean(values):
     return values.mean()
 
 
+def methods(é):  # noqa: PLC2401 - LLVM quotes such names
+    return min(é.max(), max(é.min(), 7.0))
+
+
 def branched(values):
     """Choosing by branches that do not become selections is not seen as such."""
     first = last = -np.inf
@@ -75,7 +79,7 @@ def is_choice(function, dtype, count=5):
 @pytest.mark.parametrize(("function", "dtype", "expected"), [
     (fmin, "uint8", True), (second, "uint16", True), (clipped, "int8", True), (fmin, "float32", True),
     (np.median, "uint8", True), (mean, "uint8", False), (beyond, "uint8", False), (beyond, "uint16", True),
-    (branched, "uint8", False),
+    (branched, "uint8", False), (np.max, "uint8", True), (methods, "uint16", True),
 ])  # fmt: skip
 def test_choosing_is_told_from_computing(function, dtype, expected):
     assert is_choice(function, dtype) is expected
