@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 
 .PHONY: demo test test-clusters test-processors test-generic quick lowest chaos fuzz lint docs notebooks constraints clean
 
-demo: $(VENV)/installed  ## match 48 views of known photographs on an embedded cluster
+demo: $(VENV)/package  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
 
 test: $(VENV)/installed  ## the whole test suite, on real clusters, which are timed and so have the machine to themselves
@@ -15,7 +15,7 @@ test: $(VENV)/installed  ## the whole test suite, on real clusters, which are ti
 	$(BIN)/pytest -m "cluster and not daemons" $(PYTEST_ARGS)
 
 test-clusters: $(VENV)/installed  ## on Slurm and SSH servers that the tests start; tests/setup-machine.sh installs them
-	$(BIN)/pytest -m daemons $(PYTEST_ARGS) tests/clusters
+	$(BIN)/pytest -n 2 --dist loadfile -m daemons $(PYTEST_ARGS) tests/clusters
 
 test-processors: test-generic  ## the kernels as on other processors: lesser ones, and an emulated aarch64 where there is qemu
 	$(BIN)/python tests/processors/run_kernel_tests.py nehalem zen3 -- -n 2
@@ -61,7 +61,11 @@ constraints:  ## pin what a new environment gets today
 clean:
 	rm -rf $(VENV) demo docs/_build
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)
+	touch $@
+
+$(VENV)/installed: $(VENV)/package
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt $(PACKAGE)'[dev,notebooks]'
 	touch $@

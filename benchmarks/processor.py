@@ -99,6 +99,7 @@ def multiply_adds(dtype):
     return steps * _SUMS * lanes / fastest
 
 
+@cache
 def bytes_copied(size):
     """Bytes a second of copying an array of that size: what is read, not what is written besides."""
     import numpy as np

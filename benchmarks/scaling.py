@@ -1,26 +1,40 @@
-"""Where the client's loop saturates: the dispatcher against engines that only wait, up to ten thousand of them.
+"""How far one client and one controller reach: hundreds of real engines here, ten thousand that are played.
 
-python benchmarks/scaling.py [--engines 1000 10000] [--seconds 1]
+python benchmarks/scaling.py [--engines 16 64 128 250] [--items 0.1 1 10]
+python benchmarks/scaling.py --simulate [--engines 1000 10000]
 
-The engines are one thread with a clock: each answers a chunk when its images would be done, with the rows that a
-task of one column gives. Source, dispatcher and journal are real; what is missing is ipyparallel's client, which
-takes about 1 ms a chunk (`benchmarks/dispatch.py`), and the decoding of images.
+The real engines are forked from one warm process (`parimg engines --fork N`), and sleep: they leave the processor
+to the client and the controller, so hundreds can be measured on one machine. An item is an image, here a tiny
+array; a chunk is the items of one message. Told are the time until all engines have registered and answered; the
+efficiency, which is the wall time of the same sleep in as many plain processes over that of the job; and the
+processor time of the client an item and a chunk, which other work on the machine changes little.
+
+Simulated engines are one thread with a clock: each answers a chunk when its images would be done, with the rows of
+a task of one column. Source, dispatcher and journal are real; what is missing is the way of the messages.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
 
+import numpy as np
+import psutil
 from paired import print_setting
 
+import parimg
+from parimg import events
+from parimg.cluster import profiles
 from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
 from parimg.engine.setup import disks
@@ -30,6 +44,129 @@ from parimg.options import Options
 from parimg.protocol.messages import Reply
 from parimg.record import Row
 from parimg.sources.as_source import Image, Source
+
+MIB = 2**20
+JOB_SECONDS = 15.0  # that each engine should work, if an item does not take longer
+LEAST_ITEMS = 3
+
+
+# -- real engines ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running_controller(folder):
+    """A controller of the profile `local`, in an IPython directory of its own; yields its processes."""
+    os.environ["IPYTHONDIR"] = folder
+    profile_dir = profiles.install("local")
+    options = [f"--profile-dir={profile_dir}", "--HeartMonitor.period=1000", "--log-level=CRITICAL"]
+    command = [sys.executable, "-m", "ipyparallel.controller", *options]
+    with open(os.path.join(folder, "controller.log"), "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        connection_file = os.path.join(profile_dir, "security", "ipcontroller-engine.json")
+        wait_until(lambda: os.path.exists(connection_file))
+        hub = psutil.Process(process.pid)
+        yield [hub, *hub.children(recursive=True)]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextlib.contextmanager
+def forked_engines(n, folder):
+    """Engines of the profile `local`; yields the process that they are forked from."""
+    command = [sys.executable, "-m", "parimg.cli", "engines", "--fork", str(n), "--profile", "local"]
+    with open(os.path.join(folder, "engines.log"), "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < deadline, "not so after ten minutes"
+        time.sleep(0.05)
+
+
+def measure(n, seconds_of_items):
+    """Register n engines, and run a job of each kind of items on them."""
+    with tempfile.TemporaryDirectory() as folder, running_controller(folder) as controllers:
+        begin = time.perf_counter()
+        with forked_engines(n, folder) as warm, parimg.connect("local", timeout=600) as controller:
+            wait_until(lambda: len(controller.engines) == n)
+            registered = time.perf_counter() - begin
+            wait_until(lambda: len(controller._supervisor.engines.ready()) == n)
+            answered = time.perf_counter() - begin
+            own = [child.memory_full_info().uss / MIB for child in warm.children()]
+            print(
+                f"{n:>4} engines: registered after {registered:.1f} s, all answer after {answered:.1f} s; "
+                f"{np.median(own):.0f} MiB of its own an engine; controller {memory(controllers):.0f} MiB, "
+                f"{cpu(controllers):.1f} s of CPU so far",
+                flush=True,
+            )
+            for seconds in seconds_of_items:
+                measure_items(controller, controllers, n, seconds)
+
+
+def measure_items(controller, controllers, n, seconds):
+    """One job of items that sleep, and the same sleep in plain processes."""
+    per_engine = max(LEAST_ITEMS, round(JOB_SECONDS / seconds))
+    items = ((f"{number:07d}", np.full(1, number)) for number in range(n * per_engine))
+    chunks = 0
+
+    def count(event):
+        nonlocal chunks
+        chunks += isinstance(event, events.ChunkSubmitted)
+
+    def sleep(image):
+        import time
+
+        time.sleep(seconds)
+
+    with tempfile.TemporaryDirectory() as folder:
+        hub_cpu, own_cpu, begin = cpu(controllers), time.process_time(), time.perf_counter()
+        job = controller.map(sleep, items, job_dir=os.path.join(folder, "job"), listeners=[count])
+        job.wait()
+        wall = time.perf_counter() - begin
+        own_cpu, hub_cpu = time.process_time() - own_cpu, cpu(controllers) - hub_cpu
+        assert job.counts["ok"] == n * per_engine
+    n_items = n * per_engine
+    plain = sleep_plainly(n, per_engine, seconds)
+    print(
+        f"     items of {seconds:>4g} s, {per_engine} an engine: efficiency {plain / wall:.3f} of plain processes "
+        f"({n_items * seconds / n / wall:.3f} of the clock), {n_items / wall:.0f} items/s in {chunks / wall:.0f} "
+        f"chunks/s; client {own_cpu / n_items * 1e3:.3f} ms of CPU an item, {own_cpu / chunks * 1e3:.3f} a chunk, "
+        f"busy {own_cpu / wall:.0%}, {memory([psutil.Process()]):.0f} MiB; controller "
+        f"{hub_cpu / chunks * 1e3:.3f} ms of CPU a chunk, {memory(controllers):.0f} MiB",
+        flush=True,
+    )
+
+
+def sleep_plainly(n, per_engine, seconds):
+    """Wall time of the same sleep in n processes that do nothing else."""
+    program = (
+        f"import os, time\nfor _ in range({n}):\n if not os.fork():\n"
+        f"  for _ in range({per_engine}): time.sleep({seconds})\n  os._exit(0)\n"
+        f"for _ in range({n}): os.wait()"
+    )
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return time.perf_counter() - begin
+
+
+def cpu(processes):
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def memory(processes):
+    return sum(process.memory_info().rss for process in processes) / MIB
+
+
+# -- engines that are played -----------------------------------------------------------------------------------
 
 
 class Names(Source):
@@ -125,7 +262,7 @@ class WaitingEngines:
         return pickle.dumps(Reply("host", 1, rows, [], seconds), protocol=5)
 
 
-def measure(n_engines, seconds_per_image, images_per_engine):
+def simulate(n_engines, seconds_per_image, images_per_engine):
     """One job; prints what the client's loop did, and what was left of the engines' time."""
     n = n_engines * images_per_engine
     engines = WaitingEngines(n_engines, seconds_per_image)
@@ -151,13 +288,18 @@ def measure(n_engines, seconds_per_image, images_per_engine):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", type=int, nargs="*", default=[1000, 10_000])
-    parser.add_argument("--seconds", type=float, default=1.0, help="that each job should take")
+    parser.add_argument("--engines", type=int, nargs="*")
+    parser.add_argument("--items", type=float, nargs="*", default=[0.1, 1.0, 10.0], help="seconds of an item")
+    parser.add_argument("--simulate", action="store_true", help="play the engines: where is the client full?")
     options = parser.parse_args()
-    print_setting("numpy")
-    for n_engines in options.engines:
-        for seconds_per_image in (0.1, 1.0, 10.0):
-            measure(n_engines, seconds_per_image, max(1, round(options.seconds / seconds_per_image)))
+    print_setting("ipyparallel", "numpy")
+    if options.simulate:
+        for n in options.engines or [1000, 10_000]:
+            for seconds in options.items:
+                simulate(n, seconds, max(1, round(1 / seconds)))
+    else:
+        for n in options.engines or [16, 64, 128, 250]:
+            measure(n, options.items)
 
 
 if __name__ == "__main__":

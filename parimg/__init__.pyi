@@ -1,8 +1,18 @@
 from .controller.controller import Controller
 from .controller.starting import connect, start
+from .images.zarr_passes import shard_ome_zarr, stack_ome_zarr
+from .job.comparison import compare_jobs
 from .job.job import Job, open_job
-from .plots import draw_hits, draw_matches
+from .job.merging import merge_jobs
+from .job.repro import write_repro
+from .pairs.matching import match_pairs
+from .pairs.pair_job import PairJob, open_pairs
+from .pairs.pictures import plot_match_graph, plot_pair
+from .plots.hits import draw_hits
+from .plots.matches import draw_matches
+from .plots.records import plot_matches, plot_record, plot_region, plot_skeleton
 from .record import Record
+from .report.page import write_report
 from .retrieval.image_index import ImageIndex
 from .retrieval.indexing import index_images
 from .tasks.convolve import Convolve
@@ -23,16 +33,31 @@ __all__ = [
     "Job",
     "MatchSIFT",
     "NeighbourhoodFilter",
+    "PairJob",
     "Record",
     "RegionSearch",
     "SkeletonGraph",
     "Task",
+    "compare_jobs",
     "connect",
     "draw_hits",
     "draw_matches",
     "index_images",
+    "match_pairs",
+    "merge_jobs",
     "open_job",
+    "open_pairs",
+    "plot_match_graph",
+    "plot_matches",
+    "plot_pair",
+    "plot_record",
+    "plot_region",
+    "plot_skeleton",
+    "shard_ome_zarr",
+    "stack_ome_zarr",
     "start",
+    "write_report",
+    "write_repro",
 ]
 
 __version__: str

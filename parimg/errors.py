@@ -42,6 +42,10 @@ class ImageTooLargeError(ImageError):
     """The image has more pixels than the limit allows."""
 
 
+class ImagePartError(ImageError):
+    """The file has no such part: no such series, data set, channel or frame."""
+
+
 # -- what the user asked for ----------------------------------------------------------------------------------
 
 
@@ -55,6 +59,10 @@ class EmptySourceError(SourceError):
 
 class MissingColumnError(SourceError):
     """A table has no such column of paths."""
+
+
+class ReaderMissingError(SourceError):
+    """Files of a format are to be read, and its library is not installed."""
 
 
 class TaskError(ParimgError):

@@ -60,6 +60,16 @@ class RecordsWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class TilesDone:
+    """Tiles of large images were run, or a next step of these began."""
+
+    done: int
+    """Tiles that are done of the steps that the images are at."""
+    total: int
+    """Tiles of these steps."""
+
+
+@dataclass(frozen=True, slots=True)
 class DuplicateFound:
     """The source named an image a second time; it is not run again."""
 
@@ -128,6 +138,7 @@ Event = (
     | TotalKnown
     | ChunkSubmitted
     | RecordsWritten
+    | TilesDone
     | DuplicateFound
     | SharedObjectSent
     | DisksSeen

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_LARGEST_ARRAY = 2**28  # bytes, of a record's arrays together; SQLite takes 10**9
+LARGEST_ARRAY = 2**28  # bytes, of a record's arrays together; SQLite takes 10**9
 _LARGEST_COLUMNS = 2**24  # characters of JSON, of a record's scalars and lists together
 Status = Literal["ok", "failed"]
 Stage = Literal["decode", "task", "result", "engine"]
@@ -233,9 +233,9 @@ def encode_values(values: object) -> tuple[str, bytes | None]:
         else:
             columns[name] = value
     try:
-        if sum(array.nbytes for array in arrays.values()) > _LARGEST_ARRAY:
+        if sum(array.nbytes for array in arrays.values()) > LARGEST_ARRAY:
             raise ResultError(
-                f"a record's arrays have more than {_LARGEST_ARRAY} bytes together; write them to files"
+                f"a record's arrays have more than {LARGEST_ARRAY} bytes together; write them to files"
             )
         return _checked(_NUMPY_ENCODER.encode(columns)), _encode_arrays(arrays) if arrays else None
     except (TypeError, ValueError) as error:  # a nested name of another type, a list that holds itself

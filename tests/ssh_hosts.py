@@ -1,4 +1,4 @@
-"""An SSH server on this machine with its own port and keys, known under two names, for tests/clusters."""
+"""An SSH server with its own port and keys, on this machine or in a namespace of it, for tests/clusters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ HOSTS = ("host1", "host2")
 
 SERVER = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host_key
 AuthorizedKeysFile {folder}/user_key.pub
 PidFile {folder}/sshd.pid
@@ -26,12 +26,12 @@ StrictModes no
 UsePAM no
 PermitRootLogin yes
 PasswordAuthentication no
-AcceptEnv PARIMG_TEST_HOST
+AcceptEnv PARIMG_TEST_HOST PARIMG_SHARED_DIR
 """
 
 CLIENT = """\
-Host host1 host2
-    HostName 127.0.0.1
+Host {host}
+    HostName {address}
     Port {port}
     User {user}
     IdentityFile {folder}/user_key
@@ -40,13 +40,15 @@ Host host1 host2
     UserKnownHostsFile {folder}/known_hosts
     LogLevel ERROR
     BatchMode yes
-    SetEnv PARIMG_TEST_HOST=%n
+    SetEnv PARIMG_TEST_HOST={host} PARIMG_SHARED_DIR={shared}
 """
 
 
 @contextmanager
-def ssh_server(folder: Path) -> Iterator[Path]:
-    """Run one; yields a configuration file for ``ssh -F`` that knows ``host1`` and ``host2``."""
+def ssh_server(
+    folder: Path, hosts: Sequence[str] = HOSTS, address: str = "127.0.0.1", within: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Run one, by a command that the words `within` begin; yields a file for ``ssh -F`` that knows its names."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     programs = {name: shutil.which(name, path=path) for name in ("sshd", "ssh", "ssh-keygen")}
     if missing := [name for name, found in programs.items() if found is None]:
@@ -58,20 +60,17 @@ def ssh_server(folder: Path) -> Iterator[Path]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder))
-    # A %n is not expanded in SetEnv, so each name has a block of its own.
-    blocks = [
-        CLIENT.format(port=port, folder=folder, user=getpass.getuser())
-        .replace("host1 host2", host)
-        .replace("%n", host)
-        for host in HOSTS
-    ]
+    (folder / "sshd_config").write_text(SERVER.format(port=port, folder=folder, address=address))
+    known = {"port": port, "folder": folder, "user": getpass.getuser(), "address": address}
+    shared = os.environ["PARIMG_SHARED_DIR"]
+    blocks = [CLIENT.format(host=host, shared=shared, **known) for host in hosts]
     (folder / "ssh_config").write_text("\n".join(blocks))
     with open(folder / "sshd.log", "ab") as log:
-        daemon = subprocess.Popen([str(programs["sshd"]), "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+        command = [*within, str(programs["sshd"]), "-D", "-e", "-f", str(folder / "sshd_config")]
+        daemon = subprocess.Popen(command, stderr=log)
     try:
         deadline = time.monotonic() + 20
-        probe_command = ["ssh", "-F", folder / "ssh_config", "host1", "true"]
+        probe_command = ["ssh", "-F", folder / "ssh_config", hosts[0], "true"]
         while subprocess.run(probe_command, capture_output=True).returncode:
             assert time.monotonic() < deadline, (folder / "sshd.log").read_text()
             time.sleep(0.1)

@@ -28,7 +28,7 @@ def mounted(ssh_config: Path, folder: Path, place: Path, *options: str) -> Itera
     try:
         yield place
     finally:
-        for _ in range(100):
+        for _ in range(10):
             # A process that was just killed may still be leaving it.
             if subprocess.run(["fusermount3", "-u", place], capture_output=True).returncode == 0:
                 break

@@ -265,6 +265,12 @@ def test_images_added_by_a_resume_that_was_cut_short_are_run_by_the_next_one(
     job.abort()
     assert job.wait(60)
     assert 3 < parimg.open_job(tmp_path / "job").progress < 43
+    assert job.counts["total"] == 43
+    assert parimg.open_job(tmp_path / "job").counts["total"] == 43
+    job = controller.resume(tmp_path / "job", images=second)  # once more, and now it is a part of what is known
+    next(record for record in job if "second" in record.key)
+    job.abort()
+    assert job.counts["total"] == 43
     resumed = controller.resume(tmp_path / "job")
     assert len(resumed.get(60)) == 43
     assert resumed.state == "finished"
@@ -353,3 +359,21 @@ def test_columns_of_an_unknown_type_are_refused_at_once(controller: parimg.Contr
     with pytest.raises(JobError, match="listeners must be a list"):
         controller.map(np.max, ONE, listeners=print, job_dir=tmp_path / "job")
     assert not (tmp_path / "job").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engines": (2, 8)}, r"wants a profile, which says where more come from; .*start\(8\) takes as many"),
+        ({"engines": (8, 2), "profile": "local"}, r"the least and the most, as \(2, 64\) \(got \(8, 2\)\)"),
+        ({"engines": (0, 2), "profile": "local"}, "must be the least and the most"),
+        ({"engines": (True, 2), "profile": "local"}, "must be the least and the most"),
+        ({"engines": 4, "profile": "local"}, r"as \(2, 64\) \(got 4\)"),
+        ({"engines": "2:8", "profile": "local"}, "must be the least and the most"),
+        ({"n": 2, "engines": (2, 8), "profile": "local"}, r"n engines or a range of them \(got n=2"),
+        ({"profile": "local"}, r"start\(64, profile='local'\), or engines=\(2, 64\)"),
+    ],
+)
+def test_a_wrong_range_of_engines_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClusterError, match=message):
+        parimg.start(**options)

@@ -18,7 +18,9 @@ from parimg.console import print_table, say
 
 @app.command(epilog="Example: parimg demo -n 2", rich_help_panel=CLUSTERS_PANEL)
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the views are written.")] = Path("parimg-demo"),
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where the views are written.")] = Path(
+        "parimg-demo"
+    ),
     engines: Engines = None,
 ) -> None:
     """Match 48 views of known photographs, one of them damaged, and check the matches."""

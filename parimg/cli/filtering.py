@@ -12,8 +12,13 @@ from parimg.cli.options import TABLE_FILE, Images, Output
 from parimg.cli.running import Planned, job_command
 
 Format = Annotated[
-    Literal["png", "jpeg", "webp", "bmp", "tiff", "npy"] | None,
+    Literal["png", "jpeg", "webp", "bmp", "tiff", "npy", "ome-tiff", "ome-zarr"] | None,
     typer.Option("--format", help="Of the images; default: by dtype."),
+]
+
+
+FunctionName = Annotated[
+    str, typer.Argument(metavar="FUNCTION", help="module:function or path/to/file.py:function.")
 ]
 
 
@@ -23,7 +28,7 @@ def convolve(
     kernel: Annotated[
         str, typer.Option("-k", "--kernel", help='A .npy file, or a name: sobel, "gaussian(2.5)", "box(9)", ...')
     ],
-    folder: Annotated[Path, typer.Option("-o", "--output", help="Folder that the results are written to.")],
+    folder: Annotated[str, typer.Option("-o", "--output", help="Folder or URL that the results are written to.")],
     table: Annotated[Path | None, typer.Option(help=TABLE_FILE)] = None,
     dtype: Annotated[
         str | None, typer.Option(help="Of the results, such as float32; default: the image's.")
@@ -53,10 +58,10 @@ def convolve(
 @job_command("parimg filter photos/ mine.py:spread --size 5 -o filtered/", "filter")
 def filter_images(
     images: Images,
-    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    function: FunctionName,
     size: Annotated[str, typer.Option(help="Sides of the window: 5, or 3,5 for height and width.")] = "3",
     folder: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the images; default: statistics only.")
+        str | None, typer.Option("-o", "--output", help="Folder or URL for the images; default: statistics only.")
     ] = None,
     image_format: Format = None,
     dtype: Annotated[str | None, typer.Option(help="Their dtype; default: that of the images.")] = None,
@@ -97,7 +102,7 @@ def filter_images(
 
 @job_command("parimg run mine.py:measure photos/ -o values.csv")
 def run(
-    function: Annotated[str, typer.Argument(help="module:function or path/to/file.py:function.")],
+    function: FunctionName,
     images: Images,
     output: Output = None,
     color: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -14,12 +14,14 @@ from parimg.cli.exporting import check_folder, check_output, export, to_json
 from parimg.cli.options import (
     ClusterId,
     Engines,
+    Json,
     MaxFailures,
     MemoryLimit,
     Output,
     Profile,
     Quiet,
     Ship,
+    Tiles,
     Timeout,
     Verbose,
 )
@@ -29,15 +31,27 @@ from parimg.cli.running import (
     follow,
     open_controller,
     parse_limit,
+    parse_tiles,
     resume_options,
 )
 from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    describe_client,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import print_table, say
 from parimg.errors import JobError
 
 if TYPE_CHECKING:
+    from parimg.cli.pairs import PairFormat
     from parimg.job.journal import Journal
     from parimg.job.listing import JobSummary
+    from parimg.pairs.pair_job import PairJob
 
 
 def _complete_job(beginning: str) -> list[str]:
@@ -55,7 +69,6 @@ JobName = Annotated[
         autocompletion=_complete_job,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv", rich_help_panel=JOBS_PANEL)
@@ -69,6 +82,9 @@ def resume(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = None,
+    tiles: Tiles = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     output: Output = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,6 +92,7 @@ def resume(
     """Run what a job did not record before it was interrupted."""
     check_output(output)
     check_engines(engines, profile, cluster_id)
+    check_submission(submit, submit_set)
     from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
@@ -86,6 +103,7 @@ def resume(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
     }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     # What cannot be resumed is told before a cluster is started.
@@ -106,7 +124,10 @@ def resume(
             say(f"table: {output}")
         exit_by_failures(ended)
         return
-    with open_controller(engines, profile, cluster_id) as controller:
+    if submit is not None and submitted_for() is None:
+        submit_client(JobDirectory(journal.directory), submit_set, quiet=quiet)
+        return
+    with handing_over(submit_set), open_controller(engines, profile, cluster_id) as controller:
         running = controller.resume(journal.directory, retry="failed" if retry_failed else None, **changed)
         running.resume_options = resume_options(engines, profile, cluster_id, output)
         follow(running, output, quiet=quiet, verbose=verbose)
@@ -147,7 +168,17 @@ def status(
     from parimg.job.journal import Journal
     from parimg.job.listing import summarize
 
-    journal = Journal(find_job(job))
+    place = JobDirectory(find_job(job))
+    if (matched := _pairs_in(place.path)) is not None:
+        _print_status_of_pairs(matched, output, verbose=verbose)
+        return
+    client = describe_client(place)
+    if client and not place.holds_job:
+        name = os.path.basename(place.path)
+        about = {"job": name, "directory": place.path, "state": "waiting", "client": client}
+        say(to_json(about) if as_json else f"it has not begun: {client}")
+        return
+    journal = Journal(place.path)
     found = Job(journal)
     export(found, output, table)
     if as_json:
@@ -162,7 +193,9 @@ def status(
     say(f"images: {shown_key(summary.source)}")
     if summary.writer:
         say(f"run by: {summary.writer}")
-    if found.state in {"interrupted", "aborted", "failed"}:
+    if client:
+        say(f"by Slurm: {client}")
+    elif found.state in {"interrupted", "aborted", "failed"}:
         say(f"to go on: {found.resume_command}")
     if output is not None:
         say(f"table: {output}")
@@ -173,8 +206,9 @@ def status(
 def export_table(
     job: JobName,
     to: Annotated[
-        Literal["csv", "parquet", "json", "arrow"] | None,
-        typer.Option(help="Format; default: what the name of the file ends in, or csv."),
+        Literal["csv", "parquet", "json", "arrow", "colmap", "hloc"] | None,
+        typer.Option(help="Format; default: what the name of the file ends in, or csv. Of matched pairs: colmap, "
+                     "hloc (a folder) or parquet."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File; default: named after the job, here.")
@@ -182,11 +216,22 @@ def export_table(
     table: Annotated[
         str | None, typer.Option(help="The table of this name of all records, such as branch_table.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a database that was made of other pairs.")
+    ] = False,
 ) -> None:
-    """Write a job's table into a file, also while another process runs the job."""
+    """Write a job's table into a file, also while another process runs the job; of matched pairs, a database."""
     from parimg.job.job import open_job
 
-    found = open_job(find_job(job))
+    directory = find_job(job)
+    if (matched := _pairs_in(directory)) is not None:
+        _export_pairs(matched, to, output, overwrite=overwrite)
+        return
+    if to in {"colmap", "hloc"}:
+        raise JobError(
+            f"{directory!r} holds no pairs of images; `parimg match-pairs IMAGES -o matches.db` makes them"
+        )
+    found = open_job(directory)
     if output is None:
         name = os.path.basename(found.directory) + (f"-{table}" if table else "")
         output = Path(f"{name}.{to or 'csv'}")
@@ -195,6 +240,29 @@ def export_table(
     check_folder(output, "-o")
     export(found, output, table, to)
     say(f"table: {output}")
+
+
+@app.command(epilog="Example: parimg merge part-1 part-2 part-3 -o whole", rich_help_panel=JOBS_PANEL)
+def merge(
+    jobs: Annotated[
+        list[str],
+        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=_complete_job),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new job.")],
+    newest: Annotated[
+        bool, typer.Option("--newest", help="Where two jobs say different things of an image, take the newer.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make one job of several that ran the same task, such as the shards of one source."""
+    from parimg.job.merging import merge_jobs
+
+    merged = merge_jobs([find_job(job) for job in jobs], output, conflicts="newest" if newest else "error")
+    print_summary(merged, verbose=verbose)
+    say(f"job: {merged.directory}")
+    if merged.state != "finished":
+        say(f"to go on: {merged.resume_command}")
+    exit_by_failures(merged)
 
 
 @app.command(
@@ -243,6 +311,40 @@ def jobs(
             )  # fmt: skip
         columns = ("job", "task", "source", "state", "images", "failed", "seconds", "size")
         print_table(columns, rows, title=folder, whole_names=True)
+
+
+def _pairs_in(directory: str) -> PairJob | None:
+    """The pairs that were matched in a directory, if it is one of pairs."""
+    from parimg.pairs.directory import PairDirectory
+    from parimg.pairs.pair_job import open_pairs
+
+    return open_pairs(directory) if PairDirectory(directory).holds_pairs else None
+
+
+def _print_status_of_pairs(job: PairJob, output: Path | None, *, verbose: bool) -> None:
+    from parimg.cli.pairs import print_pairs
+
+    print_pairs(job, verbose=verbose)
+    if job.state != "finished":
+        say("to go on: the same `parimg match-pairs` once more")
+    if output is not None:
+        job.to_parquet(output)
+        say(f"table: {output}")
+
+
+def _export_pairs(job: PairJob, to: str | None, output: Path | None, *, overwrite: bool) -> None:
+    from parimg.cli.pairs import export_pairs
+
+    by_ending = {".db": "colmap", ".sqlite": "colmap", ".parquet": "parquet"}
+    kind = to or ("colmap" if output is None else by_ending.get(output.suffix.lower()))
+    if kind not in {"colmap", "hloc", "parquet"}:
+        raise typer.BadParameter("of matched pairs, --to must be colmap, hloc or parquet")
+    stem = os.path.splitext(os.path.basename(job.directory))[0]
+    output = output or Path(stem + {"colmap": ".db", "hloc": ".hloc", "parquet": ".parquet"}[kind])
+    if kind != "hloc":
+        check_folder(output, "-o")
+    export_pairs(job, output, cast("PairFormat", kind), overwrite=overwrite)
+    say(f"{kind}: {output}")
 
 
 def _about(job: JobSummary) -> dict[str, Any]:

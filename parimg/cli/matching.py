@@ -14,7 +14,9 @@ from parimg.cli.running import Planned, job_command
 
 @job_command("parimg match reference.png photos/ -o matches.csv")
 def match(
-    reference: Annotated[str, typer.Argument(help="Reference image, or its descriptors as .npy.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="REFERENCE", help="Reference image, or its descriptors as .npy.")
+    ],
     images: Images,
     output: Output = None,
     n_features: Annotated[int, typer.Option(min=0, help="Strongest features kept in an image; 0: all.")] = 5000,

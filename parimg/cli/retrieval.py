@@ -11,14 +11,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from parimg.cli.app import app
-from parimg.cli.exporting import check_folder, check_output
+from parimg.cli.exporting import check_folder, check_output, to_json
 from parimg.cli.options import (
     ClusterId,
     Column,
     DryRun,
+    EngineNumber,
     Engines,
     Extensions,
     Images,
+    Json,
     Profile,
     Quiet,
     Verbose,
@@ -26,7 +28,16 @@ from parimg.cli.options import (
 from parimg.cli.running import check_engines, exit_by_failures, follow, open_controller, print_left_out
 from parimg.cli.selecting import select
 from parimg.cli.showing import shown_key
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import print_table, say
+from parimg.files.trial import without_new_folders
 
 
 @app.command(epilog="Example: parimg index photos/ -m efficientnet.onnx -o index/")
@@ -44,12 +55,14 @@ def index(
     cluster_id: ClusterId = "",
     column: Column = None,
     extensions: Extensions = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Index images for `parimg search`; again with the same folder, add what is new."""
-    from parimg.retrieval.indexing import check_index, index_images, lacks_images
+    from parimg.retrieval.indexing import check_index, index_images, index_job, lacks_images
 
     options: dict[str, Any] = {
         "model": model,
@@ -60,9 +73,11 @@ def index(
         "pooling": pooling,
     }
     check_engines(engines, profile, cluster_id)
+    check_submission(submit, submit_set)
     task = check_index(output, **options)
     source = select(images, column=column, extensions=extensions, absolute_keys=True)
-    task.resolve()
+    with without_new_folders(task.folder if dry_run else None):
+        task.resolve()
     if not lacks_images(output, source):
         say(f"nothing to do: all {source.count()} images are in the index {output}")
         return
@@ -70,7 +85,10 @@ def index(
         say(f"{source.count()} images for the index {output}; nothing was run (--dry-run)")
         print_left_out(source)
         return
-    with open_controller(engines, profile, cluster_id) as controller:
+    if submit is not None and submitted_for() is None:
+        submit_client(index_job(output), submit_set, name=output.name, quiet=quiet)
+        return
+    with handing_over(submit_set), open_controller(engines, profile, cluster_id) as controller:
         running = index_images(controller, source, output, **options)
         follow(running, None, quiet=quiet, verbose=verbose)
         if not quiet:
@@ -80,17 +98,27 @@ def index(
 
 @app.command(epilog="Example: parimg search photo.jpg:40,60,200,220 index/ --picture found.png")
 def search(
-    query: Annotated[str, typer.Argument(help="Query image; with :y1,x1,y2,x2, that part of it, in pixels.")],
-    directory: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="Image; with :y1,x1,y2,x2, that part of it, in pixels.")
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")],
     top_k: Annotated[int, typer.Option("-k", min=1, help="How many images to show.")] = 20,
     rerank: Annotated[int, typer.Option(min=0, help="Search regions in the best so many.")] = 200,
     expand: Annotated[int, typer.Option(min=0, help="Add the best so many to the query, and rank again.")] = 3,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the hits: .parquet or .csv.")
     ] = None,
+    as_json: Json = False,
     picture: Annotated[Path | None, typer.Option(help="Draw them with their regions: .png or .jpg.")] = None,
     engines: Annotated[
-        int | None, typer.Option("-n", "--engines", min=1, help="Search on an own cluster; default: without one.")
+        EngineNumber | None,
+        typer.Option(
+            "-n",
+            "--engines",
+            parser=EngineNumber.parse,
+            metavar="N",
+            help="Search on an own cluster; default: without one.",
+        ),
     ] = None,
     profile: Profile = None,
     cluster_id: ClusterId = "",
@@ -114,9 +142,12 @@ def search(
 
         write_hits(hits, output)
     if picture is not None:
-        from parimg.plots import draw_hits, write_picture
+        from parimg.plots.hits import draw_hits, write_picture
 
         write_picture(picture, draw_hits(hits, query=name, box=box))
+    if as_json:
+        say(to_json([hit._asdict() for hit in hits]))
+        return
     rows = []
     for hit in hits:
         distance = "" if hit.distance is None else f"{hit.distance:.3f}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,28 +21,48 @@ from parimg.cli.exporting import export
 from parimg.cli.options import (
     EXIT_FAILED,
     EXIT_SOME_IMAGES_FAILED,
+    Channel,
     ClusterId,
     Column,
     DryRun,
+    EngineNumber,
     Engines,
     Extensions,
-    JobDirectory,
+    JobFolder,
     MaxFailures,
     MaxPixels,
     MemoryLimit,
+    Metadata,
+    Orientation,
+    Percentile,
+    PreviewOf,
     Profile,
+    Project,
     Quiet,
     Retries,
     Sample,
     Seed,
+    ShardOption,
     Ship,
+    Slice,
+    Tiles,
     Timeout,
     Verbose,
 )
+from parimg.cli.previewing import print_preview
 from parimg.cli.selecting import select
 from parimg.cli.showing import describe_task, print_records, print_summary, shown_key
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import report_if_slow, say
 from parimg.errors import ParimgError
+from parimg.files.trial import without_new_folders
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
@@ -73,8 +94,9 @@ def job_command(example: str, name: str | None = None) -> Callable[[Callable[...
         parameters = [*own.values(), *(common[option] for option in common if option != "planned")]
 
         def command(**given: Any) -> None:
-            planned = plan(**{option: given.pop(option) for option in own})
-            _run(planned, **given)
+            with handing_over(given["submit_set"]):
+                planned = plan(**{option: given.pop(option) for option in own})
+                _run(planned, **given)
 
         # This is what typer reads.
         command.__doc__ = plan.__doc__
@@ -90,7 +112,7 @@ def _run(
     engines: Engines = None,
     profile: Profile = None,
     cluster_id: ClusterId = "",
-    job: JobDirectory = None,
+    job: JobFolder = None,
     column: Column = None,
     extensions: Extensions = None,
     sample: Sample = None,
@@ -101,11 +123,26 @@ def _run(
     max_failures: MaxFailures = None,
     memory_limit: MemoryLimit = None,
     ship: Ship = "auto",
+    shard: ShardOption = None,
+    tiles: Tiles = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
+    channel: Channel = None,
+    z: Slice = None,
+    project: Project = None,
+    percentile: Percentile = None,
+    orientation: Orientation = None,
+    metadata: Metadata = None,
     dry_run: DryRun = False,
+    preview: PreviewOf = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
+    from parimg.job.directory import JobDirectory
     from parimg.job.output_files import name_files
+    from parimg.sources.shards import Shard, parse_shard
+    from parimg.tasks.task import check_halo, check_reading
+    from parimg.tasks.writing_task import WritingTask
 
     options: dict[str, Any] = {
         "retries": retries,
@@ -114,23 +151,52 @@ def _run(
         "max_failures": parse_limit(max_failures),
         "memory_limit": memory_limit,
         "ship": ship,
+        "tiles": parse_tiles(tiles),
+        "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
+        "z": z,
+        "project": project,
+        "percentile": _percentiles(percentile),
+        "orientation": orientation,
+        "metadata": tuple(metadata or ()),
     }
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
-    Options(**options)
+    check_reading(planned.task, Options(**options).reading)
     check_engines(engines, profile, cluster_id)
-    if job is not None:
+    check_submission(submit, submit_set)
+    place = submitted_for()
+    if job is not None and place is None:
         _check_job_dir(str(job))
     source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    with report_if_slow(f"preparing {planned.task.name} ..."):
-        planned.task.resolve()
-    source = name_files(planned.task, source)
+    task = planned.task
+    folder = task.local_folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
+    with without_new_folders(folder):
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        if tiles is not None:
+            check_halo(task)
+        source = name_files(task, source)
+    part = None if shard is None else parse_shard(shard)
+    whole, source = source, source if part is None else Shard(source, *part)
     if verbose or dry_run:
-        say(describe_task(planned.task.name, planned.task.describe(), longest=2000))
+        say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
         _print_plan(planned, source)
         return
+    if preview is not None:
+        del options["max_failures"]  # some are to be seen, whatever they are
+        with open_controller(engines, profile, cluster_id) as controller:
+            print_preview(controller.preview(task, source, n=preview, seed=seed, **options))
+        return
+    if submit is not None and place is None:
+        place = JobDirectory.make(planned.task.name) if job is None else JobDirectory(str(job))
+        submit_client(place, submit_set, quiet=quiet)
+        return
     with open_controller(engines, profile, cluster_id) as controller:
-        running = controller.submit(planned.task, source, job_dir=job, **options)
+        if place is not None and place.holds_job:  # an earlier batch job has begun it
+            running = controller.resume(place.path, **options)
+        else:
+            directory = job if place is None else place.path
+            running = controller.submit(planned.task, whole, job_dir=directory, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:
@@ -138,21 +204,33 @@ def _run(
         exit_by_failures(running)
 
 
+def parse_tiles(typed: str | None) -> tuple[int, int] | None:
+    """Height and width of tiles, as they were typed.
+
+    Raises
+    ------
+    typer.BadParameter
+    """
+    if typed is None:
+        return None
+    sides = typed.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() for side in sides):
+        raise typer.BadParameter(f"--tiles must be a number of pixels, or two as in 1024x2048 (got {typed!r})")
+    return int(sides[0]), int(sides[-1])
+
+
 def _check_job_dir(directory: str) -> None:
     """Refuse a directory that cannot take a job; what is made for the trial is removed."""
     from parimg.job.directory import JobDirectory
 
     place = JobDirectory(directory)
-    path = Path(place.path)
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
-    owned = place.reserve()
-    if made:
-        place.discard(owned)
-    else:
-        owned.release()
-    for folder in made[1:]:
-        with contextlib.suppress(OSError):  # another process may use it by now
-            folder.rmdir()
+    is_new = not os.path.exists(place.path)
+    with without_new_folders(place.path):
+        owned = place.reserve()
+        if is_new:
+            place.discard(owned)
+        else:
+            owned.release()
 
 
 def _print_plan(planned: Planned, source: Source) -> None:
@@ -173,25 +251,31 @@ def print_left_out(source: Source) -> None:
         say(f"  {count} {'file' if count == 1 else 'files'} left out: {reason}")
 
 
-def check_engines(engines: int | None, profile: str | None, cluster_id: str) -> None:
+def check_engines(engines: EngineNumber | None, profile: str | None, cluster_id: str) -> None:
     """Refuse an own cluster and a running one at once."""
-    if engines is not None and (profile is not None or cluster_id):
-        raise typer.BadParameter(
-            "-n starts an own cluster, --profile and --cluster-id use a running one: give one"
-        )
+    if engines is not None and cluster_id:
+        raise typer.BadParameter("-n starts an own cluster, --cluster-id is of a running one: give one")
+    if engines is not None and engines.most is not None and profile is None:
+        raise typer.BadParameter(f"-n {engines} wants a --profile, which says where more engines come from")
 
 
 @contextlib.contextmanager
-def open_controller(engines: int | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
-    """An own cluster, or the running one that was named."""
+def open_controller(engines: EngineNumber | None, profile: str | None, cluster_id: str) -> Iterator[Controller]:
+    """An own cluster, here or by a profile, or the running one that was named."""
     check_engines(engines, profile, cluster_id)
     from parimg.controller.starting import connect, start
 
-    with connect(profile, cluster_id) if profile is not None or cluster_id else start(engines) as controller:
+    if engines is None:
+        opened = connect(profile, cluster_id) if profile is not None or cluster_id else start()
+    elif engines.most is None:
+        opened = start(engines.least, profile=profile)
+    else:
+        opened = start(engines=(engines.least, engines.most), profile=profile)
+    with opened as controller:
         yield controller
 
 
-def resume_options(engines: int | None, profile: str | None, cluster_id: str, output: Path | None) -> str:
+def resume_options(engines: EngineNumber | None, profile: str | None, cluster_id: str, output: Path | None) -> str:
     """What was typed for the cluster and the table, to be typed once more."""
     given = {"-n": engines, "--profile": profile, "--cluster-id": cluster_id or None, "-o": output}
     return "".join(f" {name} {shlex.quote(str(value))}" for name, value in given.items() if value is not None)
@@ -207,6 +291,10 @@ def parse_limit(text: str | None) -> int | float | None:
         return float(text) if "." in text else int(text)
     except ValueError:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
+
+
+def _percentiles(text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else tuple(number(one, "--percentile") for one in text.split(","))
 
 
 def number(text: str, option: str) -> float:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import parimg
 from parimg.console import print_table, say, visible
+from parimg.job.causes import LOOKED_AT, causes_of
 
 if TYPE_CHECKING:
     from parimg.job.job import Job
-    from parimg.record import Record
 
 SHOWN = 20  # rows of a table on the screen
-_NAMED = 5  # images that are named where many failed alike
-_LOOKED_AT = 10_000  # failed images whose messages are compared
-_LONGEST = 400  # characters of a message
 _FUNCTION = re.compile(r"<(?:built-in )?function (?:\S*\.)?(\w+|<lambda>)(?: at 0x\w+)?>")  # is called by its name
 
 
@@ -66,6 +62,8 @@ def print_summary(job: Job, *, verbose: bool = False) -> None:
         f"{job.name}, {job.state}: {counts['done']}{of} images, {counts['failed']} failed, {job.wall_time:.1f} s "
         f"({job.serial_time:.1f} s on engines)"
     )
+    if job.tiles:
+        say(f"  {job.tiles[0]} of {job.tiles[1]} tiles are done of the images under way")
     if job.duplicates:
         say(f"  {job.duplicates} images were named more than once, and run once")
     if verbose:
@@ -75,34 +73,8 @@ def print_summary(job: Job, *, verbose: bool = False) -> None:
         _print_causes(job)
 
 
-@dataclass
-class Cause:
-    """Why images failed: the same error with the same message, but for names and numbers in it."""
-
-    reason: str
-    count: int = 0
-    keys: list[str] = field(default_factory=list)
-
-
-def causes_of(failed: Iterable[Record]) -> list[Cause]:
-    """Group failed images by cause, the commonest first."""
-    causes: dict[tuple[str | None, str], Cause] = {}
-    for record in failed:
-        message = record.message or ""
-        kind = message
-        for name in sorted({record.uri, record.key, os.path.basename(record.key)} - {""}, key=len, reverse=True):
-            kind = kind.replace(name, "")
-        cause = causes.setdefault(
-            (record.error, re.sub(r"\d+", "0", kind)), Cause(f"{record.error}: {_shortened(message)}")
-        )
-        cause.count += 1
-        if len(cause.keys) < _NAMED:
-            cause.keys.append(record.key)
-    return sorted(causes.values(), key=lambda cause: -cause.count)
-
-
 def _print_causes(job: Job) -> None:
-    causes = causes_of(itertools.islice(job.failures, _LOOKED_AT))
+    causes = causes_of(itertools.islice(job.failures, LOOKED_AT))
     for cause in causes[:SHOWN]:
         names = [shown_key(key) for key in cause.keys]
         if cause.count == 1:
@@ -112,13 +84,9 @@ def _print_causes(job: Job) -> None:
             say(f"  {cause.count} images failed alike: {cause.reason}")
             say(f"    {', '.join(names)}{more}")
     n_failed = job.counts["failed"] or 0
-    if len(causes) > SHOWN or n_failed > _LOOKED_AT:
+    if len(causes) > SHOWN or n_failed > LOOKED_AT:
         kinds = ", ".join(f"{group.count} {group.error}" for group in job.failures.by_error.values())
         say(f"  in all {kinds}; -v names every one")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def describe_task(name: str, parameters: Mapping[str, str], longest: int = 120) -> str:

@@ -16,7 +16,9 @@ from parimg.cli.running import Planned, job_command, number
 def skeleton(
     images: Annotated[
         list[str],
-        typer.Argument(help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."),
+        typer.Argument(
+            metavar="IMAGES", help="Images: paths, folders, globs, URLs, .txt, .csv, .parquet; TIFF stacks, too."
+        ),
     ],
     output: Output = None,
     branches: Annotated[
@@ -29,8 +31,9 @@ def skeleton(
     invert: Annotated[bool, typer.Option("--invert", help="Foreground is dark.")] = False,
     min_size: Annotated[int, typer.Option(min=0, help="Foreground of fewer pixels is left out.")] = 0,
     spacing: Annotated[
-        str, typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5.")
-    ] = "1",
+        str | None,
+        typer.Option(help="Distance of pixels: a number, or one an axis, as 2,0.5,0.5; default: the file's."),
+    ] = None,
     prune: Annotated[float, typer.Option(min=0, help="Spurs shorter than this are left out.")] = 0.0,
     ridges: Annotated[
         Literal["sato"] | None, typer.Option(help="Threshold how much a line each pixel is, not gray levels.")
@@ -42,7 +45,7 @@ def skeleton(
     check_output(branches, "--branches")
     from parimg.tasks.skeleton_graph import SkeletonGraph
 
-    steps = [number(step, "--spacing") for step in spacing.split(",")]
+    steps = [number(step, "--spacing") for step in spacing.split(",")] if spacing is not None else [None]
     task = SkeletonGraph(
         threshold="otsu"
         if threshold == "otsu"
@@ -51,7 +54,7 @@ def skeleton(
         else number(threshold, "--threshold"),
         invert=invert,
         min_size=min_size,
-        spacing=tuple(steps) if len(steps) > 1 else steps[0],
+        spacing=tuple(step for step in steps if step is not None) if len(steps) > 1 else steps[0],
         prune=prune,
         overlays=overlays,
         ridges=ridges,

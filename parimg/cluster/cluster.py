@@ -9,6 +9,9 @@ from parimg.cluster.security import Security
 if TYPE_CHECKING:
     import ipyparallel as ipp
 
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
+
 
 class Cluster(Protocol):
     """The ipcluster under a controller, own or foreign.
@@ -22,13 +25,20 @@ class Cluster(Protocol):
     is_own: bool
 
     def replace_engine(self, pid: int | None) -> str:
-        """Start another engine for a lost one, which may still run as process `pid`, and say what was done."""
+        """Start another engine for a lost one, which may still run as process `pid`, and say what was done.
 
-    def top_up(self) -> None:
-        """Start what engines are missing, where that is ours to do."""
+        Empty where that is done and told by `look_after`.
+        """
 
-    def wake(self) -> None:
-        """Have engines come if there are none while a job runs, and that is ours to do; called every second."""
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Start what engines are missing, where that is ours to do; called about every second.
+
+        Parameters
+        ----------
+        engines : ClientEngines
+        work : WorkLeft or None
+            What the running jobs have still to do, None if none runs.
+        """
 
     def exit_reason(self, pid: int) -> str:
         """How the process of an engine ended, empty if that is not known."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 
 import ipyparallel as ipp
 
-from parimg.cluster.foreign import find_profile, open_cluster
+from parimg.cluster.foreign import find_profile, open_cluster, stop_all
 from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.cluster.waiting_jobs import WaitingJobs
 from parimg.errors import ClusterError
@@ -41,7 +42,7 @@ def start_daemonized(profile: str, n: int, cluster_id: str = "") -> None:
             run(cluster.start_cluster())
     except BaseException as error:
         with quiet(), contextlib.suppress(Exception):
-            run(cluster.stop_cluster())
+            stop_all(cluster)
         if isinstance(error, Exception) and not isinstance(error, ClusterError):
             raise ClusterError(f"the cluster of profile {profile!r} did not start: {error}") from error
         raise
@@ -60,30 +61,55 @@ def stop_daemonized(profile: str, cluster_id: str = "") -> None:
     cluster_file = _cluster_file(profile, cluster_id)
     try:
         with quiet():
-            cluster = open_cluster(find_profile(profile), cluster_file)
-            run(cluster.stop_cluster())
+            errors = stop_all(open_cluster(find_profile(profile), cluster_file))
     except FileNotFoundError:
         start = _command("start -n 4", profile, cluster_id)
         raise ClusterError(f"no cluster was started here: there is no {cluster_file!r}; `{start}` does") from None
     except Exception as error:
         raise ClusterError(f"the cluster of {cluster_file!r} could not be stopped: {error}") from error
+    if errors:
+        raise ClusterError(f"the cluster is stopped, but for some engines, which may have ended: {errors[0]}")
 
 
-def describe_daemonized(profile: str, cluster_id: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class DaemonizedState:
+    """How a cluster that outlives its program stands."""
+
+    cluster_file: str
+    is_started: bool
+    """Whether its file is there."""
+    engines: int | None
+    """That are registered, None if the controller does not answer."""
+    problem: str
+    """Why it does not."""
+    waiting: str
+    """What the batch system says of its jobs."""
+
+    def __str__(self) -> str:
+        if not self.is_started:
+            return f"no cluster runs: there is no {self.cluster_file!r}"
+        if self.engines is None:
+            state = f"its controller does not answer ({self.problem})"
+        else:
+            state = f"the controller answers, {self.engines} engines are registered"
+        return state + (f"; {self.waiting}" if self.waiting else "")
+
+
+def look_at_daemonized(profile: str, cluster_id: str = "") -> DaemonizedState:
     """What is known of a cluster: its engines, and its jobs in a queue."""
     cluster_file = _cluster_file(profile, cluster_id)
     if not os.path.exists(cluster_file):
-        return f"no cluster runs: there is no {cluster_file!r}"
+        return DaemonizedState(cluster_file, False, None, "", "")
     name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
+    engines, problem = None, ""
     try:
         client = ipp.Client(os.path.join(os.path.dirname(cluster_file), name), timeout=_ANSWER_SECONDS)
     except (TimeoutError, OSError) as error:
-        state = f"its controller does not answer ({error})"
+        problem = str(error)
     else:
-        state = f"the controller answers, {len(client.ids)} engines are registered"
+        engines = len(client.ids)
         client.close()
-    jobs = WaitingJobs(cluster_file).why()
-    return state + (f"; {jobs}" if jobs else "")
+    return DaemonizedState(cluster_file, True, engines, problem, WaitingJobs(cluster_file).why() or "")
 
 
 def _cluster_file(profile: str, cluster_id: str) -> str:

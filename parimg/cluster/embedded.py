@@ -6,22 +6,29 @@ Used by `parimg.controller.starting.start`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
 import psutil
 from traitlets.config import Config
 
+from parimg.cluster import farewell
 from parimg.cluster.ipyparallel_internals import exit_code, quiet, run
+from parimg.cluster.parent_poller import FAREWELL
 from parimg.cluster.security import find_security
 from parimg.engine.setup import thread_environment
 from parimg.errors import ClusterError
+
+if TYPE_CHECKING:
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
 
 _HEARTBEAT_MS = 200  # the Hub registers an engine at its next heartbeat; ipyparallel's 3 s is most of its start
 _MISSED_HEARTBEATS = 150  # and yet an engine counts as dead only after 30 s, as with ipyparallel's own settings
@@ -65,7 +72,7 @@ class EmbeddedCluster:
     def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
         self._cluster = ipp.Cluster(
-            config=_embedded_config(curve=self._curve),
+            config=_embedded_config(self._folder, curve=self._curve),
             n=self._n,
             profile_dir=self._folder,
             load_profile=False,
@@ -130,8 +137,10 @@ class EmbeddedCluster:
                 with quiet():
                     run(self._cluster.start_engines(missing))
 
-    def wake(self) -> None:
-        """Nothing: engines are replaced whenever they die."""
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Start what engines are missing, however they were lost."""
+        del engines, work
+        self.top_up()
 
     def _forget_dead_sets(self) -> None:
         sets = self._cluster.engines
@@ -211,7 +220,7 @@ def _last_lines(path: str) -> str:
     return " | ".join(said[-_LOG_LINES:])
 
 
-def _embedded_config(*, curve: bool) -> Config:
+def _embedded_config(folder: str, *, curve: bool) -> Config:
     poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
     engine_cmd = [*poller, "ipyparallel.engine"]
     return Config(
@@ -219,6 +228,7 @@ def _embedded_config(*, curve: bool) -> Config:
             "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
             "LocalControllerLauncher": {
                 "controller_cmd": [*poller, "ipyparallel.controller"],
+                "environment": {FAREWELL: json.dumps(farewell.command(folder))},
                 "controller_args": ["--IPController.enable_curve=True"] if curve else [],
             },
             "LocalEngineLauncher": {"engine_cmd": engine_cmd},

@@ -1,7 +1,7 @@
 """The engines of a client, as a dispatcher uses them: chunks and shared objects to one engine, news of its end.
 
-Nothing of ipyparallel goes out: answers are plain futures, errors are `EngineGone` or `EngineRefused`. Leans on
-ipyparallel's inner ways where its public ones lose or leak something; each place says why.
+Nothing of ipyparallel goes out: answers are plain futures, errors are `EngineGone` or `EngineRefused`. Messages go
+by way of `engine_line`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, cast
+from typing import cast
 
 import ipyparallel as ipp
 
-from parimg.cluster.ipyparallel_internals import drop_late_answers, is_closed, kill_unregistered
+from parimg.cluster.engine_line import Answer, EngineLine
+from parimg.cluster.ipyparallel_internals import is_closed, kill_unregistered
 from parimg.engine.disks import look_at_disks
 from parimg.engine.flight_recorder import fetch_crash_report
 from parimg.engine.runner import receive_shared, run_chunk
 from parimg.engine.setup import handshake
-from parimg.errors import EngineGone, EngineRefused
+from parimg.errors import EngineGone
 from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # s, between handshakes with an engine that does not answer
@@ -42,13 +43,13 @@ class ClientEngines:
     def use(self, client: ipp.Client | None) -> None:
         """From now on these are the engines of another client, or none."""
         self._client = client
-        self._views: dict[int, ipp.DirectView] = {}
+        self._line = None if client is None else EngineLine.to(client)
         self._processes: dict[int, tuple[str, int]] = {}
         self._disks: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
         self._answering: set[int] = set()
         self._ask_at: dict[int, tuple[float, float]] = {}
-        if client is not None:
-            drop_late_answers(client)
+        self._replaced: set[int] = set()
 
     def ids(self) -> list[int]:
         """Engines there are now."""
@@ -73,12 +74,15 @@ class ClientEngines:
         """Make an engine fit for images, and learn its host and process."""
         pause = min(2 * self._ask_at.get(engine_id, (0.0, _FIRST_PAUSE / 2))[1], _LONGEST_PAUSE)
         self._ask_at[engine_id] = (now + pause, pause)
-        processes, disks, answering = self._processes, self._disks, self._answering
+        processes, disks, groups = self._processes, self._disks, self._groups
+        answering, replaced = self._answering, self._replaced
 
-        def note(answer: Future[tuple[str, int, str]]) -> None:
+        def note(answer: Future[tuple[str, int, str, str, bool]]) -> None:
             with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
-                host, pid, seen = answer.result()
+                host, pid, seen, groups[engine_id], is_replaced = answer.result()
                 processes[engine_id], disks[engine_id] = (host, pid), seen
+                if is_replaced:
+                    replaced.add(engine_id)
             answering.add(engine_id)
 
         with contextlib.suppress(EngineGone):  # it left in this very moment
@@ -92,6 +96,14 @@ class ClientEngines:
         """Host and process id of an engine, also of one that died, where it told them."""
         return self._processes.get(engine_id)
 
+    def is_replaced(self, engine_id: int) -> bool:
+        """Whether who started an engine starts another when it dies."""
+        return engine_id in self._replaced
+
+    def group(self, engine_id: int) -> str:
+        """What an elastic cluster called the engines that this one was asked for with, empty for others."""
+        return self._groups.get(engine_id, "")
+
     def disks(self, engine_id: int) -> tuple[str, str] | None:
         """Host of an engine, and the name of what it sees of disks, None if it did not tell."""
         disks = self._disks.get(engine_id)
@@ -103,17 +115,12 @@ class ClientEngines:
 
     def run(self, chunk: bytes, engine_id: int) -> Future[bytes]:
         """Send a chunk to an engine."""
-        answer = self._ask(engine_id, run_chunk, chunk)
-        # ipyparallel keeps the id of every message for ever.
-        view = self._views[engine_id]
-        view.history.clear()
-        view.client.history.clear()
-        return answer
+        return self._ask(engine_id, run_chunk, chunk)
 
     def image_at(self, answer: Future[bytes]) -> int | None:
         """The image of a chunk that its engine last said to be at, None if it said nothing yet."""
-        assert isinstance(answer, _Answer), "of another pool"  # noqa: S101
-        return cast("int | None", answer.source.metadata["data"].get("image"))
+        assert isinstance(answer, Answer), "of another pool"  # noqa: S101
+        return answer.image
 
     def send_shared(self, digest: str, data: bytes, engine_id: int) -> Future[None]:
         """Send a shared object to one engine."""
@@ -138,8 +145,10 @@ class ClientEngines:
 
     def kill(self, engine_id: int) -> None:
         """End an engine that does not answer: its nanny, a process beside it, takes the signal."""
-        with contextlib.suppress(EngineGone, ipp.error.NoEnginesRegistered, IndexError):
-            self._view(engine_id).client.send_signal("SIGKILL", targets=engine_id, block=False)
+        client = self._client
+        if client is not None and not is_closed(client):
+            with contextlib.suppress(ipp.error.NoEnginesRegistered, IndexError):
+                client.send_signal("SIGKILL", targets=engine_id, block=False)
 
     def end_lost(self, uuid: str) -> None:
         """End an engine that was given up, when it can be reached again: it never registers anew."""
@@ -147,7 +156,7 @@ class ClientEngines:
         if client is not None and not is_closed(client):
             kill_unregistered(client, uuid)
 
-    def _ask(self, engine_id: int, function: Callable[..., object], *arguments: object) -> Future[Any]:
+    def _ask(self, engine_id: int, function: Callable[..., object], *arguments: object) -> Answer:
         """Have an engine call a function.
 
         Raises
@@ -155,44 +164,7 @@ class ClientEngines:
         EngineGone
             If the engine just left.
         """
-        view = self._view(engine_id)
-        try:
-            return _Answer(view.apply_async(function, *arguments))
-        except (ipp.error.NoEnginesRegistered, IndexError) as error:
-            raise EngineGone(f"engine {engine_id} left") from error
-
-    def _view(self, engine_id: int) -> ipp.DirectView:
-        client, views = self._client, self._views
-        if client is None or is_closed(client):  # the controller is lost, or was shut down
+        client, line = self._client, self._line
+        if client is None or line is None or is_closed(client):  # the controller is lost, or was shut down
             raise EngineGone(f"engine {engine_id} is lost with its controller")
-        view = views.get(engine_id)
-        if view is None:
-            try:
-                view = views[engine_id] = client.direct_view(engine_id)
-            except (ipp.error.NoEnginesRegistered, IndexError) as error:
-                raise EngineGone(f"engine {engine_id} left") from error
-        return view
-
-
-class _Answer(Future[Any]):
-    """What an engine answers, free of ipyparallel's errors."""
-
-    def __init__(self, source: ipp.AsyncResult) -> None:
-        super().__init__()
-        self.source = source
-        source.add_done_callback(self._take)
-
-    def _take(self, source: ipp.AsyncResult) -> None:
-        error = source.exception()
-        if error is None:
-            self.set_result(source.result())
-        elif isinstance(error, ipp.error.TaskAborted) or _names_death(error):  # made up by ipyparallel
-            self.set_exception(EngineGone(getattr(error, "evalue", str(error))))
-        elif isinstance(error, ipp.error.RemoteError):
-            self.set_exception(EngineRefused(error.ename, error.evalue))
-        else:
-            self.set_exception(error)
-
-
-def _names_death(error: BaseException) -> bool:
-    return isinstance(error, ipp.error.RemoteError) and error.ename in {"EngineError", "TaskAborted"}
+        return line.call(engine_id, function, *arguments)

@@ -5,11 +5,12 @@ Used by `parimg.controller.starting.connect`; `parimg.cluster.started` builds on
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
 
@@ -18,6 +19,10 @@ from parimg.cluster.ipyparallel_internals import quiet, run
 from parimg.cluster.security import find_security
 from parimg.cluster.waiting_jobs import WaitingJobs
 from parimg.errors import ClusterError, EngineVersionError, ProfileNotFoundError
+
+if TYPE_CHECKING:
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
 
 _ANSWER_SECONDS = 5.0  # in which an idle engine reports its versions
 _TOGETHER_SECONDS = 2.0  # losses within these are one request; ipyparallel names engine sets by whole seconds
@@ -110,11 +115,8 @@ class ForeignCluster:
     def _open(self) -> ipp.Cluster:
         return open_cluster(self._profile_dir, self._cluster_file)
 
-    def top_up(self) -> None:
-        """Nothing: how many engines there should be is for its owner to know."""
-
-    def wake(self) -> None:
-        """Nothing: its owner may have stopped the engines on purpose."""
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Nothing: how many engines there should be is for its owner to know, who may have stopped some."""
 
     def exit_reason(self, pid: int) -> str:
         """Nothing is known."""
@@ -141,14 +143,30 @@ def open_cluster(profile_dir: str, cluster_file: str) -> ipp.Cluster:
     return ipp.Cluster.from_file(cluster_file, config=settings, log_level=40)
 
 
+def stop_all(cluster: ipp.Cluster) -> list[BaseException]:
+    """Stop a cluster, whatever goes wrong with some of its engines, as with a batch job that has ended; tell that.
+
+    ipyparallel itself leaves the file of the cluster behind then, and reports nothing of the other engines.
+    """
+
+    async def stop() -> list[BaseException]:
+        names = list(cluster.engines)
+        stopping = (cluster.stop_controller(), *(cluster.stop_engines(name) for name in names))
+        errors = [error for error in await asyncio.gather(*stopping, return_exceptions=True) if error is not None]
+        for name in names:
+            cluster.engines.pop(name, None)
+        cluster.update_cluster_file()
+        return errors
+
+    return run(stop())
+
+
 def _start_command(profile: str | None, cluster_id: str) -> str:
     command = "ipcluster start -n 4" + (f" --profile={profile}" if profile else "")
     return command + (f" --cluster-id={cluster_id}" if cluster_id else "")
 
 
-def _connect_client(
-    connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs
-) -> ipp.Client:
+def _connect_client(connection_file: str, start_command: str, timeout: float, waiting: WaitingJobs) -> ipp.Client:
     if not os.path.exists(connection_file):
         raise ClusterError(
             f"no cluster runs here: there is no {connection_file!r}; start one by `{start_command}`"

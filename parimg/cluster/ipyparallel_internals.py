@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ipyparallel as ipp
+from ipyparallel.serialize import serialize_object
+
+if TYPE_CHECKING:
+    import zmq
+    from jupyter_client.session import Session
 
 _T = TypeVar("_T")
 _LAST_SECONDS = 1.0  # in which a dying process ends, after its loss was reported
@@ -92,16 +99,70 @@ def kill_unregistered(client: ipp.Client, uuid: str) -> None:
     )
 
 
-def drop_late_answers(client: ipp.Client) -> None:
-    """Ignore answers of engines that were given up; ipyparallel prints and keeps them."""
-    handlers: dict[str, Callable[[dict[str, Any]], None]] = client._queue_handlers  # noqa: SLF001
-    handle = handlers["apply_reply"]
+def uuid_of(client: ipp.Client, engine_id: int) -> str | None:
+    """Name of a registered engine as messages have it; there is no public way to ask."""
+    uuid: str | None = client._engines.get(engine_id)  # noqa: SLF001
+    return uuid
 
-    def handle_awaited(message: dict[str, Any]) -> None:
-        if message["parent_header"]["msg_id"] in client.outstanding:
-            handle(message)
 
-    handlers["apply_reply"] = handle_awaited
+def new_session(client: ipp.Client) -> Session:
+    """A session of the same cluster, with an id of its own."""
+    session: Session = client.session.clone()
+    session.session = uuid.uuid4().hex
+    return session
+
+
+def pack_call(function: Callable[..., object], arguments: Sequence[object]) -> list[bytes | memoryview[bytes]]:
+    """A call as engines take it, with the function by its name.
+
+    `ipyparallel.serialize.pack_apply_message` takes functions apart into their code, each time anew.
+    """
+    buffers = [buffer for argument in arguments for buffer in serialize_object(argument)]
+    about = {"nargs": len(arguments), "narg_bufs": len(buffers), "kw_keys": []}
+    return [pickle.dumps(function), pickle.dumps(about), *buffers]
+
+
+def send_to_engine(
+    client: ipp.Client,
+    session: Session,
+    message: dict[str, Any],
+    uuid: str,
+    buffers: list[bytes | memoryview[bytes]],
+) -> None:
+    """Send a message to one engine; views do so only with futures and an `AsyncResult`."""
+    # Not by the socket itself, which would keep from its stream that an answer has come meanwhile.
+    stream = client._mux_stream  # noqa: SLF001
+    client._io_loop.add_callback(  # noqa: SLF001
+        lambda: session.send(stream, message, ident=uuid.encode(), buffers=buffers)
+    )
+
+
+def intercept(
+    client: ipp.Client,
+    session_id: bytes,
+    on_reply: Callable[[Sequence[zmq.Frame]], None],
+    on_output: Callable[[Sequence[zmq.Frame]], None],
+) -> None:
+    """Hand what answers to a session, from its signature on, to others than the client.
+
+    The client would unpack every part of each message before it looks whose it is.
+    """
+
+    def divert(stream: Any, take: Callable[[Sequence[zmq.Frame]], None], leave: Callable[..., None]) -> None:
+        def receive(frames: list[zmq.Frame]) -> None:
+            _, parts = client.session.feed_identities(frames, copy=False)
+            if session_id in parts[2].bytes:  # the header of what it answers to
+                take(parts)
+            else:
+                leave(frames)
+
+        stream.on_recv(receive, copy=False)
+
+    def begin() -> None:
+        divert(client._mux_stream, on_reply, client._dispatch_reply)  # noqa: SLF001
+        divert(client._iopub_stream, on_output, client._dispatch_iopub)  # noqa: SLF001
+
+    client._io_loop.add_callback(begin)  # noqa: SLF001
 
 
 def exit_code(launcher: Any) -> int | None:

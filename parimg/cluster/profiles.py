@@ -97,9 +97,7 @@ def _with_settings(name: str, texts: dict[str, str], settings: Mapping[str, str]
     }
     for key, typed in settings.items():
         if key not in found:
-            raise ClusterError(
-                f"the profile {name!r} has no setting {key!r}; it has {', '.join(sorted(found))}"
-            )
+            raise ClusterError(f"the profile {name!r} has no setting {key!r}; it has {', '.join(sorted(found))}")
         file, line, value = found[key]
         try:
             default = ast.literal_eval(value)
@@ -116,13 +114,15 @@ def _parse(key: str, typed: str, default: object) -> object:
         return typed
     if isinstance(default, list):
         return typed.split(",") if typed else []
-    wanted = "a number"
+    wanted = "true or false" if isinstance(default, bool) else "a number"
     try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[typed.lower()]
         if isinstance(default, int):
             return int(typed)
         wanted = "like a:4,b:8"
         return {host: int(n) for host, n in _pairs(typed.split(","))}
-    except ValueError:
+    except (ValueError, KeyError):
         raise ClusterError(f"the setting {key!r} is {wanted} (got {typed!r})") from None
 
 

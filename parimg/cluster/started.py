@@ -6,22 +6,28 @@ Used by `parimg.controller.starting.start`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
 import tempfile
 import time
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
 from traitlets.config import Config
 
-from parimg.cluster import profiles
+from parimg.cluster import farewell, profiles
 from parimg.cluster.allocation import Allocation
-from parimg.cluster.foreign import ForeignCluster, find_profile
+from parimg.cluster.foreign import ForeignCluster, find_profile, stop_all
 from parimg.cluster.ipyparallel_internals import quiet, run
+from parimg.cluster.parent_poller import FAREWELL
 from parimg.errors import ClusterError
+
+if TYPE_CHECKING:
+    from parimg.cluster.engine_pool import ClientEngines
+    from parimg.job.work_left import WorkLeft
 
 _TOGETHER_SECONDS = 15.0  # in which the other engines follow the first
 _GONE_SECONDS = 5.0  # without an engine, until others are started; replacements were asked for within two
@@ -57,12 +63,14 @@ class StartedCluster(ForeignCluster):
             cluster_id=cluster_id,
             n=n,
             shutdown_atexit=False,
-            config=_ends_with_us(),
+            config=_ends_with_us(folder, profile_dir, cluster_id),
             log_level=40,
         )
         try:
             with quiet():
-                run(self._started.start_cluster())
+                run(self._started.start_controller())
+            time.sleep(self._started.delay)  # as ipcluster does
+            self._start_engines(n)
             self._connect(profile_dir, cluster_id, f"parimg.start({n}, ...)", timeout)
             deadline = time.monotonic() + _TOGETHER_SECONDS
             while len(self.client.ids) < n and time.monotonic() < deadline:
@@ -97,10 +105,16 @@ class StartedCluster(ForeignCluster):
     def _open(self) -> ipp.Cluster:
         return self._started
 
-    def wake(self) -> None:
-        """Start engines again if all have ended, as by the wall time of theirs, and none is on its way."""
+    def _start_engines(self, n: int) -> None:
+        with quiet():
+            run(self._started.start_engines(n))
+
+    def look_after(self, engines: ClientEngines, work: WorkLeft | None) -> None:
+        """Start engines again if all have ended, as by the wall time of theirs, a job runs, and none is coming."""
+        if work is None:
+            return
         now = time.monotonic()
-        if self.client.ids:
+        if engines.ids():
             self._seen_at, self._wakes = now, 0
         elif now - self._seen_at > _GONE_SECONDS and self._wakes < _MOST_WAKES:
             with self._asking:
@@ -108,8 +122,7 @@ class StartedCluster(ForeignCluster):
                 if any(_may_come(engine_set) for engine_set in self._started.engines.values()):
                     return
                 self._wakes += 1
-                with quiet():
-                    run(self._started.start_engines(self._had))
+                self._start_engines(self._had)
 
     def stop(self) -> None:
         """Disconnect, and end the cluster."""
@@ -118,8 +131,12 @@ class StartedCluster(ForeignCluster):
 
     def _end(self) -> None:
         controller = self._started.controller
+        for engine_set in list(self._started.engines.values()):
+            if hasattr(engine_set, "cancel"):  # all at once: stopping one waits until it has left the queue
+                with contextlib.suppress(ClusterError):
+                    engine_set.cancel()
         with quiet(), contextlib.suppress(Exception):
-            run(self._started.stop_cluster())
+            stop_all(self._started)
         if controller is not None:
             for path in controller.connection_files.values():
                 with contextlib.suppress(OSError):
@@ -135,6 +152,14 @@ def _may_come(engine_set: Any) -> bool:
     return False
 
 
-def _ends_with_us() -> Config:
+def _ends_with_us(folder: str | None, profile_dir: str, cluster_id: str) -> Config:
     poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
-    return Config({"LocalControllerLauncher": {"controller_cmd": [*poller, "ipyparallel.controller"]}})
+    command = farewell.command(folder, profile_dir, cluster_id)
+    return Config(
+        {
+            "LocalControllerLauncher": {
+                "controller_cmd": [*poller, "ipyparallel.controller"],
+                "environment": {FAREWELL: json.dumps(command)},
+            }
+        }
+    )

@@ -18,6 +18,7 @@ from parimg.cluster.ipyparallel_internals import on_registration
 from parimg.console import print_line
 from parimg.errors import ClusterError, ControllerLost
 from parimg.job.run_state import LiveRun
+from parimg.job.work_left import WorkLeft
 
 _PREPARE_TIMEOUT = 30.0  # s
 _LOOK_SECONDS = 0.01
@@ -128,7 +129,7 @@ class Supervisor:
             self._cluster.client,
             lambda: bool(self.running_jobs()),
             self._cluster.find_death,
-            self._top_up,
+            self._look_after,
             self._lose_controller,
         )
         self._heartbeat.start()
@@ -144,6 +145,10 @@ class Supervisor:
             self.engines.ready()  # begins the handshake
             return
         self.engines.end_lost(event["uuid"])
+        if self.engines.is_replaced(engine_id):
+            if self._cluster.is_own or self.running_jobs():
+                print_line(f"engine {engine_id} left; if it died, its host starts another")
+            return
         if self._cluster.is_own or self.running_jobs():
             # Not here: starting an engine waits for messages that this very thread delivers.
             arguments = (engine_id, self.engines.process(engine_id))
@@ -154,14 +159,14 @@ class Supervisor:
             done = self._cluster.replace_engine(process[1] if process is not None else None)
         except Exception as error:
             done = f"no other could be started: {error}"
-        if not self._is_closing:
-            print_line(f"engine {engine_id} died; {done}")
+        if done and not self._is_closing:  # it died, or left as planned: the Hub does not say which
+            print_line(f"engine {engine_id} is gone; {done}")
 
-    def _top_up(self) -> None:
+    def _look_after(self) -> None:
+        jobs = self.running_jobs()
+        work = sum((job.work_left for job in jobs), WorkLeft(0, 0.0)) if jobs else None
         with contextlib.suppress(Exception):  # the next beat tries again
-            self._cluster.top_up()
-            if self.running_jobs():
-                self._cluster.wake()
+            self._cluster.look_after(self.engines, work)
 
     # -- the controller ---------------------------------------------------------------------------------------
 

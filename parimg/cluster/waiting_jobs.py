@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 
-from parimg.cluster.launchers.slurm import SlurmEnginesLauncher, SlurmJob, find_job
+from parimg.cluster.launchers.slurm import SlurmEnginesLauncher
+from parimg.cluster.launchers.slurm_queue import SlurmJob, find_job
 from parimg.console import report
 from parimg.errors import ClusterError
 

@@ -9,38 +9,40 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import platform
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import ipyparallel as ipp
 
-from parimg import __version__
 from parimg.cluster.cluster import Cluster
 from parimg.cluster.round_trip import time_round_trip
 from parimg.cluster.security import Security
 from parimg.cluster.supervisor import Supervisor
 from parimg.console import report, report_if_slow
+from parimg.controller.previewing import Preview, preview
 from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
 from parimg.engine.compile_once import is_being_prepared, is_prepared
 from parimg.engine.inspect import inspect_engine
-from parimg.errors import ClusterError, JobError, TaskError
+from parimg.errors import ClusterError, JobError, SourceError, TaskError
 from parimg.events import Listener, check_listeners
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job
 from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
-from parimg.options import DEFAULT_MAX_PIXELS, Options, Ship
+from parimg.job.versions import versions
+from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection, Ship
+from parimg.pairs.matching import match_pairs
 from parimg.protocol import shared_objects
 from parimg.sources.as_source import Source, as_source, join_specs, source_from_spec
 from parimg.sources.outside import OutsideFolder, output_folder
+from parimg.sources.shards import Shard
 from parimg.tasks.function import Function
-from parimg.tasks.task import Task, check_task
+from parimg.tasks.task import Task, check_halo, check_reading, check_task
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from parimg.images.decode import ColorMode
+    from parimg.pairs.pair_job import PairJob
     from parimg.sources.as_source import Images
 
 
@@ -60,6 +63,12 @@ def _report_compiling(job: Job, task: Task) -> None:
         if is_being_prepared(task):
             report("compiling for the first time on this host, about 20 s ...")
             return
+
+
+def _shard(source: Source, shard: object) -> Shard:
+    if not isinstance(shard, tuple | list) or len(shard) != 2:
+        raise SourceError(f"shard is two numbers, as (1, 8) for the first of eight parts (got {shard!r:.80})")
+    return Shard(source, *shard)
 
 
 class Controller:
@@ -140,6 +149,14 @@ class Controller:
         max_failures: float | None = None,
         memory_limit: int | str | None = None,
         ship: Ship = "auto",
+        shard: tuple[int, int] | None = None,
+        tiles: int | Sequence[int] | None = None,
+        channel: int | str | None = None,
+        z: int | None = None,
+        project: Projection | None = None,
+        percentile: tuple[float, float] | None = None,
+        orientation: Orientation | None = None,
+        metadata: Iterable[str] = (),
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -176,6 +193,31 @@ class Controller:
             not see the first image, this process reads the files and sends their bytes; where it cannot write to
             the task's output folder, files come back and are written here. ``"never"``: such a host ends the job
             with `ClusterError`. ``"always"``: bytes travel whatever hosts see. Engines read URLs themselves.
+        shard : (int, int), optional
+            Run only one of several parts of the source, ``(1, 8)`` the first of eight: several controllers share a
+            source, and `parimg.merge_jobs` makes one job of theirs. An image's part is found from its key.
+        tiles : int or (int, int), optional
+            Height and width of tiles, multiples of 16. Larger images are read and run by tiles, on all engines,
+            each tile with the surroundings that the task asks for; there is one record an image still. `timeout`
+            and `retries` are then those of a tile. Images whose format cannot be read in part are run whole, which
+            is said once. See the guide on large images.
+        channel : int or str, optional
+            Channel of each image, by its place from 0 or its name, which is read alone; of images in colours red,
+            green or blue.
+        z : int, optional
+            Slice of each volume, from 0, which is read alone.
+        project : {"max", "min"}, optional
+            All slices of a volume as one image, the brightest or darkest level of each place.
+        percentile : (float, float), optional
+            Levels at these percentiles of each image become 0 and 255, those between them even steps: makes 8 bit
+            of whatever is stored. Nothing is scaled without it: of 16 bit PNG and TIFF the upper byte is taken, as
+            ever; other formats of 16 bit or floats fail in tasks that want 8 bit.
+        orientation : {"stored", "upright"}, optional
+            Whether images are turned as their EXIF orientation says, of every format; by default for tasks that
+            are given 8 bit gray or colour, and not for others.
+        metadata : iterable of str, optional
+            What files tell, as columns: ``"acquisition_time"``, or a format's own names (``"EXPTIME"``,
+            ``"KVP"``). None where a file does not tell.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -193,15 +235,35 @@ class Controller:
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__}){hint}")
         memory_limit = self._memory_limit if memory_limit is None else memory_limit
-        options = Options(retries, chunk_size, max_pixels, timeout, max_failures, memory_limit, ship)
+        options = Options(
+            retries,
+            chunk_size,
+            max_pixels,
+            timeout,
+            max_failures,
+            memory_limit,
+            ship,
+            tiles,
+            channel=channel,
+            z=z,
+            project=project,
+            percentile=percentile,
+            orientation=orientation,
+            metadata=(metadata,) if isinstance(metadata, str) else tuple(metadata),
+        )
         check_task(task)
+        check_reading(task, options.reading)
+        if options.tile is not None:
+            check_halo(task)
         heard = check_listeners(listeners)
         self._check_open()
         source = as_source(images, column=column)
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
         source = name_files(task, source)
-        output = task.folder if isinstance(task, WritingTask) else None
+        if shard is not None:  # last, for files are named after the whole
+            source = _shard(source, shard)
+        output = task.local_folder if isinstance(task, WritingTask) else None
         place = JobDirectory(os.fspath(job_dir)) if job_dir is not None else JobDirectory.make(task.name)
         owned = place.reserve()
         try:
@@ -216,7 +278,7 @@ class Controller:
                 },
                 "source": source.spec(),
                 "options": asdict(options),
-                "versions": {"parimg": __version__, "python": platform.python_version()},
+                "versions": versions(),
                 "total": None,
             }
             journal = JournalWriter.create(place, owned, meta)
@@ -254,6 +316,71 @@ class Controller:
         """
         return self.submit(Function(function, color=color), images, **options)
 
+    def preview(
+        self,
+        task: Task,
+        images: Images,
+        n: int = 12,
+        *,
+        seed: int = 0,
+        column: str | None = None,
+        **options: Any,
+    ) -> Preview:
+        """Run a task on some images, to see what it does and what all of them would take; nothing of it stays.
+
+        Parameters
+        ----------
+        task : Task
+            Where it writes files, they go to a temporary folder, which is removed.
+        images : see `submit`
+            Chosen is among the first 100 000 of a listing, each image as likely as any. Of a generator the first
+            `n` are taken, and used up.
+        n : int, default 12
+        seed : int, default 0
+            The same number, the same images.
+        column : str, optional
+            Column of paths, if `images` is a table.
+        **options
+            Those of `submit`, but for ``job_dir``.
+
+        Returns
+        -------
+        Preview
+            Once the images are run. Its ``plot()`` draws them; its ``seconds, memory, output_bytes`` and
+            ``journal_bytes`` say what all would take, each with its spread.
+
+        Raises
+        ------
+        SourceError, TaskError, JobError
+            As `submit`.
+
+        Examples
+        --------
+        >>> ctl.preview(parimg.SkeletonGraph(), "photos/").plot()  # doctest: +SKIP
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise JobError(f"n must be a number of images of at least 1 (got {n!r})")
+        if "job_dir" in options:
+            raise JobError("a preview leaves no job, so it takes no job_dir")
+        if not isinstance(task, Task):
+            raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__})")
+        self._check_open()
+        return preview(self, task, images, n, seed, column, options)
+
+    def match_pairs(self, images: Images, directory: str | os.PathLike[str], **options: Any) -> PairJob:
+        """Find features of images and match them pair by pair: `parimg.match_pairs` on this controller.
+
+        Parameters
+        ----------
+        images, directory, **options
+            See `parimg.match_pairs`.
+
+        Returns
+        -------
+        PairJob
+        """
+        return match_pairs(self, images, directory, **options)
+
     def resume(
         self,
         path: str | os.PathLike[str],
@@ -281,7 +408,7 @@ class Controller:
             Called with each event of `parimg.events`, from another thread.
         **changed
             Options of `submit` that differ this time: ``retries``, ``chunk_size``, ``max_pixels``, ``timeout``,
-            ``max_failures``, ``memory_limit``, ``ship``.
+            ``max_failures``, ``memory_limit``, ``ship``, ``tiles``.
 
         Returns
         -------
@@ -306,15 +433,21 @@ class Controller:
             source: Source = source_from_spec(spec) if images is None else as_source(images, column=column)
             if images is not None and (folder := output_folder(spec)):
                 source = OutsideFolder(source, folder)
+            if images is not None and (shard := spec.get("shard")):
+                source = Shard(source, *shard)
             described = journal.meta("task")
             refs = tuple(shared_objects.SharedRef(*ref) for ref in described["refs"])
-            if images is not None and (joined := join_specs(spec, source.spec())) != spec:
+            joined = spec if images is None else join_specs(spec, source.spec())
+            if is_added := joined != spec:
                 journal.set_meta("source", joined)
+            is_part = images is not None and joined["kind"] == "several"
+            known = (journal.meta("total") or sum(journal.count_by_status().values())) if is_part else 0
             journal.begin_run()
         except BaseException:
             journal.close()
             raise
-        return self._start(journal, Plan(refs, source, options, retry == "failed", described.get("output")), heard)
+        plan = Plan(refs, source, options, retry == "failed", described.get("output"), known, is_added)
+        return self._start(journal, plan, heard)
 
     def _start(self, journal: JournalWriter, plan: Plan, listeners: list[Listener]) -> Job:
         try:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from parimg.cluster.allocation import find_allocation, usable_cpus
 from parimg.cluster.cluster import Cluster
+from parimg.cluster.elastic import ElasticCluster
 from parimg.cluster.embedded import EmbeddedCluster
 from parimg.cluster.foreign import ForeignCluster
 from parimg.cluster.started import StartedCluster
@@ -18,6 +19,7 @@ from parimg.options import parse_size
 def start(
     n: int | None = None,
     *,
+    engines: tuple[int, int] | None = None,
     profile: str | None = None,
     nodes: Literal["all", "local"] = "all",
     memory_limit: int | str | None = None,
@@ -35,9 +37,13 @@ def start(
     ----------
     n : int, optional
         Number of engines, by default that of the processors this process may use, or was allotted.
+    engines : (int, int), optional
+        In place of `n`, with a profile: at least and at most so many. More are asked for while the work that is
+        left is worth their wait, and those that had nothing to do for a minute are given back. Before the wall
+        time of a batch job ends, the next is asked for, so the work outlives each of them.
     profile : str, optional
         IPython profile that says where engines run and by which settings, such as one of ``parimg profiles list``;
-        then `n` is needed.
+        then `n` or `engines` is needed.
     nodes : {"all", "local"}
         Whether engines run on all hosts of an allocation, or on this host only.
     memory_limit : int or str, optional
@@ -59,6 +65,9 @@ def start(
 
     Examples
     --------
+    >>> with parimg.start(engines=(2, 64), profile="slurm") as ctl:  # doctest: +SKIP
+    ...     ctl.submit(task, "photos/").wait()
+
     >>> import numpy as np
     >>> import parimg
     >>> with parimg.start(n=1) as ctl:
@@ -68,9 +77,16 @@ def start(
     """
     if nodes not in {"all", "local"}:
         raise ClusterError(f"nodes must be 'all' or 'local' (got {nodes!r})")
+    limit = None if memory_limit is None else parse_size(memory_limit)
+    if engines is not None:
+        least, most, place = _check_range(engines, n, profile)
+        with report_if_slow(f"starting {least} to {most} engines ..."):
+            return Controller(ElasticCluster(place, least, most, timeout), memory_limit=limit)
     allocation = find_allocation() if profile is None and nodes == "all" else None
     if n is None and profile is not None:
-        raise ClusterError(f"start takes the number of engines, too: start(64, profile={profile!r})")
+        raise ClusterError(
+            f"start takes the number of engines, too: start(64, profile={profile!r}), or engines=(2, 64)"
+        )
     if n is None:
         n = allocation.cpus if allocation is not None else usable_cpus()
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -80,7 +96,6 @@ def start(
             f"{allocation.job} has {allocation.cpus} processors, so not {n} engines: ask the batch system "
             "for more, or for fewer engines here"
         )
-    most = None if memory_limit is None else parse_size(memory_limit)
     with report_if_slow(f"starting {n} engine{'s' if n > 1 else ''} ..."):
         cluster: Cluster
         if profile is not None:
@@ -89,7 +104,22 @@ def start(
             cluster = StartedCluster.of_allocation(allocation, n, timeout)
         else:
             cluster = EmbeddedCluster(n, curve=curve)
-        return Controller(cluster, memory_limit=most)
+        return Controller(cluster, memory_limit=limit)
+
+
+def _check_range(engines: object, n: int | None, profile: str | None) -> tuple[int, int, str]:
+    """The least and the most engines, and where they run."""
+    if n is not None:
+        raise ClusterError(f"start takes n engines or a range of them (got n={n!r} and engines={engines!r})")
+    least, most = engines if isinstance(engines, tuple | list) and len(engines) == 2 else (0, 0)
+    if not all(type(one) is int for one in (least, most)) or not 1 <= least <= most:
+        raise ClusterError(f"engines must be the least and the most, as (2, 64) (got {engines!r})")
+    if profile is None:
+        raise ClusterError(
+            f"engines={engines!r} wants a profile, which says where more come from; on this machine or in an "
+            f"allocation start({most}) takes as many"
+        )
+    return least, most, profile
 
 
 def connect(profile: str | None = None, cluster_id: str = "", *, timeout: float = 60.0) -> Controller:

@@ -36,6 +36,11 @@ class ChunkSize:
         """Chunks an engine may have: a second one spares it the wait for a message, but may get stuck there."""
         return 2 if self._seconds is not None and self._seconds * self._size < 2 * CHUNK_SECONDS else 1
 
+    @property
+    def image_seconds(self) -> float:
+        """What an image takes an engine, 0 until the first has come back."""
+        return self._seconds or 0.0
+
     def next(self, remaining: int | None, engines: int) -> int:
         """Images of the next chunk.
 

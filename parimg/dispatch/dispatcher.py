@@ -17,9 +17,10 @@ import logging
 import os
 import pickle
 import queue
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 
 from parimg import events
@@ -34,6 +35,7 @@ from parimg.dispatch.read_ahead import ReadAhead
 from parimg.dispatch.recording import Recording
 from parimg.dispatch.retries import RetryDecision, decide_refusal
 from parimg.dispatch.shipping import Shipping, write_returned
+from parimg.dispatch.tiled_images import Answered, TiledImages
 from parimg.errors import (
     ControllerLost,
     EngineGone,
@@ -46,15 +48,18 @@ from parimg.errors import (
 )
 from parimg.job.directory import resume_command
 from parimg.job.journal_writer import JournalWriter
+from parimg.job.work_left import WorkLeft
 from parimg.protocol import shared_objects
-from parimg.protocol.messages import VERSION, Chunk, Content, Reply
-from parimg.record import Placement, Row, failed_row
+from parimg.protocol.disk_sharing import SeenDisks
+from parimg.protocol.messages import VERSION, Chunk, Content, NextStep, Reply
+from parimg.record import Placement, failed_row
 from parimg.sources.as_source import Image
 
 _log = logging.getLogger(__name__)
 
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 _LOOK_SECONDS = 0.5  # between looks at the engines
+_TELL_TILES_SECONDS = 1.0  # between notes in the journal of how many tiles are done
 _ENDING = {kind.__name__: kind for kind in (EngineVersionError, TaskError)}  # what an engine may end the job with
 
 
@@ -95,8 +100,12 @@ class Dispatcher:
         Images that it has, once that is known.
     duplicates : int
         Images that it named again.
+    tiles : (int, int) or None
+        Tiles that are done, and all, of the images that are run by tiles now.
     restarts : int
         How often the cluster was started anew under the job.
+    work_left : WorkLeft
+        What is still to do, as of the last look at the engines.
     """
 
     def __init__(
@@ -113,6 +122,8 @@ class Dispatcher:
         self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
+        self.tiles: tuple[int, int] | None = None
+        self.work_left = WorkLeft(0, 0.0)
         self._recording = Recording(plan, journal, self.listeners, self.changed)
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -121,6 +132,8 @@ class Dispatcher:
         self._new: collections.deque[Pending] = collections.deque()
         self._retry: collections.deque[list[Pending]] = collections.deque()
         self._in_flight = InFlight()
+        self._tiled = TiledImages(journal.place.tiles)
+        self._tiles_told_at = 0.0
         self._lost_engines = LostEngines(
             engines,
             self._in_flight,
@@ -136,7 +149,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._chunk_size = ChunkSize(plan.options.chunk_size)
         self._sending: dict[tuple[int, str], Future[None]] = {}
-        self._pages_are_reported = False
+        self._pages_are_reported = self._whole_is_reported = False
         self._thread = threading.Thread(target=self._run, name="parimg-dispatch", daemon=True)
 
     # -- called from other threads ----------------------------------------------------------------------------
@@ -178,6 +191,15 @@ class Dispatcher:
     def counts(self) -> dict[str, int]:
         """Records by status, of all runs; they change under `changed`."""
         return self._recording.counts
+
+    @property
+    def job_total(self) -> int | None:
+        """Images of the job, which may have had others before this source; None until that is known."""
+        if self.plan.known and not self.plan.is_added:
+            return self.plan.known
+        if not self.plan.known or self.total is None:
+            return self.total
+        return self.plan.known + self.total - self._new_images.recorded
 
     @property
     def outstanding(self) -> int:
@@ -229,6 +251,15 @@ class Dispatcher:
             self._looked_at = now
             self._in_flight.open(self._disks.usable(self.engines.ready(), self._next_images))
             self._lost_engines.look(now)
+            self.work_left = self._estimate_work()
+
+    def _estimate_work(self) -> WorkLeft:
+        unlisted = 0 if self.total is None else self.total - self.listed
+        if self.total is None and not self._read_ahead.exhausted:
+            unlisted = self.listed  # nobody knows; as many again, until the source ends
+        images = 0 if self._closing else max(0, unlisted) + sum(map(len, self._retry)) + len(self._new)
+        images += self._in_flight.n_images
+        return WorkLeft(images, images * self._chunk_size.image_seconds, frozenset(self._in_flight.engines))
 
     def _next_images(self) -> list[Image]:
         """Some of those that are to be run next, none if the source has listed none yet."""
@@ -267,15 +298,22 @@ class Dispatcher:
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
         with contextlib.suppress(Exception):  # a full disk must not hide the error that ended the job
             self._recording.report()
-            self.journal.set_meta("total", self.listed if state == "finished" else self.total)
+            self.journal.set_meta("total", self._total_at_end() if state == "finished" else self.job_total)
             self.journal.end_run(state, reason, self.duplicates)
+            if self._tiles_told_at:
+                self.journal.set_meta("tiles", None)
         with contextlib.suppress(Exception):
             self.journal.close()
         self._lost_engines.remove_folder()
+        if state == "finished":
+            shutil.rmtree(self.journal.place.tiles, ignore_errors=True)
         with self.changed:
             self.state = state
             self.changed.notify_all()
         self.listeners.emit(events.JobFinished(state))
+
+    def _total_at_end(self) -> int:
+        return sum(self.counts.values()) if self.plan.known else self.listed
 
     def _count_images(self) -> None:
         """Find the total, for progress and for the size of the last chunks; listing a folder may take a while."""
@@ -289,8 +327,8 @@ class Dispatcher:
     def _note_total(self, total: int) -> None:
         self.total = total
         with contextlib.suppress(Exception):  # the next record tells what is wrong with the journal
-            self.journal.set_meta("total", total)  # for those who look from other processes
-        self.listeners.emit(events.TotalKnown(total))
+            self.journal.set_meta("total", self.job_total)  # for those who look from other processes
+        self.listeners.emit(events.TotalKnown(self.job_total or total))
 
     # -- submitting -------------------------------------------------------------------------------------------
 
@@ -326,16 +364,20 @@ class Dispatcher:
             listed = self._read_ahead.take(size - len(self._new), deadline - time.monotonic())
             if not listed:
                 break
-            self.listed = listed[-1][0] + 1
+            self.listed += len(listed)
             self._new.extend(self._new_images.choose(listed))
 
     def _submit(self, images: list[Pending], engine_id: int) -> bool:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
         seen = self._disks.seen_by(engine_id)
+        is_blind = not (seen.images and seen.job)
+        if is_blind and any(pending.piece for pending in images):
+            self._in_flight.shut(engine_id)  # until the next look: it does not see what the others left
+            return False
         if seen.images:
             self._shipping.forget(images)
-            contents: list[Content] = [pending.image.array for pending in images]
+            contents: list[Content] = [pending.piece or pending.image.array for pending in images]
         else:
             contents = self._shipping.load(images)
         images, rest = images[: len(contents)], images[len(contents) :]
@@ -353,7 +395,10 @@ class Dispatcher:
             recorder=os.path.join(self.journal.place.recorders, self._lost_engines.recorder(engine_id)),
             timeout=options.timeout,
             memory_limit=options.memory_bytes,
-            returns_files=self.plan.output is not None and not seen.output,
+            reading=options.reading,
+            tile=options.tile,
+            tiles_folder="" if is_blind or not self._sees_output(seen) else self.journal.place.tiles,
+            returns_files=not self._sees_output(seen),
         )
         now = time.monotonic()
         try:
@@ -371,6 +416,9 @@ class Dispatcher:
             self._list(len(images), 0.0)
             self._shipping.read_ahead(itertools.islice(self._following(), len(images)))
         return True
+
+    def _sees_output(self, seen: SeenDisks) -> bool:
+        return self.plan.output is None or seen.output
 
     def _report_duplicate(self, key: str) -> None:
         self.duplicates += 1
@@ -404,8 +452,11 @@ class Dispatcher:
             self._retry.append(rest)
         self._chunk_size.adapt(reply.seconds / n, len(message) / n)
         self._report_pages(reply.most_pages)
-        rows = [(row, pending.attempts + 1) for row, pending in zip(found, sent.images, strict=False)]
-        self._record(rows, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
+        self._report_whole(reply.read_whole)
+        answers = [
+            Answered(pending, row, pending.attempts + 1) for row, pending in zip(found, sent.images, strict=False)
+        ]
+        self._record(answers, reply.steps, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
 
     def _report_pages(self, most: int) -> None:
         if most > 1 and not self._pages_are_reported:
@@ -416,9 +467,37 @@ class Dispatcher:
                 most,
             )
 
-    def _record(self, rows: list[tuple[Row, int]], placement: Placement, seconds: float) -> None:
-        self._new_images.forget(row.key for row, _ in rows)
-        self._recording.write(rows, placement, seconds)
+    def _report_whole(self, reason: str) -> None:
+        if reason and not self._whole_is_reported:
+            self._whole_is_reported = True
+            _log.warning("%s read by tiles: images of its kind are run whole", reason)
+
+    def _record(
+        self, answers: list[Answered], steps: Mapping[int, NextStep], placement: Placement, seconds: float
+    ) -> None:
+        """Record images that are done, and send what those that are run by tiles need next."""
+        rows, pieces = self._tiled.gather(answers, steps)
+        self._new.extendleft(reversed(pieces))
+        if rows:
+            self._new_images.forget(row.key for row, _ in rows)
+            self._recording.write(rows, placement, seconds)
+            if self.plan.options.tile is not None:  # those of images of which a tile failed
+                self._new = collections.deque(one for one in self._new if not self._tiled.is_over(one))
+                kept = ([one for one in chunk if not self._tiled.is_over(one)] for chunk in self._retry)
+                self._retry = collections.deque(chunk for chunk in kept if chunk)
+        if self.plan.options.tile is not None:
+            self._tell_tiles()
+
+    def _tell_tiles(self) -> None:
+        """Let others know how far the images are that are run by tiles."""
+        self.tiles = self._tiled.progress
+        now = time.monotonic()
+        if self.tiles is not None:
+            self.listeners.emit(events.TilesDone(*self.tiles))
+        if now - self._tiles_told_at >= _TELL_TILES_SECONDS:
+            self._tiles_told_at = now
+            with contextlib.suppress(Exception):  # the next record tells what is wrong with the journal
+                self.journal.set_meta("tiles", self.tiles)
 
     def _send_missing(self, sent: Sent, digests: list[str]) -> None:
         """Send an engine what it lacks, each object once, and the chunk again behind it."""
@@ -438,8 +517,9 @@ class Dispatcher:
     def _settle(self, decision: RetryDecision) -> None:
         """Do what was decided about images that an engine did not answer for."""
         self._retry.extend(decision.again)
-        rows = [
-            (
+        answers = [
+            Answered(
+                pending,
                 failed_row(
                     pending.position, pending.image.key, pending.image.uri, "engine", error, message, trace
                 ),
@@ -447,8 +527,8 @@ class Dispatcher:
             )
             for pending, error, message, trace in decision.failed
         ]
-        if rows:
-            self._record(rows, Placement(None, None, None), 0.0)
+        if answers:
+            self._record(answers, {}, Placement(None, None, None), 0.0)
 
     # -- the controller ---------------------------------------------------------------------------------------
 

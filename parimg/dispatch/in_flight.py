@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, KeysView
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from parimg.protocol.messages import Piece
 from parimg.sources.as_source import Image
 
 
@@ -25,6 +26,8 @@ class Pending:
     """How often an engine refused it, or died while it ran."""
     losses: int = 0
     """How often an engine died while it waited there."""
+    piece: Piece | None = None
+    """What is to be done of an image that is run by tiles; None: open it, and run it whole if it is not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +67,11 @@ class InFlight:
     def engines(self) -> KeysView[int]:
         """Engines that have a chunk."""
         return self._by_engine.keys()
+
+    @property
+    def n_images(self) -> int:
+        """Images of all chunks."""
+        return sum(len(sent.images) for sent in self._chunks.values())
 
     @property
     def n_open(self) -> int:

@@ -25,12 +25,18 @@ class NewImages:
         Whether images that failed in an earlier run are run again.
     on_duplicate : callable
         Called with the key of an image that the source named before.
+
+    Attributes
+    ----------
+    recorded : int
+        Images that the source named, and an earlier run recorded.
     """
 
     def __init__(self, journal: JournalWriter, *, retry_failed: bool, on_duplicate: Callable[[str], None]) -> None:
         self._journal = journal
         self._retry_failed = retry_failed
         self._on_duplicate = on_duplicate
+        self.recorded = 0
         self._under_way: set[str] = set()
         self._last_position = journal.last_position()
         self._is_resumed = self._last_position >= 0
@@ -43,7 +49,9 @@ class NewImages:
             earlier = recorded.get(image.key)
             if image.key in self._under_way or (earlier and earlier.run == self._journal.run):
                 self._on_duplicate(image.key)
-            elif earlier is None:
+                continue
+            self.recorded += earlier is not None
+            if earlier is None:
                 self._under_way.add(image.key)
                 yield Pending(image, self._position_at_end() if position in occupied else position)
             elif self._retry_failed and earlier.status == "failed":

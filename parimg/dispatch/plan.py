@@ -26,6 +26,10 @@ class Plan:
     """Whether images that failed in an earlier run are run again."""
     output: str | None = None
     """Folder that the task writes files to."""
+    known: int = 0
+    """Images that the job knows of already, where the source names not all of them; else 0."""
+    is_added: bool = False
+    """Whether the source names others than those."""
 
 
 class EnginePool(Protocol):

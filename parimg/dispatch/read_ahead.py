@@ -82,7 +82,7 @@ class ReadAhead:
 
     def _list(self) -> None:
         try:
-            for numbered in enumerate(self._source):
+            for numbered in self._source.numbered():
                 if numbered[1].array is not None:
                     self._bytes_listed += numbered[1].array.nbytes
                 self._listed.append(numbered)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from parimg.dispatch.chunk_size import MAX_CHUNK_BYTES
 from parimg.dispatch.in_flight import Pending
-from parimg.errors import ImageError
+from parimg.errors import ImageError, ReaderMissingError
 from parimg.files.naming import write_file
 from parimg.images.read import local_path, read_bytes
+from parimg.images.readers import Part, open_part, split_address
+from parimg.images.readers.registry import whole_file_is_decoded
 from parimg.protocol.messages import Content, Reply
 from parimg.record import Row
 
@@ -32,7 +34,7 @@ class Shipping:
         self._changed = threading.Condition()  # all below is changed under it
         self._wanted: OrderedDict[Pending, None] = OrderedDict()
         self._reading: Pending | None = None
-        self._read: dict[Pending, bytes | ImageError] = {}
+        self._read: dict[Pending, bytes | Part | ImageError] = {}
         self._nbytes = 0
         self._is_stopped = False
         self._thread: threading.Thread | None = None
@@ -57,7 +59,7 @@ class Shipping:
             if nbytes >= MAX_CHUNK_BYTES:
                 break
             content = self._take(pending) if _is_file(pending.image) else pending.image.array
-            nbytes += len(content) if isinstance(content, bytes) else getattr(content, "nbytes", 0)
+            nbytes += _size(content)
             contents.append(content)
         return contents
 
@@ -75,17 +77,17 @@ class Shipping:
             self._is_stopped = True
             self._changed.notify_all()
 
-    def _take(self, pending: Pending) -> bytes | ImageError:
+    def _take(self, pending: Pending) -> bytes | Part | ImageError:
         with self._changed:
             self._changed.wait_for(lambda: pending is not self._reading)
             content = self._drop(pending)
             self._changed.notify_all()
         return _read(pending) if content is None else content
 
-    def _drop(self, pending: Pending) -> bytes | ImageError | None:
+    def _drop(self, pending: Pending) -> bytes | Part | ImageError | None:
         self._wanted.pop(pending, None)
         content = self._read.pop(pending, None)
-        self._nbytes -= len(content) if isinstance(content, bytes) else 0
+        self._nbytes -= _size(content)
         return content
 
     def _work(self) -> None:
@@ -99,17 +101,28 @@ class Shipping:
             with self._changed:
                 self._reading = None
                 self._read[pending] = content
-                self._nbytes += len(content) if isinstance(content, bytes) else 0
+                self._nbytes += _size(content)
                 self._changed.notify_all()
+
+
+def _size(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else getattr(content, "nbytes", 0)
 
 
 def _is_file(image: Image) -> bool:
     return image.array is None and local_path(image.uri) is not None
 
 
-def _read(pending: Pending) -> bytes | ImageError:
+def _read(pending: Pending) -> bytes | Part | ImageError:
+    uri = pending.image.uri
     try:
-        return read_bytes(pending.image.uri)
+        file, part = split_address(uri)
+        if part or not whole_file_is_decoded(file):
+            with open_part(uri) as opened:
+                return opened.loaded()
+        return read_bytes(uri)
+    except ReaderMissingError as error:
+        return ImageError(str(error))
     except ImageError as error:
         return error.with_traceback(None)
 

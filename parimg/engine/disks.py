@@ -1,4 +1,7 @@
-"""Whether this host's disks are those of the client; asked by the pool once a host, before its first chunk."""
+"""Whether this host's disks are those of the client; asked by the pool once a host, before its first chunk.
+
+``parimg doctor FOLDER`` also asks whether a lock of the client is seen here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import os
 
 from parimg.images.read import local_path
 from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
+
+_LOCK_SECONDS = 0.5
 
 
 def look_at_disks(question: DiskQuestion) -> SeenDisks:
@@ -42,3 +47,24 @@ def _answered(question: DiskQuestion) -> bool:
     except OSError:
         return False
     return True
+
+
+def try_lock(path: str, token: str) -> str:
+    """Try a lock that the client may hold, in a folder where a file holds its token.
+
+    Returns
+    -------
+    str
+        ``got``, ``refused``, ``not seen`` if this is not the client's folder, or why there are no locks.
+    """
+    if not _holds(f"{path}.token", token):
+        return "not seen"
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(path, timeout=_LOCK_SECONDS):
+            return "got"
+    except Timeout:
+        return "refused"
+    except (OSError, NotImplementedError) as error:
+        return str(error) or type(error).__name__

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from parimg.errors import ImageError
 from parimg.files.passing import passing_file
+from parimg.images.readers.address import split_address
+from parimg.images.readers.part import Described, Part
+from parimg.options import DEFAULT_READING, Reading
+from parimg.tasks.reading import read_for
 from parimg.tasks.task import Task
 
 if TYPE_CHECKING:
-    from parimg.protocol.messages import Content
+    from parimg.protocol.messages import WholeContent
 
 
-def read_content(task: Task, uri: str, content: Content, max_pixels: int) -> Any:
+def read_content(
+    task: Task, uri: str, content: WholeContent, max_pixels: int, reading: Reading = DEFAULT_READING
+) -> Described:
     """What `task` is given of an image.
 
     Raises
     ------
     ImageError
         If it cannot be read, here or on the client.
+    ReaderMissingError
+        If its library is not installed on this host.
     """
     if isinstance(content, ImageError):
         raise content
-    if not isinstance(content, bytes):
-        return task.read(uri, max_pixels=max_pixels) if content is None else content
-    if type(task).read is Task.read:
-        from parimg.images.decode import decode  # not at the top: a task that is given arrays needs no OpenCV
+    if content is not None and not isinstance(content, bytes | Part):
+        return Described(content)
+    from parimg.images import described  # not at the top: a task that is given arrays needs no OpenCV
 
-        return decode(content, task.color, max_pixels=max_pixels, name=uri)
-    return _read_as_file(task, uri, content, max_pixels)
+    if isinstance(content, Part):
+        return described.describe_part(content, task.color, max_pixels=max_pixels, reading=reading)
+    if content is None:
+        return read_for(task, uri, max_pixels=max_pixels, reading=reading)
+    if type(task).read is Task.read and reading == DEFAULT_READING and not task.wants_pixel_size:
+        return described.describe_bytes(content, uri, task.color, max_pixels=max_pixels)
+    return _as_file(uri, content, lambda path: read_for(task, path, max_pixels=max_pixels, reading=reading))
 
 
-def _read_as_file(task: Task, uri: str, content: bytes, max_pixels: int) -> Any:
-    """Have a task that reads in its own way do so."""
-    with passing_file(content, os.path.splitext(uri)[1]) as path:
+def _as_file(uri: str, content: bytes, read: Callable[[str], Described]) -> Described:
+    """Read from a file that has the bytes that came."""
+    file, _ = split_address(uri)
+    with passing_file(content, os.path.splitext(file)[1]) as path:
         try:
-            return task.read(path, max_pixels=max_pixels)
+            return read(path)
         except ImageError as error:
             raise type(error)(str(error).replace(path, uri)) from None

@@ -14,6 +14,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,13 @@ from parimg.engine.flight_recorder import FlightRecorder
 from parimg.engine.limits import Guard
 from parimg.engine.reading import read_content
 from parimg.engine.setup import host, prepare_engine
-from parimg.errors import EngineVersionError, ImageError, ResultError, TaskError
+from parimg.engine.tiles import take_up
+from parimg.errors import EngineVersionError, ImageError, ReaderMissingError, ResultError, TaskError
 from parimg.files.naming import collect_files
 from parimg.images.frames import note_frames, watch_frames
+from parimg.images.readers.part import Part
 from parimg.protocol import shared_objects
-from parimg.protocol.messages import VERSION, Chunk, Reply
+from parimg.protocol.messages import VERSION, Chunk, NextStep, Piece, Reply
 from parimg.record import Row, Stage, encode_values
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
     EngineVersionError
         If client and engine have different versions of parimg.
     TaskError
-        If the task cannot be loaded or prepared here.
+        If the task cannot be loaded or prepared here, or images are of a format whose library this host lacks.
     """
     begin = time.perf_counter()
     chunk: Chunk = pickle.loads(chunk_bytes)
@@ -71,15 +74,17 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
         missing = shared_objects.missing(chunk.refs, chunk.folder)
         rows: list[Row] = []
         files: list[tuple[int, str, bytes]] = []
+        tiled = TiledAnswers()
         if not missing:
             task = _prepared(chunk.refs[0], chunk.folder)
-            if any(content is None or isinstance(content, bytes) for *_, content in chunk.images):
+            if any(content is None or isinstance(content, bytes | Part) for *_, content in chunk.images):
                 # Loads OpenCV, which shall not count as time of the first image.
-                import parimg.images.decode  # noqa: F401
+                import parimg.images.described  # noqa: F401
             guard = Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit))
-            rows = _run(task, chunk, guard, files if chunk.returns_files else None)
+            rows = _run(task, chunk, guard, files if chunk.returns_files else None, tiled)
     seconds = time.perf_counter() - begin
-    reply = Reply(host(), os.getpid(), rows, missing, seconds, max(pages, default=1), files)
+    n_pages = max(pages, default=1)
+    reply = Reply(host(), os.getpid(), rows, missing, seconds, n_pages, files, tiled.steps, tiled.reason)
     return pickle.dumps(reply, protocol=5)
 
 
@@ -137,19 +142,33 @@ def _address_limit(memory_limit: int | None) -> int | None:
         ) from None
 
 
+@dataclass(slots=True)
+class TiledAnswers:
+    """What a chunk's answer says of images that are run by tiles, besides their rows."""
+
+    steps: dict[int, NextStep] = field(default_factory=dict)
+    reason: str = ""
+    """Why a large image was not."""
+
+
 def _run(
-    task: Task, chunk: Chunk, guard: Guard | None = None, files: list[tuple[int, str, bytes]] | None = None
+    task: Task,
+    chunk: Chunk,
+    guard: Guard | None = None,
+    files: list[tuple[int, str, bytes]] | None = None,
+    tiled: TiledAnswers | None = None,
 ) -> list[Row]:
     """Rows of a chunk's first images; the files that the task writes go into `files`, if given."""
     guard = guard or Guard()
+    tiled = tiled or TiledAnswers()
     rows: list[Row] = []
     nbytes = 0
     for index in range(len(chunk.images)):
         if files is None:
-            rows.append(row := _run_image(task, chunk, guard, index))
+            rows.append(row := _run_image(task, chunk, guard, index, tiled))
         else:
             with collect_files() as collected:
-                rows.append(row := _run_image(task, chunk, guard, index))
+                rows.append(row := _run_image(task, chunk, guard, index, tiled))
             files += [(index, path, data) for path, data in collected]
             nbytes += sum(len(data) for _, data in collected)
         nbytes += len(row.columns) + len(row.arrays or b"")
@@ -158,7 +177,7 @@ def _run(
     return rows
 
 
-def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
+def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int, tiled: TiledAnswers) -> Row:
     # A function of its own, so that nothing of an image is left when the next one is decoded.
     position, key, uri, content = chunk.images[index]
     started = time.time()
@@ -168,17 +187,36 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int) -> Row:
     error_type = message = trace = None
     try:
         with guard.image(index):
-            with watch_frames() as pages:
-                image = read_content(task, uri, content, chunk.max_pixels)
-            decoded = time.perf_counter()
-            stage = "task"
-            values = task.run(image, key)
+            taken = take_up(task, chunk, index)
+            tiled.reason = tiled.reason or taken.reason
+            pages: list[int] = []
+            values: object
+            if taken.run is not None:
+                decoded = time.perf_counter()
+                stage = "task"
+                values = taken.run()
+                if isinstance(values, NextStep):
+                    tiled.steps[index] = values
+                    values = {}
+            else:
+                whole = None if isinstance(content, Piece) else content
+                with watch_frames() as pages:
+                    image = read_content(task, uri, whole, chunk.max_pixels, chunk.reading)
+                decoded = time.perf_counter()
+                stage = "task"
+                values = task.run_described(image, key)
+                if image.metadata:
+                    values = {**image.metadata, **(values if isinstance(values, Mapping) else {"value": values})}
             if pages:
                 note_frames(pages[0])
                 values = {"pages": pages[0], **(values if isinstance(values, Mapping) else {"value": values})}
             stage = "result"
             columns, arrays = encode_values(values)
+    except ReaderMissingError as error:  # as with all others of its kind
+        raise TaskError(f"on an engine of {host()}: {error}") from None
     except (Exception, SystemExit) as error:  # a task may call sys.exit(); only Ctrl-C ends a chunk
+        if isinstance(error, ImageError):  # a tile that could not be read
+            stage = "decode"
         error_type = "MemoryError" if _is_lack_of_memory(error) else type(error).__name__
         message = _short(_text(error), _MESSAGE_LIMIT)
         # Our own decoding errors say all there is to say; the frames above them are ours.

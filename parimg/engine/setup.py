@@ -13,8 +13,12 @@ from functools import cache
 
 from parimg.engine.departure import leave_on_sigterm
 
+GROUP = "PARIMG_ENGINE_GROUP"
+"""Variable of an engine's environment that names those it was asked for with."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT_BYTES = 2**29  # an engine keeps at most so much freed memory
+REPLACED = "PARIMG_ENGINE_IS_REPLACED"
+"""Environment variable of engines whose starter starts another when they die."""
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -50,7 +54,7 @@ def prepare_engine() -> None:
     import numpy as np  # noqa: F401 - every task needs it; better loaded before the first image than with it
 
     _keep_freed_memory()
-    _allow_open_files()
+    allow_open_files()
     leave_on_sigterm()
     loaded = _heavy_libraries()
     if loaded != _state.limited:
@@ -83,14 +87,14 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def handshake() -> tuple[str, int, str]:
-    """Make this engine fit for images, and report its host, process and `disks`."""
+def handshake() -> tuple[str, int, str, str, bool]:
+    """Make this engine fit for images; report host, process, `disks`, group, and whether it is replaced."""
     prepare_engine()
-    return host(), os.getpid(), disks()
+    return host(), os.getpid(), disks(), os.environ.get(GROUP, ""), REPLACED in os.environ
 
 
 @cache
-def _allow_open_files() -> None:
+def allow_open_files() -> None:
     """Have as many files open as the system allows, not the 1 024 of most shells: a region index is one."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource

@@ -19,6 +19,7 @@ from typing import BinaryIO, Self
 
 from parimg.errors import TaskError
 from parimg.files.atomic import write_whole
+from parimg.files.stores import is_url, write_url
 
 _collected: ContextVar[list[tuple[str, bytes]] | None] = ContextVar("parimg_files", default=None)
 _LONGEST_NAME = 200  # bytes; file systems take 255, and unfinished files have a longer name
@@ -111,7 +112,7 @@ def write_file(folder: str, path: str, write: Callable[[BinaryIO], None]) -> str
     Parameters
     ----------
     folder : str
-        Created if it does not exist. It may be a symbolic link; below it none is followed.
+        Created if it does not exist. It may be a symbolic link; below it none is followed. Or a URL.
     path : str
         Of the file; see `OutputNames.file_of`.
     write : callable
@@ -142,6 +143,22 @@ def write_file(folder: str, path: str, write: Callable[[BinaryIO], None]) -> str
         write(buffer)
         collected.append((path, buffer.getvalue()))
         return path
+    if is_url(folder):
+        write_url(path, write)
+        return path
+    make_parents(folder, path)
+    write_whole(path, write)
+    return path
+
+
+def make_parents(folder: str, path: str) -> None:
+    """Make the folders between a folder and a file below it.
+
+    Raises
+    ------
+    TaskError
+        If something below `folder` is a symbolic link or a file where a folder is needed.
+    """
     os.makedirs(folder, exist_ok=True)
     place = folder
     for part in os.path.dirname(path).removeprefix(folder).split("/")[1:]:
@@ -151,8 +168,11 @@ def write_file(folder: str, path: str, write: Callable[[BinaryIO], None]) -> str
         if os.path.islink(place) or not os.path.isdir(place):
             kind = "a symbolic link, which is not followed" if os.path.islink(place) else "a file"
             raise TaskError(f"{place!r} is {kind}; wanted a folder for {path!r}")
-    write_whole(path, write)
-    return path
+
+
+def is_collecting() -> bool:
+    """Whether files are collected instead of written; see `collect_files`."""
+    return _collected.get() is not None
 
 
 @contextmanager

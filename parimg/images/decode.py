@@ -17,9 +17,8 @@ from parimg.images.damage import BeyondLimitError, DamagedError, UnsuitableError
 from parimg.images.formats import check_whole, identify, image_size, npy_header
 from parimg.images.frames import count_frames, note_frames
 from parimg.images.opencv import decode_with_opencv
-from parimg.images.read import read_bytes
 from parimg.images.tiff import decode_tiff
-from parimg.options import DEFAULT_MAX_PIXELS
+from parimg.options import DEFAULT_MAX_PIXELS, DEFAULT_READING, Orientation, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +32,12 @@ ColorMode = Literal["gray", "color", "unchanged", "stack"]
 
 
 def decode(
-    data: bytes, color: ColorMode = "gray", *, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = ""
+    data: bytes,
+    color: ColorMode = "gray",
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    name: str = "",
+    orientation: Orientation | None = None,
 ) -> npt.NDArray[Any]:
     """Decode the bytes of one image file.
 
@@ -46,12 +50,12 @@ def decode(
     color : {"gray", "color", "unchanged", "stack"}
         ``"gray"``: uint8, shape (h, w), as ``cv2.imread(path, cv2.IMREAD_GRAYSCALE)``. ``"color"``:
         uint8, shape (h, w, 3), channels in the order red, green, blue, as scikit-image and matplotlib have
-        them and OpenCV has not. Both turn the image as its EXIF orientation says and drop alpha.
+        them and OpenCV has not. Both drop alpha.
         ``"unchanged"``: dtype and channels as stored, shape (h, w) or (h, w, channels), in the order red,
-        green, blue, alpha; not turned. Palettes are resolved, and gray with alpha comes as four channels,
+        green, blue, alpha. Palettes are resolved, and gray with alpha comes as four channels,
         of TIFF as two. ``"stack"``: gray levels, as stored where TIFF, PNG or ``.npy`` hold gray, shape (h, w),
         or (pages, h, w) for TIFF of several pages, and ``.npy`` of three axes as it is; everything else as in
-        ``"gray"`` mode; not turned. What TIFF files can mean by their tags comes out as `parimg.images.tiff`
+        ``"gray"`` mode. What TIFF files can mean by their tags comes out as `parimg.images.tiff`
         says, in all modes and compressions.
     max_pixels : int
         Largest height times width, of a stack times pages. It is compared with the header, before memory for
@@ -60,6 +64,9 @@ def decode(
         decoding.
     name : str
         What error messages call the image, usually its URI.
+    orientation : {"stored", "upright"}, optional
+        Whether the image is turned as its EXIF or TIFF orientation says; by default in the modes ``"gray"`` and
+        ``"color"``, not in the others.
 
     Returns
     -------
@@ -115,7 +122,7 @@ def decode(
             )
 
     try:
-        image = _decode(image_format, data, color, check_pixels)
+        image = _decode(image_format, data, color, check_pixels, orientation)
     except DamagedError as error:
         if image_format is None:
             raise ImageFormatError(
@@ -134,17 +141,25 @@ def decode(
     return image
 
 
-def read_image(uri: str, color: ColorMode = "gray", *, max_pixels: int = DEFAULT_MAX_PIXELS) -> npt.NDArray[Any]:
-    """Read and decode one image: `decode` of `read_bytes`.
+def read_image(
+    uri: str,
+    color: ColorMode = "gray",
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    reading: Reading = DEFAULT_READING,
+) -> npt.NDArray[Any]:
+    """Read and decode one image, or a part of a file: the pixels of `parimg.images.described.read_described`.
 
     Parameters
     ----------
     uri : str
-        Local path or fsspec URL, see `read_bytes`.
+        Local path or fsspec URL, see `read_bytes`, behind ``#`` the part.
     color : {"gray", "color", "unchanged", "stack"}
         See `decode`.
     max_pixels : int
         See `decode`.
+    reading : Reading
+        Which channel, which depth, which gray levels.
 
     Returns
     -------
@@ -164,15 +179,47 @@ def read_image(uri: str, color: ColorMode = "gray", *, max_pixels: int = DEFAULT
     >>> read_image("memory://doctest/seven.png").tolist()
     [[7, 7, 7], [7, 7, 7]]
     """
-    return decode(read_bytes(uri), color, max_pixels=max_pixels, name=uri)
+    from parimg.images.described import read_described  # not at the top: it builds on this
+
+    return read_described(uri, color, max_pixels=max_pixels, reading=reading).pixels
 
 
 def _decode(
-    image_format: Format | None, data: bytes, color: ColorMode, check_pixels: Callable[[int, int], None]
+    image_format: Format | None,
+    data: bytes,
+    color: ColorMode,
+    check_pixels: Callable[[int, int], None],
+    orientation: Orientation | None,
 ) -> npt.NDArray[Any]:
     kind = image_format.name if image_format else ""
+    is_turned_here = color in ("gray", "color") and kind != "AVIF"  # which OpenCV leaves as it is stored
+    is_upright = color in ("gray", "color") if orientation is None else orientation == "upright"
+    image = _decode_stored(kind, image_format, data, color, check_pixels, is_turned=is_upright)
+    if is_upright and not is_turned_here and kind != "NumPy array":
+        return _turn(image, data)
+    return image
+
+
+def _turn(image: npt.NDArray[Any], data: bytes) -> npt.NDArray[Any]:
+    """An image or stack as the file's orientation says."""
+    from parimg.images.readers.exif import file_orientation, turned  # loads Pillow's reading of EXIF
+
+    turn = file_orientation(data)
+    return image if turn == 1 else turned(image, turn, is_stack=image.ndim == 3 and image.shape[2] > 4)
+
+
+def _decode_stored(
+    kind: str,
+    image_format: Format | None,
+    data: bytes,
+    color: ColorMode,
+    check_pixels: Callable[[int, int], None],
+    *,
+    is_turned: bool,
+) -> npt.NDArray[Any]:
+    """Decode, and turn if the decoder does so by itself and `is_turned`."""
     if kind == "TIFF":
-        return decode_tiff(data, color, check_pixels)
+        return decode_tiff(data, color, check_pixels, is_turned=is_turned)
     if image_format is not None:
         if size := image_size(image_format, data):
             check_pixels(*size)
@@ -186,7 +233,7 @@ def _decode(
             data = still_png(data)
         if color == "stack" and (stored := decode_with_opencv(data, "unchanged")).ndim == 2:
             return stored
-    return decode_with_opencv(data, color)
+    return decode_with_opencv(data, color, is_turned=is_turned)
 
 
 def _decode_npy(data: bytes, color: ColorMode) -> npt.NDArray[Any]:

@@ -14,8 +14,8 @@ from parimg.errors import TaskError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-ImageFormat = Literal["png", "jpeg", "webp", "bmp", "tiff", "npy"]
-"""How an image is written."""
+ImageFormat = Literal["png", "jpeg", "webp", "bmp", "tiff", "npy", "ome-tiff", "ome-zarr"]
+"""How an image is written; the last two in tiles, with smaller levels."""
 
 _DTYPES: dict[str, tuple[str, ...]] = {
     "png": ("uint8", "uint16"),
@@ -26,9 +26,14 @@ _DTYPES: dict[str, tuple[str, ...]] = {
         "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64", "bool"
     ),
     "npy": (),  # any
+    "ome-tiff": ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32", "float64"),
+    "ome-zarr": (
+        "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64", "bool"
+    ),
 }  # fmt: skip
 EXTENSIONS: dict[str, str] = {
-    "png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif", "npy": ".npy"
+    "png": ".png", "jpeg": ".jpg", "webp": ".webp", "bmp": ".bmp", "tiff": ".tif", "npy": ".npy",
+    "ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr",
 }  # fmt: skip
 _CHANNELS = {"png": (1, 3, 4), "jpeg": (1, 3), "webp": (1, 3, 4), "bmp": (1, 3)}
 IMAGE_FORMATS = tuple(_DTYPES)
@@ -36,8 +41,14 @@ IMAGE_FORMATS = tuple(_DTYPES)
 
 def format_for(dtype: npt.DTypeLike, channels: int | None = 1, *, pages: bool = False) -> ImageFormat:
     """The format that is taken where none is asked for: PNG where it holds the image, else TIFF or NumPy's."""
-    formats: tuple[ImageFormat, ...] = ("png", "tiff")
-    return next((one for one in formats if _misfit(one, dtype, channels, pages) is None), "npy")
+    return fitting_format(("png", "tiff", "npy"), dtype, channels, pages=pages)
+
+
+def fitting_format(
+    formats: tuple[ImageFormat, ...], dtype: npt.DTypeLike, channels: int | None, *, pages: bool
+) -> ImageFormat:
+    """The first of some formats that holds an image; the last, if none before does."""
+    return next((one for one in formats[:-1] if _misfit(one, dtype, channels, pages) is None), formats[-1])
 
 
 def check_format(

@@ -56,8 +56,10 @@ _READ_FLAGS = {
 }
 
 
-def decode_with_opencv(data: bytes, color: str) -> npt.NDArray[Any]:
+def decode_with_opencv(data: bytes, color: str, *, is_turned: bool = True) -> npt.NDArray[Any]:
     """Decode one image as a colour mode wants it; of several the first.
+
+    Gray and colour are turned as EXIF says, unless `is_turned` is false; other modes are not.
 
     Raises
     ------
@@ -71,7 +73,8 @@ def decode_with_opencv(data: bytes, color: str) -> npt.NDArray[Any]:
     try:
         with _quiet_opencv:
             # `imdecode` refuses files that `imread` gives half filled.
-            image: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_FLAGS[color])
+            flags = _READ_FLAGS[color] if is_turned else _READ_FLAGS[color] | cv2.IMREAD_IGNORE_ORIENTATION
+            image: npt.NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):
             raise BeyondLimitError(

@@ -14,6 +14,8 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 from parimg.errors import ImageEmptyError, ImageError, ImageMissingError
+from parimg.files.retrying import retried
+from parimg.images.readers.address import split_address
 
 
 def read_bytes(uri: str) -> bytes:
@@ -53,7 +55,7 @@ def read_bytes(uri: str) -> bytes:
         if uri.startswith("parquet://"):
             data = _read_row(uri)
         else:
-            data = _read_url(uri) if "://" in uri else _read_file(uri)
+            data = retried(lambda: _read_url(uri)) if "://" in uri else _read_file(uri)
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError):
@@ -73,7 +75,7 @@ def read_bytes(uri: str) -> bytes:
 
 
 def local_path(uri: str) -> str | None:
-    """Path of the file that a URI names on this host's disks, None for what lies in a store or is no name.
+    """Path of the file that a URI names, whole or a part, on this host's disks; None for stores' and no name.
 
     Examples
     --------
@@ -85,7 +87,7 @@ def local_path(uri: str) -> str | None:
     if uri.startswith("file://"):
         path = uri.removeprefix("file://")
         return path if os.path.exists(path) else unquote(path)
-    return uri if uri and "://" not in uri else None
+    return split_address(uri)[0] if uri and "://" not in uri else None
 
 
 def _read_file(path: str) -> bytes:

@@ -45,7 +45,9 @@ _INTEGER_TYPES: dict[int, str] = {
 _NOT_DEPTH = {"C": "channels", "T": "times", "A": "angles", "P": "phases", "R": "tiles", "V": "views"}
 
 
-def decode_tiff(data: bytes, color: str, check_pixels: Callable[[int, int], None]) -> npt.NDArray[Any]:
+def decode_tiff(
+    data: bytes, color: str, check_pixels: Callable[[int, int], None], *, is_turned: bool = True
+) -> npt.NDArray[Any]:
     """Decode a TIFF file as `parimg.images.decode.decode` says.
 
     Parameters
@@ -55,6 +57,8 @@ def decode_tiff(data: bytes, color: str, check_pixels: Callable[[int, int], None
     color : {"gray", "color", "unchanged", "stack"}
     check_pixels : callable
         Raises if so much width and height is above the limit; called before memory for pixels is taken.
+    is_turned : bool
+        Whether 8 bit gray and colour are turned as the file's orientation says.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def decode_tiff(data: bytes, color: str, check_pixels: Callable[[int, int], None
     is_signed = page.dtype is not None and page.dtype.kind == "i" and page.dtype in _INTEGERS_UP_TO_16_BIT
     if is_signed or page.bitspersample in (10, 12, 14):
         return _upper_byte(_decode_page(data, page, "unchanged"), color)
-    return _decode_page(data, page, color)
+    return _decode_page(data, page, color, is_turned=is_turned)
 
 
 # -- directories ---------------------------------------------------------------------------------------------
@@ -209,7 +213,9 @@ def _tifffile_reads(page: tifffile.TiffPage) -> bool:
     )
 
 
-def _decode_page(data: bytes, page: tifffile.TiffPage, color: str) -> npt.NDArray[Any]:
+def _decode_page(
+    data: bytes, page: tifffile.TiffPage, color: str, *, is_turned: bool = True
+) -> npt.NDArray[Any]:
     if color == "unchanged" and _tifffile_reads(page):
         image = _decode_with_tifffile(page)
     else:
@@ -219,7 +225,7 @@ def _decode_page(data: bytes, page: tifffile.TiffPage, color: str) -> npt.NDArra
                 f"holds {what} in compression {_compression(page)}, which cannot be read as {color!r}; save it "
                 "plain or deflated, and read it with color='stack' or 'unchanged'"
             )
-        is_turned = color in ("gray", "color")
+        is_turned = is_turned and color in ("gray", "color")
         try:
             plain = _in_strips(data, page, color, keep_orientation=is_turned)
             if plain is None:

@@ -1,8 +1,8 @@
 """The directory of a job: where it lies, what lies in it, how it is taken and given up.
 
 `JobDirectory` alone knows the names of what lies there: the journal and its segments, the lock and the owner file,
-``shared`` with the task and its shared objects by content hash, and the flight recorders of the engines while the
-job runs.
+``shared`` with the task and its shared objects by content hash, while the job runs the flight recorders of the
+engines and what the tiles of large images leave, and ``client`` where a batch system runs the client.
 """
 
 from __future__ import annotations
@@ -86,6 +86,16 @@ class JobDirectory:
         return os.path.join(self.path, "engines")
 
     @property
+    def tiles(self) -> str:
+        """Folder of what the tiles of large images left, while these are run."""
+        return os.path.join(self.path, "tiles")
+
+    @property
+    def client(self) -> str:
+        """Folder of what a batch system said of the client, where that is a batch job itself."""
+        return os.path.join(self.path, "client")
+
+    @property
     def holds_job(self) -> bool:
         """Whether there is a journal."""
         return os.path.isfile(self.journal)
@@ -139,7 +149,7 @@ class JobDirectory:
                 f"{self.path!r} holds a job already; go on with it by `{resume_command(self.path)}` or "
                 "ctl.resume(...), or give another job_dir"
             )
-        own = {os.path.basename(path) for path in self._files()} | {os.path.basename(self.shared)}
+        own = {os.path.basename(path) for path in (*self._files(), self.shared, self.client)}
         if others := set(os.listdir(self.path)) - own:
             raise JobError(
                 f"the job_dir {self.path!r} must be new or empty; it holds {', '.join(sorted(others)[:3])}"
@@ -169,6 +179,7 @@ class JobDirectory:
             raise JobError(f"{self.path!r} is not a job; `parimg jobs` lists the jobs")
         try:
             self.acquire().release()
+            shutil.rmtree(self.client, ignore_errors=True)
             self._clear()
         except OSError as error:
             raise JobError(f"the job {self.path!r} cannot be removed: {error}") from error
@@ -180,7 +191,7 @@ class JobDirectory:
         return [*sqlite, *unfinished, self.lock, self.owner]
 
     def _clear(self) -> None:
-        for folder in (self.shared, self.segments, self.recorders):
+        for folder in (self.shared, self.segments, self.recorders, self.tiles):
             shutil.rmtree(folder, ignore_errors=True)
         for path in self._files():
             with contextlib.suppress(FileNotFoundError):

@@ -11,7 +11,7 @@ import contextlib
 import operator
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from parimg.errors import JobError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     import pyarrow as pa
+    from matplotlib.axes import Axes
 
     from parimg.events import Listener
 
@@ -94,6 +95,11 @@ class Job:
         return {**counts, "done": done, "total": done if self.state == "finished" else self._run.total}
 
     @property
+    def tiles(self) -> tuple[int, int] | None:
+        """Tiles that are done, and all, of the images that are run by tiles now; None if none is."""
+        return self._run.tiles
+
+    @property
     def duplicates(self) -> int:
         """Images that the source named once more; each is run once."""
         return self._run.duplicates
@@ -157,11 +163,12 @@ class Job:
         of = "" if counts["total"] is None else f"/{counts['total']}"
         failed = f", {counts['failed']} failed{tell_commonest(self)}" if counts["failed"] else ""
         duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
+        tiles = f", {self.tiles[0]}/{self.tiles[1]} tiles" if self.tiles else ""
         engines = f", {self.engines} engines" if self.engines is not None else ""
         writer = self.writer if self.engines is None else ""
         by = f" by {writer}" if writer else ""
         return (
-            f"<Job {self.name} {self.state}{by}: {counts['done']}{of} images{failed}{duplicates}{engines}, "
+            f"<Job {self.name} {self.state}{by}: {counts['done']}{of} images{tiles}{failed}{duplicates}{engines}, "
             f"{self.elapsed:.1f} s, {self.directory!r}>"
         )
 
@@ -425,6 +432,72 @@ class Job:
     def _write(self, path: str | os.PathLike[str], table: str | None, write: Callable[..., None]) -> None:
         with self._journal.snapshot(arrays=table is not None) as records:
             write(records, self._declared(), path, table)
+
+    # -- pictures ---------------------------------------------------------------------------------------------
+
+    def plot(
+        self,
+        axes: Axes | Sequence[Axes] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        n: int = 6,
+    ) -> list[Axes]:
+        """Draw the job as its task is best seen, also while it runs; it is not shown.
+
+        Of a task that measures, as `MatchSIFT`, the course of its columns over the sequence of images; more than
+        3 000 images as a band of mean, least and most. Of others pictures of images, evenly chosen: boxes,
+        skeletons, before and after. Images that are not there any more are left blank.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes or sequence of them, optional
+            Where it is drawn: as many pictures as axes. By default in a new figure.
+        columns : sequence of str, optional
+            Draw the course of these; by default the task's choice. An empty one: pictures.
+        n : int, default 6
+            Pictures in a new figure.
+
+        Returns
+        -------
+        list of matplotlib Axes
+
+        Raises
+        ------
+        JobError
+            If there is nothing to draw yet, or no such column, or matplotlib is not installed.
+
+        Examples
+        --------
+        >>> [ax] = job.plot()  # doctest: +SKIP
+        >>> ax.figure.savefig("matches.png")  # doctest: +SKIP
+        """
+        from parimg.job import plotting
+
+        return plotting.plot_job(self._journal, plotting.listed(axes), columns, n)
+
+    def plot_timeline(self, ax: Axes | None = None) -> Axes:
+        """Draw what each engine did when, also while the job runs; it is not shown.
+
+        Up to 3 000 images are bars of reading and task; with more, or many engines, colours say how busy engines
+        were. Pauses between runs are left out. Times are those of the engines' clocks.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            By default in a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        JobError
+            If matplotlib is not installed.
+        """
+        from parimg.job import plotting
+
+        return plotting.plot_timeline(self._journal, ax)
 
     # -- listeners --------------------------------------------------------------------------------------------
 

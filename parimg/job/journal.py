@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 _MOST_COMPLETIONS = 10_000
+_ROWS_AT_ONCE = 10_000
 _COMMONEST_AMONG = 1_000  # failures that a bar may look at a few times a second
 # SQLite's types of the fields that `Row`, the number of attempts and `Placement` give to a record, by name.
 _FIELDS = {**get_type_hints(Row), "attempts": int, **get_type_hints(Placement)}
@@ -70,6 +71,30 @@ class Run(NamedTuple):
     state: str
     reason: str | None
     duplicates: int
+
+
+class Span(NamedTuple):
+    """The records that one run made."""
+
+    run: int
+    records: int
+    first: float
+    """When the first image was taken up, seconds since the epoch."""
+    last: float
+    """When the last one was ready."""
+
+
+class HostShare(NamedTuple):
+    """What the engines of one host did."""
+
+    host: str
+    engines: int
+    images: int
+    failed: int
+    seconds: float
+    """Time on images, of all its engines."""
+    memory: int
+    """Most that one of them occupied, bytes."""
 
 
 class Recorded(NamedTuple):
@@ -173,6 +198,10 @@ class Journal:
             with contextlib.suppress(FileNotFoundError):
                 check_private(path)
 
+    def runs(self) -> list[Run]:
+        """All runs, the first first."""
+        return [Run(*row) for row in self._rows("SELECT * FROM runs ORDER BY run")]
+
     def last_run(self) -> Run:
         """The newest run."""
         return Run(*self._rows("SELECT * FROM runs ORDER BY run DESC LIMIT 1")[0])
@@ -208,6 +237,20 @@ class Journal:
     def find(self, key: str) -> Record | None:
         """The record of one image, None if it has none yet."""
         return next((record for _, record in self._scan("key = ?", "seq", key)), None)
+
+    def find_ending(self, ending: str) -> list[str]:
+        """Up to two keys whose last parts these are, as ``b.png`` or ``a/b.png`` of ``/data/a/b.png``."""
+        query = "SELECT key FROM records WHERE substr(key, -length(?)) = ? LIMIT 2"
+        return [key for (key,) in self._rows(query, (f"/{ending}",) * 2)]
+
+    def by_key(self) -> Iterator[Record]:
+        """All records, sorted by key."""
+        return (record for _, record in self._scan("key >= ?", "key", ""))
+
+    def failed_keys(self, beginning: str, most: int) -> list[str]:
+        """Keys of failed images that begin so, for completion in shells."""
+        query = f"SELECT key FROM records WHERE {_FAILED} AND substr(key, 1, length(?)) = ? LIMIT ?"
+        return [key for (key,) in self._rows(query, (beginning, beginning, most))]
 
     def lacks_any(self, keys: Iterable[str]) -> bool:
         """Whether one of `keys` has no record yet."""
@@ -248,6 +291,16 @@ class Journal:
         """Records by place in the source, each with its position, from those after position `after`."""
         return ((record.position, record) for _, record in self._scan("position > ?", "position", after))
 
+    def next_ok(self, position: int) -> Record | None:
+        """The first image from that place in the source on that went well."""
+        found = self._scan("status = 'ok' AND position >= ?", "position", position)
+        return next((record for _, record in found), None)
+
+    def last_position(self) -> int:
+        """The largest place in the source that a record has, -1 if there is none."""
+        [(position,)] = self._rows("SELECT max(position) FROM records")
+        return -1 if position is None else int(position)
+
     def failed(self) -> Iterator[Record]:
         """Records of failed images, in order of completion."""
         return (record for _, record in self._scan(f"{_FAILED} AND seq > ?", "seq", 0))
@@ -279,9 +332,47 @@ class Journal:
                 record for _, record in self._select(connection, "position > ?", "position", -1, arrays=arrays)
             )
 
-    def _scan(self, where: str, order: str, value: object) -> Iterator[tuple[int, Record]]:
+    def fields(self, *names: str) -> Iterator[list[tuple[Any, ...]]]:
+        """Some fields of all records, as they are stored, in order of completion: batches of up to 10 000 rows."""
+        if unknown := set(names) - {*RECORD_FIELDS, "seq", "run"}:
+            raise ValueError(f"records have no field {min(unknown)!r}")
         with self._look() as connection:
-            yield from self._select(connection, where, order, value)
+            cursor = connection.execute(f"SELECT {', '.join(names)} FROM records ORDER BY seq")
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                yield rows
+
+    def spans(self) -> list[Span]:
+        """When the records of each run were made, by the engines' clocks."""
+        query = (
+            "SELECT run, count(*), min(started), max(started + decode_seconds + task_seconds) FROM records "
+            "GROUP BY run ORDER BY run"
+        )
+        return [Span(*row) for row in self._rows(query)]
+
+    def workers(self) -> list[tuple[str | None, int, int | None]]:
+        """Host, number and process of each engine that answered."""
+        return self._rows("SELECT DISTINCT host, engine, pid FROM records WHERE engine IS NOT NULL")
+
+    def by_host(self) -> list[HostShare]:
+        """What each host did, most images first; images that no engine answered for are of host ``""``."""
+        query = (
+            "SELECT coalesce(host, ''), count(DISTINCT engine || ' ' || coalesce(pid, '')), count(*), "
+            "sum(status = 'failed'), total(decode_seconds + task_seconds), coalesce(max(peak_memory), 0) "
+            "FROM records GROUP BY host ORDER BY count(*) DESC, host"
+        )
+        return [HostShare(*row) for row in self._rows(query)]
+
+    def slowest(self, most: int) -> list[Record]:
+        """The images that took longest, those that failed among them; without their arrays."""
+        query = "SELECT seq FROM records ORDER BY decode_seconds + task_seconds DESC LIMIT ?"
+        chosen = [seq for (seq,) in self._rows(query, (most,))]
+        return [record for seq in chosen for _, record in self._scan("seq = ?", "seq", seq, arrays=False)]
+
+    def _scan(
+        self, where: str, order: str, value: object, *, arrays: bool = True
+    ) -> Iterator[tuple[int, Record]]:
+        with self._look() as connection:
+            yield from self._select(connection, where, order, value, arrays=arrays)
 
     def _select(
         self, connection: sqlite3.Connection, where: str, order: str, value: object, *, arrays: bool = True

@@ -29,6 +29,10 @@ from parimg.job.segments import Shipment, has_segments
 from parimg.record import Placement, Row
 from parimg.sources.names import escape_name
 
+_INSERT = (
+    f"INSERT OR REPLACE INTO records (run, {', '.join(RECORD_FIELDS)}) "
+    f"VALUES ({', '.join('?' * (1 + len(RECORD_FIELDS)))})"
+)
 _LOOK_UP_BATCH = 500  # keys of a query
 _HELD_SECONDS = 1.0  # between segments: each is some round trips, and many engines answer many times a second
 
@@ -136,6 +140,14 @@ class JournalWriter(Journal):
             )
         self.commit()
 
+    def note_span(self, started: float, ended: float) -> None:
+        """Note that the run, which has ended, stands for work between these times, seconds since the epoch."""
+        with self._transaction():
+            self._connection.execute(
+                "UPDATE runs SET started = ?, ended = ? WHERE run = ?", (started, ended, self.run)
+            )
+        self.commit()
+
     def append(self, rows: Iterable[tuple[Row, int]], placement: Placement) -> None:
         """Write the rows of one chunk, each with its number of attempts, in one transaction.
 
@@ -146,8 +158,7 @@ class JournalWriter(Journal):
         self._check_place()
         with self._transaction():
             self._connection.executemany(
-                f"INSERT OR REPLACE INTO records (run, {', '.join(RECORD_FIELDS)}) "
-                f"VALUES ({', '.join('?' * (1 + len(RECORD_FIELDS)))})",
+                _INSERT,
                 (
                     (self.run, *map(_storable, _with_storable_uri(row)), attempts, *placement)
                     for row, attempts in rows
@@ -155,6 +166,19 @@ class JournalWriter(Journal):
             )
         if not self.holds_back:
             self.commit()
+
+    def take_over(self, records: Iterable[Sequence[object]]) -> None:
+        """Write records of other journals, as their `fields` gives `RECORD_FIELDS`, in one transaction."""
+        self._owned.check()
+        with self._transaction():
+            self._connection.executemany(_INSERT, ((self.run, *record) for record in records))
+        self.commit()
+
+    def raw_among(self, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        """Those records of `keys` that there are, the values of `RECORD_FIELDS`."""
+        return {
+            key: tuple(record) for key, *record in self._among("key", f"key, {', '.join(RECORD_FIELDS)}", keys)
+        }
 
     @property
     def holds_back(self) -> bool:

@@ -23,7 +23,7 @@ def name_files(task: Task, source: Source) -> Source:
     """
     if not isinstance(task, WritingTask) or task.folder is None or isinstance(source, OutsideFolder):
         return source
-    outside = OutsideFolder(source, task.folder if task.writes_images else None)
+    outside = OutsideFolder(source, task.local_folder if task.writes_images else None)
     seen = outside.look()
     task.name_files(OutputNames.of(seen.keys, seen.root, are_all=seen.are_all))
     if seen.n_left_out:

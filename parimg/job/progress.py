@@ -36,6 +36,10 @@ class Watched(Protocol):
         """The failed images."""
 
     @property
+    def tiles(self) -> tuple[int, int] | None:
+        """Tiles that are done, and all, of the images that are run by tiles now."""
+
+    @property
     def engines(self) -> int | None:
         """Engines at work, None where that is not known."""
 
@@ -99,7 +103,8 @@ def _shows_bars() -> bool:
 def _told(job: Watched) -> list[str]:
     """What is said of failures and engines."""
     failed = job.counts["failed"]
-    said = [f"failed={failed}{tell_commonest(job, message=False)}"] if failed else []
+    said = [f"tiles={job.tiles[0]}/{job.tiles[1]}"] if job.tiles else []
+    said += [f"failed={failed}{tell_commonest(job, message=False)}"] if failed else []
     engines = job.engines
     if engines is not None:
         said.append(f"engines={engines}" if engines else "waiting for an engine")

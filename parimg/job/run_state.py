@@ -17,6 +17,7 @@ from parimg.job.journal import Journal
 if TYPE_CHECKING:
     from parimg.dispatch.dispatcher import Dispatcher
     from parimg.events import Listener
+    from parimg.job.work_left import WorkLeft
 
 _POLL_SECONDS = 0.25  # between looks at a job that another process runs
 WAKE_SECONDS = 0.5  # a wait in a thread returns this often, so that Ctrl-C is heard on every platform
@@ -36,9 +37,11 @@ class LiveRun:
     counts : dict
         Records by status.
     total : int or None
-        Images of the source, None if that is not known.
+        Images of the job, None if that is not known.
     duplicates : int
         Images that the source named once more.
+    tiles : (int, int) or None
+        Tiles that are done, and all, of the images that are run by tiles now.
     engines : int or None
         Engines at work, None if the run has ended.
     error : BaseException or None
@@ -68,11 +71,15 @@ class LiveRun:
 
     @property
     def total(self) -> int | None:
-        return self._dispatcher.total
+        return self._dispatcher.job_total
 
     @property
     def duplicates(self) -> int:
         return self._dispatcher.duplicates
+
+    @property
+    def tiles(self) -> tuple[int, int] | None:
+        return self._dispatcher.tiles if not self.ready() else None
 
     @property
     def engines(self) -> int | None:
@@ -132,6 +139,11 @@ class LiveRun:
         self._dispatcher.listeners.remove(listener)
 
     @property
+    def work_left(self) -> WorkLeft:
+        """What is still to do."""
+        return self._dispatcher.work_left
+
+    @property
     def restarts(self) -> int:
         """How often the cluster was started anew under the run."""
         return self._dispatcher.restarts
@@ -178,6 +190,11 @@ class StoredRun:
     @property
     def duplicates(self) -> int:
         return self._journal.last_run().duplicates
+
+    @property
+    def tiles(self) -> tuple[int, int] | None:
+        found = self._journal.meta("tiles") if not self.ready() else None
+        return found and (found[0], found[1])
 
     @property
     def engines(self) -> int | None:

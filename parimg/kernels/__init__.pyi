@@ -23,6 +23,7 @@ from .skeletons.graph import (
     branch_label_image,
     branch_paths,
     branches,
+    join_pixels,
     pixel_graph,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "jit_filter1d_function",
     "jit_filter_function",
     "jit_geometric_function",
+    "join_pixels",
     "learn_whitening",
     "mac",
     "main_branch",

@@ -227,6 +227,11 @@ def lacks_images(directory: str | os.PathLike[str], source: Source) -> bool:
     return journal.lacks_any(image.key for image in source)
 
 
+def index_job(directory: str | os.PathLike[str]) -> JobDirectory:
+    """Where the job of an index lies, or will lie."""
+    return JobDirectory(_job_dir(os.path.realpath(directory)))
+
+
 def open_journal(directory: str) -> Journal:
     """The journal of an index.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from parimg.errors import SourceError
 from parimg.sources.collections import Items, Stream
+from parimg.sources.file_parts import OnePart, check_part
 from parimg.sources.names import Place
 from parimg.sources.paths import source_of_path
 from parimg.sources.source import QUOTED, Image, Several, Source
@@ -42,6 +43,10 @@ def as_source(images: Images, *, column: str | None = None, absolute_keys: bool 
         - a folder: all images and ``.npy`` files below it, by extension, hidden ones left out, folder by folder in
           sorted order. Links to folders are followed, but not in circles. What cannot be opened is left out, with
           a warning in the log;
+        - a part of a file, behind ``#``: ``run.h5#/entry/images?i=17``, ``plate.zarr#B/03/0?t=0``,
+          ``movie.mp4#frame=300``; a file that has the whole name is that file. A file or store of a format that
+          holds many images, named alone or met in a folder, glob, list or table, stands for all its parts, see
+          `parimg.sources.parts`. TIFF is split if it is called ``.ome.tif``;
         - a glob with ``*``, ``?``, ``[...]``, and ``**`` for any number of folders, in the same order. Where
           it ends in ``*`` and so leaves the extension open, only images are taken. What exists is never taken
           for a glob;
@@ -74,8 +79,9 @@ def as_source(images: Images, *, column: str | None = None, absolute_keys: bool 
     MissingColumnError
         A table without such a column.
     SourceError
-        A path that does not exist, a protocol that is not installed, arrays without names, an element that is
-        none of the above. Of a generator only the first element is looked at here, the others in their turn.
+        A path or a part that does not exist, a library or protocol that is not installed, arrays without names, an
+        element that is none of the above. Of a generator only the first element is looked at here, the others in
+        their turn.
 
     Examples
     --------
@@ -116,6 +122,10 @@ def source_from_spec(spec: Mapping[str, Any]) -> Source:
     >>> list(source_from_spec(source.spec())) == list(source)
     True
     """
+    if spec.get("shard"):
+        from parimg.sources.shards import Shard, whole_of  # not at the top, as below
+
+        return Shard(source_from_spec(whole_of(spec)), *spec["shard"])
     if spec.get("outside"):
         from parimg.sources.outside import outside_again  # not at the top: it builds on this
 
@@ -151,7 +161,10 @@ def join_specs(earlier: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[
     >>> [image.key for image in source_from_spec(join_specs(first, second))]
     ['a.png', 'b.png']
     """
-    before, after = (list(spec["sources"]) if spec["kind"] == "several" else [spec] for spec in (earlier, added))
+    before, after = (
+        list(spec["sources"]) if spec["kind"] == "several" and not spec.get("shard") else [spec]
+        for spec in (earlier, added)
+    )
     new = [spec for spec in after if spec not in before]
     if not new or any(spec["kind"] in _NOT_RESTARTABLE for spec in (*before, *new)):
         return earlier
@@ -178,6 +191,8 @@ def _make_source(images: object, place: Place, column: str | None) -> Source:
         images = images.tolist()
     if isinstance(images, (str, os.PathLike)):
         source = source_of_path(images, place, column)
+        if isinstance(source, OnePart):
+            check_part(next(iter(source)).uri)
         if column is not None and not isinstance(source, Table):
             raise SourceError(f"column={column!r} was given, but {os.fspath(images)!r:.{QUOTED}} is no table")
         return source

@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from parimg.errors import EmptySourceError, SourceError
+from parimg.sources.file_parts import OnePart
 from parimg.sources.names import escape_name, is_plain
 from parimg.sources.paths import File, source_of_path
 from parimg.sources.source import Image, Source
@@ -56,7 +57,7 @@ def _element(item: object, index: int, place: Place, column: str | None) -> Imag
             source = source_of_path(item, place, column)
         except SourceError as error:
             raise type(error)(f"element {index} of images: {error}") from None
-        return next(iter(source)) if isinstance(source, File) else source
+        return next(iter(source)) if isinstance(source, File | OnePart) else source
     if isinstance(item, ndarray):
         raise SourceError(
             f"element {index} of images is an array without a name: pass (name, array) tuples or enumerate(arrays)"

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from parimg.errors import SourceError
+from parimg.sources.file_parts import listed_reader, part_elements
 from parimg.sources.names import IMAGE_EXTENSIONS, extension, has_wildcard
 from parimg.sources.source import Image, NamedSource
 
@@ -33,11 +34,14 @@ _BATCH = 1024  # paths that the count goes ahead of the list at a time
 class Tree(NamedSource):
     """A folder or a glob.
 
+    Files that hold many images are listed into their parts, or stand for the one part that all are asked for.
+
     The first listing goes on with the walk that looked whether there is an image at all, later ones walk anew.
     """
 
-    def __init__(self, kind: str, path: str, place: Place) -> None:
-        super().__init__(kind, path, place)
+    def __init__(self, kind: str, path: str, place: Place, *, part: str = "") -> None:
+        super().__init__(kind, f"{path}#{part}" if part else path, place)
+        self._part = part
         absolute = place.absolute(path)
         self._root, self._patterns = (absolute, ["**"]) if kind == "folder" else _split_glob(absolute)
         self._only_images = self._patterns[-1].endswith("*")
@@ -72,7 +76,12 @@ class Tree(NamedSource):
             first.append(f"{path!r}: {error.strerror}") if not first else None
 
         for path in walk(self._root, self._patterns, note):
-            if not self._only_images or extension(path) in IMAGE_EXTENSIONS:
+            if self._part:
+                yield f"{path}#{self._part}"
+            elif (reader := listed_reader(path)) is not None:
+                reader.check_installed(path)
+                yield from part_elements(path)
+            elif not self._only_images or extension(path) in IMAGE_EXTENSIONS:
                 yield path
             else:
                 left_out[_NO_IMAGE] += 1
@@ -206,16 +215,22 @@ def walk(root: str, patterns: list[str], note: Callable[[str, OSError], None]) -
             path = os.path.join(folder, name)
             inner = enter(states, name)
             is_wanted = last in states and fits(last, name)
-            if is_folder is True:
+            if is_folder is True and not _is_one_file(name):
                 if inner:
                     yield from visit(path, inner, above | {identity})
-            elif is_wanted and (not is_folder or extension(name) in IMAGE_EXTENSIONS):
+            elif is_wanted and (is_folder in {True, False} or extension(name) in IMAGE_EXTENSIONS):
                 yield path
-            elif is_folder and (is_wanted or inner):
+            elif isinstance(is_folder, OSError) and (is_wanted or inner):
                 note(path, is_folder)
 
     if os.path.isdir(root):
         yield from visit(root, skip_any_depth({0}), frozenset())
+
+
+def _is_one_file(folder: str) -> bool:
+    """Whether a folder is a file to its format, such as ``plate.zarr``."""
+    reader = listed_reader(folder)
+    return reader is not None and reader.is_folder
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool | OSError:

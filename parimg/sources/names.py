@@ -17,6 +17,7 @@ _READ_BY_OPENCV = (
 IMAGE_EXTENSIONS = frozenset("." + name for name in (*_READ_BY_OPENCV.split(), "npy"))
 """Extensions of the files that are taken from a folder: the formats that OpenCV's wheels read, and NumPy's."""
 
+_TIFF = (".tif", ".tiff")
 _SPECIAL = re.compile(r"[*?\[]|://")
 _WILDCARD = re.compile(r"[*?\[]")
 
@@ -108,7 +109,11 @@ def extension(path: str) -> str:
 
 def is_plain(path: str) -> bool:
     """Whether a path is an image whatever the disk says; asking it takes longer than all the rest."""
-    return extension(path) in IMAGE_EXTENSIONS and _SPECIAL.search(path) is None
+    ending = extension(path)
+    if ending not in IMAGE_EXTENSIONS or _SPECIAL.search(path) is not None:
+        return False
+    # OME-TIFF may hold many.
+    return not (ending in _TIFF and path[: -len(ending)].lower().endswith(".ome"))
 
 
 def has_wildcard(path: str) -> bool:

@@ -101,7 +101,7 @@ def outside_again(spec: Mapping[str, Any]) -> Source:
 
 def output_folder(spec: Mapping[str, Any]) -> str | None:
     """The folder that a described source, or the first of several, leaves out."""
-    one: Mapping[str, Any] = spec["sources"][0] if spec["kind"] == "several" else spec
+    one = spec["sources"][0] if spec["kind"] == "several" and not spec.get("outside") else spec
     folder: str | None = one.get("outside")
     return folder
 

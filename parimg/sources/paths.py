@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from parimg.errors import SourceError
+from parimg.errors import EmptySourceError, SourceError
+from parimg.images.readers import reader_of
+from parimg.images.readers.registry import find_reader
+from parimg.sources.file_parts import OnePart, source_of_container, split_existing
 from parimg.sources.folders import Tree
 from parimg.sources.names import extension, has_wildcard
 from parimg.sources.source import QUOTED, Image, NamedSource, Source
@@ -29,7 +32,7 @@ class File(NamedSource):
 
 
 def source_of_path(given: str | os.PathLike[str], place: Place, column: str | None) -> Source:
-    """Make the source that one path names: an image, a folder, a glob, a text file, a table or a URL.
+    """Make the source that one path names: an image, a part of one, a folder, glob, text file, table or URL.
 
     Raises
     ------
@@ -43,6 +46,8 @@ def source_of_path(given: str | os.PathLike[str], place: Place, column: str | No
     if "://" in path:
         return Url(path, place)
     absolute = place.absolute(path)
+    if os.path.exists(absolute) and (container := source_of_container(path, place)) is not None:
+        return container
     if os.path.isdir(absolute):
         return Tree("folder", path, place)
     if os.path.exists(absolute):
@@ -52,7 +57,17 @@ def source_of_path(given: str | os.PathLike[str], place: Place, column: str | No
         if ending in TABLE_EXTENSIONS:
             return Table("table", path, place, column)
         return File("path", path, place)
+    file, part = split_existing(path, place)
+    if part:
+        (reader_of(file) or find_reader(place.absolute(file))).check_installed(path)
+        return OnePart("path", path, place)
     if has_wildcard(path):
-        return Tree("glob", path, place)
+        pattern, _, part = path.partition("#")
+        try:
+            return Tree("glob", path, place)
+        except EmptySourceError:  # no file has such a name; a part of several may be meant
+            if not part or not has_wildcard(pattern):
+                raise
+        return Tree("glob", pattern, place, part=part)
     hint = "; '~' is not expanded here, use pathlib.Path(...).expanduser()" if path.startswith("~") else ""
     raise SourceError(f"{path!r:.{QUOTED}} does not exist (looked for {absolute!r:.{QUOTED}}){hint}")

@@ -53,6 +53,10 @@ class Source(ABC):
     def __iter__(self) -> Iterator[Image]:
         """Give the images in an order that is the same every time."""
 
+    def numbered(self) -> Iterator[tuple[int, Image]]:
+        """Give the images with their places, from 0; of a part, those in the whole."""
+        return enumerate(self)
+
     @abstractmethod
     def count(self) -> int | None:
         """Tell the number of images without reading one; None where only the end will tell."""

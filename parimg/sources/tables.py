@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from parimg.errors import MissingColumnError, SourceError
+from parimg.images.readers import reader_of
+from parimg.sources.file_parts import listed_reader, part_elements
 from parimg.sources.names import escape_name, extension
 from parimg.sources.source import QUOTED, Image, NamedSource
 
@@ -44,7 +46,14 @@ class TextFile(NamedSource):
     def _named(self, names: Iterator[str]) -> Iterator[Image]:
         image = self._place_inside.image
         for row, name in enumerate(names, 1):
-            if name:
+            if name and (reader := listed_reader(name)) is not None:
+                reader.check_installed(name)
+                is_url = "://" in name
+                for element in part_elements(name if is_url else self._place_inside.absolute(name)):
+                    yield Image(element, element) if is_url else image(element)
+            elif name:
+                if "#" in name and (reader := reader_of(name.partition("#")[0])) is not None:
+                    reader.check_installed(name)
                 yield Image(name, name) if "://" in name else image(name)
             else:  # costs only its own record
                 yield Image(f"{self._place.key(self._file)}, row {row}", "")
@@ -69,7 +78,14 @@ class Table(TextFile):
                 yield Image(f"{prefix}#{row}", f"{address}{row}")
 
     def count(self) -> int:
-        return count_rows(self._file)
+        if not _is_parquet(self._file):
+            return super().count()
+        # Rows of images, or of paths, of which only those of files with parts are more than one.
+        column = path_column(self._file, self._column)
+        holds_images, field = _look_inside(self._file, column)
+        if holds_images or not any(map(listed_reader, column_values(self._file, column, field))):
+            return count_rows(self._file)
+        return super().count()
 
 
 # -- text files ----------------------------------------------------------------------------------------------

@@ -100,11 +100,12 @@ class _DamagedError(Exception):
 
 
 def _cut(data: bytes, layer: str | None) -> CutModel:
-    model = list(_fields(memoryview(data)))
-    graph = list(_fields(_last(model, _MODEL_GRAPH)))
-    nodes = [_Node.read(_bytes(field)) for field in graph if field.number == _GRAPH_NODE]
-    own_outputs = [_text(_bytes(field), _VALUE_NAME) for field in graph if field.number == _GRAPH_OUTPUT]
-    own_inputs = {_text(_bytes(field), _VALUE_NAME): field for field in graph if field.number == _GRAPH_INPUT}
+    model = list(read_fields(memoryview(data)))
+    graph = list(read_fields(read_last(model, _MODEL_GRAPH)))
+    nodes = [_Node.read(read_bytes(field)) for field in graph if field.number == _GRAPH_NODE]
+    own_outputs = [read_text(read_bytes(field), _VALUE_NAME) for field in graph if field.number == _GRAPH_OUTPUT]
+    input_fields = [field for field in graph if field.number == _GRAPH_INPUT]
+    own_inputs = {read_text(read_bytes(field), _VALUE_NAME): field for field in input_fields}
     initializers = {_initializer_name(field): field for field in graph if _is_initializer(field)}
     if not nodes or not own_outputs:
         raise ValueError(f"it is no ONNX model that can be run: {len(nodes)} nodes, {len(own_outputs)} outputs")
@@ -129,18 +130,18 @@ def _cut(data: bytes, layer: str | None) -> CutModel:
             if _initializer_name(field) in needed:
                 kept.append(field)
         elif field.number in {_GRAPH_INPUT, _GRAPH_VALUE_INFO, _GRAPH_OUTPUT}:
-            name = _text(_bytes(field), _VALUE_NAME)
+            name = read_text(read_bytes(field), _VALUE_NAME)
             if name == output:
-                output_type += [field] if _shape(_bytes(field)) else []
+                output_type += [field] if _shape(read_bytes(field)) else []
             elif field.number != _GRAPH_OUTPUT and name in needed:
                 kept.append(field)
         else:
             kept.append(field)
-    declared = _bytes(output_type[0]) if output_type else _map_declaration(output)
+    declared = read_bytes(output_type[0]) if output_type else _map_declaration(output)
     kept.append(_message(_GRAPH_OUTPUT, declared))
     rest = [field for field in model if field.number != _MODEL_GRAPH]
     cut = _encode([*rest, _message(_MODEL_GRAPH, _encode(kept))])
-    return CutModel(cut, input_name, _shape(_bytes(input_field)), output)
+    return CutModel(cut, input_name, _shape(read_bytes(input_field)), output)
 
 
 # -- the graph ------------------------------------------------------------------------------------------------
@@ -156,27 +157,27 @@ class _Node(NamedTuple):
         name = ""
         inputs: set[str] = set()
         outputs: list[str] = []
-        for field in _fields(data):
+        for field in read_fields(data):
             if field.number == _NODE_INPUT:
-                inputs.add(_string(_bytes(field)))
+                inputs.add(read_string(read_bytes(field)))
             elif field.number == _NODE_OUTPUT:
-                outputs.append(_string(_bytes(field)))
+                outputs.append(read_string(read_bytes(field)))
             elif field.number == _NODE_NAME:
-                name = _string(_bytes(field))
+                name = read_string(read_bytes(field))
             elif field.number == _NODE_ATTRIBUTE:
-                inputs.update(_inputs_of_bodies(_bytes(field)))
+                inputs.update(_inputs_of_bodies(read_bytes(field)))
         return cls(name, frozenset(inputs - {""}), tuple(outputs))
 
 
 def _inputs_of_bodies(attribute: Bytes) -> Iterator[str]:
     """Names that the graphs inside a node refer to; those of their own do no harm."""
-    for body in _fields(attribute):
+    for body in read_fields(attribute):
         if body.number in _ATTRIBUTE_GRAPHS and body.kind == _LENGTH_DELIMITED:
-            for field in _fields(_bytes(body)):
+            for field in read_fields(read_bytes(body)):
                 if field.number == _GRAPH_NODE:
-                    yield from _Node.read(_bytes(field)).inputs
+                    yield from _Node.read(read_bytes(field)).inputs
                 elif field.number == _GRAPH_OUTPUT:
-                    yield _text(_bytes(field), _VALUE_NAME)
+                    yield read_text(read_bytes(field), _VALUE_NAME)
 
 
 def _output_of(layer: str, nodes: list[_Node]) -> str:
@@ -217,14 +218,14 @@ def _is_initializer(field: Field) -> bool:
 
 
 def _initializer_name(field: Field) -> str:
-    tensor = _bytes(field)
+    tensor = read_bytes(field)
     if field.number == _GRAPH_SPARSE_INITIALIZER:
-        tensor = _last(list(_fields(tensor)), _SPARSE_VALUES)
-    return _text(tensor, _TENSOR_NAME)
+        tensor = read_last(list(read_fields(tensor)), _SPARSE_VALUES)
+    return read_text(tensor, _TENSOR_NAME)
 
 
 def _is_elsewhere(field: Field) -> bool:
-    return any(part.number == _TENSOR_LOCATION and part.content == 1 for part in _fields(_bytes(field)))
+    return any(part.number == _TENSOR_LOCATION and part.content == 1 for part in read_fields(read_bytes(field)))
 
 
 def _map_declaration(name: str) -> bytes:
@@ -239,14 +240,14 @@ def _shape(value: Bytes) -> tuple[int | None, ...]:
     """Shape in the declaration of a tensor."""
     inner = value
     for number in (_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE):
-        found = [field for field in _fields(inner) if field.number == number]
+        found = [field for field in read_fields(inner) if field.number == number]
         if not found:
             return ()
-        inner = _bytes(found[-1])
+        inner = read_bytes(found[-1])
     sides: list[int | None] = []
-    for dimension in _fields(inner):
+    for dimension in read_fields(inner):
         if dimension.number == _SHAPE_DIMENSION:
-            told = [part.content for part in _fields(_bytes(dimension)) if part.number == _DIMENSION_VALUE]
+            told = [part.content for part in read_fields(read_bytes(dimension)) if part.number == _DIMENSION_VALUE]
             side = told[-1] if told else None
             # Zero and negative numbers stand for "any", too, in what some exporters write.
             sides.append(side if isinstance(side, int) and 0 < side < 2**31 else None)
@@ -256,7 +257,7 @@ def _shape(value: Bytes) -> tuple[int | None, ...]:
 # -- the encoding ---------------------------------------------------------------------------------------------
 
 
-def _fields(data: Bytes) -> Iterator[Field]:
+def read_fields(data: Bytes) -> Iterator[Field]:
     """Fields of a message."""
     position, end = 0, len(data)
     while position < end:
@@ -316,24 +317,24 @@ def _encode_number(value: int) -> bytes:
     return bytes(encoded)
 
 
-def _bytes(field: Field) -> Bytes:
+def read_bytes(field: Field) -> Bytes:
     if isinstance(field.content, int):
         raise _DamagedError(field)
     return field.content
 
 
-def _last(fields: list[Field], number: int) -> Bytes:
+def read_last(fields: list[Field], number: int) -> Bytes:
     """Content of the field of that number; the last one counts, as protocol buffers have it."""
     found = [field for field in fields if field.number == number]
     if not found:
         raise _DamagedError(number)
-    return _bytes(found[-1])
+    return read_bytes(found[-1])
 
 
-def _text(message: Bytes, number: int) -> str:
-    found = [field for field in _fields(message) if field.number == number]
-    return _string(_bytes(found[-1])) if found else ""
+def read_text(message: Bytes, number: int) -> str:
+    found = [field for field in read_fields(message) if field.number == number]
+    return read_string(read_bytes(found[-1])) if found else ""
 
 
-def _string(content: Bytes) -> str:
+def read_string(content: Bytes) -> str:
     return str(content, "utf-8")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from parimg.images.display import stretched
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.kernels.skeletons.graph import PixelGraph
 
@@ -15,6 +18,7 @@ _TIP, _PATH, _JUNCTION = (114, 31, 129), (241, 96, 93), (252, 253, 191)
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _LEAST_SIDE = 512  # px of the longer side; smaller images are enlarged by a whole number
 _SIDE_A_LINE = 400  # px of the longer side for each of a line's width, so that it is seen in the whole picture
+_MANY_DOTS = 50  # on axes; more of them are drawn smaller
 _SHIFT = 4  # bits of OpenCV's coordinates behind the point
 
 
@@ -45,7 +49,7 @@ def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.u
     import cv2
     import numpy as np
 
-    gray = _stretched(image.max(axis=0, initial=_lowest(image)) if image.ndim == 3 else image)
+    gray = stretched(image.max(axis=0, initial=_lowest(image)) if image.ndim == 3 else image)
     longest = max(gray.shape)
     if not gray.size:
         return np.zeros((*gray.shape, 3), np.uint8)
@@ -67,18 +71,41 @@ def draw_overlay(image: npt.NDArray[Any], graph: PixelGraph) -> npt.NDArray[np.u
     return picture
 
 
+def plot_on_axes(ax: Axes, graph: PixelGraph, image: npt.NDArray[Any] | None = None) -> None:
+    """Draw a skeleton on axes, over its image if given, in the colours of `draw_overlay`.
+
+    Of a volume the first axis is looked along.
+    """
+    import numpy as np
+    from matplotlib.collections import LineCollection
+
+    from parimg.tasks._axes import show_image
+
+    height, width = graph.shape[-2:]
+    show_image(ax, np.zeros((height, width), np.uint8) if image is None else image)
+    points = graph.coordinates[:, :-3:-1]  # x, y
+    starts = np.repeat(np.arange(len(graph)), graph.degrees)
+    is_first = starts < graph.indices
+    links = np.stack([points[starts[is_first]], points[graph.indices[is_first]]], axis=1)
+    ax.add_collection(LineCollection(list(links), colors=[_on_axes(_PATH)], linewidths=1.5), autolim=False)
+    for is_one, color, edge, name in (
+        (graph.degrees < 2, _TIP, "white", "tips"),
+        (graph.degrees > 2, _JUNCTION, "black", "junctions"),
+    ):
+        if is_one.any():
+            x, y = points[is_one].T
+            size = 14 if len(x) < _MANY_DOTS else 7
+            dots = ax.scatter(x, y, s=size, color=[_on_axes(color)], edgecolors=edge, linewidths=0.3, label=name)
+            dots.set_zorder(3)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _on_axes(color: tuple[int, int, int]) -> tuple[float, ...]:
+    return tuple(part / 255 for part in color)
+
+
 def _lowest(image: npt.NDArray[Any]) -> Any:
     """What no level of an image without depth is above."""
     import numpy as np
 
     return -np.inf if image.dtype.kind == "f" else False if image.dtype == bool else np.iinfo(image.dtype).min
-
-
-def _stretched(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    import numpy as np
-
-    levels = np.asarray(image, np.float64)
-    finite = levels[np.isfinite(levels)]
-    lowest, highest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    scale = 255 / (highest - lowest) if highest > lowest else 0.0
-    return np.rint((np.clip(levels, lowest, highest) - lowest) * scale).astype(np.uint8)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from parimg.images.decode import ColorMode
     from parimg.images.encode import ImageFormat
+    from parimg.kernels.convolution.convolve import Casting, Method
+    from parimg.tasks.tiling import Halo
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 _DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
@@ -114,21 +116,52 @@ class Convolve(ImageTransform):
         TaskError
             If the image has no pixels or other axes.
         """
+        return self._convolved(image, None)
+
+    def _convolved(self, image: npt.NDArray[Any], whole: tuple[int, ...] | None) -> npt.NDArray[Any]:
+        """Convolve an image, or a part of a larger one."""
         import numpy as np
 
-        from parimg.kernels.convolution.convolve import convolve
+        from parimg.kernels.convolution.convolve import convolve, method_for_shape
 
         if image.ndim not in {2, 3} or not image.size:
             raise TaskError(f"an image of shape (h, w) or (h, w, channels) is convolved (got shape {image.shape})")
         dtype = np.dtype(self.dtype or image.dtype)
         kernels = self._kernels
+
+        def convolved(kernel: npt.NDArray[Any], dtype: npt.DTypeLike, casting: Casting) -> npt.NDArray[Any]:
+            method: Method = "auto"
+            if whole is not None:
+                method = method_for_shape(
+                    whole, image.dtype, kernel, dtype, self.mode, self.cval, axes=(0, 1), casting=casting
+                )
+            return convolve(
+                image, kernel, dtype, self.mode, self.cval, axes=(0, 1), method=method, casting=casting
+            )
+
         if len(kernels) == 1:
-            return convolve(image, kernels[0], dtype, self.mode, self.cval, axes=(0, 1), casting=self.casting)
+            return convolved(kernels[0], dtype, self.casting)
         between = np.float64 if np.promote_types(image.dtype, np.float32) == np.float64 else np.float32
-        parts = [convolve(image, kernel, between, self.mode, self.cval, axes=(0, 1)) for kernel in kernels]
+        parts = [convolved(kernel, between, "truncate") for kernel in kernels]
         magnitude = np.hypot(*parts)
         one = np.ones((1,) * image.ndim)
         return convolve(magnitude, one, dtype, casting=self.casting)  # converts
+
+    def halo(self) -> Halo:
+        """Half of the kernel."""
+        from parimg.tasks.tiling import Halo
+
+        sides = [kernel.shape for kernel in self._kernels]
+        return Halo.around(max(height for height, _ in sides) // 2, max(width for _, width in sides) // 2)
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """In mode ``"wrap"``."""
+        return (self.mode == "wrap",) * 2
+
+    def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Convolve a part in the way that the whole image would be."""
+        return self._convolved(part, shape)
 
     def resolve(self) -> None:
         """Read the kernel, and make the output folder."""

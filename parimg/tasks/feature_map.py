@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from parimg.errors import ImageError, TaskError
 from parimg.tasks.writing_task import WritingTask
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
+    from parimg.tasks._receptive_field import Reach
     from parimg.tasks.feature_files import MapDtype
+    from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Halo
 
 PerChannel = float | tuple[float, float, float]
 _PROBE_CELLS = 7  # a side of the image that a network is tried with, in multiples
@@ -144,7 +147,7 @@ class FeatureMap(WritingTask):
 
         feature_map = self.feature_map(image)
         stored = as_dtype(feature_map, "float16" if self.dtype == "float16" else "float32")
-        return {**_columns(feature_map, image), "feature_map": stored, **self._descriptor(feature_map)}
+        return {**_columns(feature_map, image.shape[:2]), "feature_map": stored, **self._descriptor(feature_map)}
 
     def run(self, image: npt.NDArray[np.uint8], key: str) -> dict[str, object]:
         """Values of one RGB image, its map written to `output` if there is one.
@@ -159,12 +162,12 @@ class FeatureMap(WritingTask):
             return self(image)
         feature_map = self.feature_map(image)
         return {
-            **_columns(feature_map, image),
-            "path": self._write(key, feature_map, image),
+            **_columns(feature_map, image.shape[:2]),
+            "path": self._write(key, feature_map, image.shape[:2]),
             **self._descriptor(feature_map),
         }
 
-    def _write(self, key: str, feature_map: npt.NDArray[np.float32], image: npt.NDArray[np.uint8]) -> str:
+    def _write(self, key: str, feature_map: npt.NDArray[np.float32], size: tuple[int, ...]) -> str:
         from parimg.tasks.feature_files import map_extension, save_feature_map
 
         if self.index is None:
@@ -172,7 +175,7 @@ class FeatureMap(WritingTask):
             return self.write_below(key, extension, lambda file: save_feature_map(file, feature_map, self.dtype))
         from parimg.kernels import RegionIndex
 
-        height, width = image.shape[:2]
+        height, width = size
         try:
             index = RegionIndex(feature_map, self.index, image_size=(height, width))
         except ValueError as error:  # a layer with values below 0, or an image that made infinite ones
@@ -212,12 +215,68 @@ class FeatureMap(WritingTask):
             )
         if not image.size:
             raise TaskError(f"the image has no pixels (got shape {image.shape})")
-        resized = _resized(np.ascontiguousarray(image), self.input_size(*image.shape[:2]))
+        return self.map_of(_resized(np.ascontiguousarray(image), self.input_size(*image.shape[:2])))
+
+    def map_of(self, resized: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network on an image, or a part of one, whose sides are multiples of `multiple`."""
+        import numpy as np
+
         if resized.ndim == 2:
             resized = np.repeat(resized[:, :, None], _N_COLORS, axis=2)
         pixels = (resized - np.asarray(self.mean, np.float32)) * np.asarray(self.scale, np.float32)
         blob = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
         return self._network.run(blob)
+
+    def halo(self) -> Halo:
+        """How far the cells at a tile's edge look beyond it.
+
+        Raises
+        ------
+        TaskError
+            If a network is given images in another size than their own, or a cell depends on all of an image.
+        """
+        from parimg.tasks.tiling import Halo
+
+        if self.size is not None:
+            raise TaskError(f"by tiles a network is given images in their own size: size=None (got {self.size})")
+        (_, top, bottom), (_, left, right) = self.reach
+        return Halo(max(0, -top), max(0, bottom), max(0, -left), max(0, right))
+
+    @cached_property
+    def reach(self) -> tuple[Reach, Reach]:
+        """What pixels a cell of the map depends on, along height and width."""
+        from parimg.tasks._receptive_field import reach_of_cells
+
+        try:
+            return reach_of_cells(self._model.data.tobytes())
+        except ValueError as error:
+            raise TaskError(
+                f"the model {self._model.label} is not run by tiles: {error}; name a layer before"
+            ) from None
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """See `Task.next_step`."""
+        from parimg.tasks import _tiled_features
+
+        return _tiled_features.next_step(self, image, after)
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """See `Task.run_tile`."""
+        from parimg.tasks import _tiled_features
+
+        _tiled_features.run_tile(self, image, step, index)
+
+    def values_of(
+        self, feature_map: npt.NDArray[np.float32], size: tuple[int, int], padded: tuple[int, int], key: str
+    ) -> dict[str, object]:
+        """Columns of the map of an image of that size, padded for the network; the map written, or with them."""
+        columns = {**_columns(feature_map, size), **self._descriptor(feature_map)}
+        if self.folder is not None:
+            return {**columns, "path": self._write(key, feature_map, padded)}
+        from parimg.tasks.feature_files import as_dtype
+
+        dtype: Literal["float16", "float32"] = "float16" if self.dtype == "float16" else "float32"
+        return {**columns, "feature_map": as_dtype(feature_map, dtype)}
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width at which an image of that height and width is given to the network.
@@ -357,9 +416,9 @@ def _reason(error: Exception) -> str:
     return " ".join((getattr(error, "err", "") or str(error)).split())
 
 
-def _columns(feature_map: npt.NDArray[np.float32], image: npt.NDArray[Any]) -> dict[str, object]:
+def _columns(feature_map: npt.NDArray[np.float32], size: tuple[int, ...]) -> dict[str, object]:
     names = ("channels", "height", "width", "image_height", "image_width")
-    return dict(zip(names, (*feature_map.shape, *image.shape[:2]), strict=True))
+    return dict(zip(names, (*feature_map.shape, *size), strict=True))
 
 
 def _resized(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:

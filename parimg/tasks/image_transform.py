@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from parimg.errors import TaskError
+from parimg.errors import ImageError, TaskError
 from parimg.tasks.task import COLOR_MODES
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.encode import ImageFormat
+    from parimg.images.readers.part import Described
+    from parimg.record import Record
+    from parimg.tasks.tiled_image import Step, TiledImage
+
+_LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +32,7 @@ class ImageTransform(WritingTask):
     """
 
     columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
+    plotted: ClassVar[tuple[str, ...] | None] = ()
 
     @property
     def format(self) -> ImageFormat | None:
@@ -78,6 +86,28 @@ class ImageTransform(WritingTask):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define transform(self, image)")
 
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """Whether what lies beyond the borders, up and down, left and right, is the other end of the image."""
+        return (False, False)
+
+    def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Transform a part of an image of that shape, in the same way as all its other parts."""
+        del shape
+        return self.transform(part)
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """See `Task.next_step`."""
+        from parimg.tasks import _tiled_transform
+
+        return _tiled_transform.next_step(self, image, after)
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """See `Task.run_tile`."""
+        from parimg.tasks import _tiled_transform
+
+        _tiled_transform.run_tile(self, image, step, index)
+
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with the result as an array, also where there is an `output`."""
         result = self.transform(image)
@@ -99,16 +129,61 @@ class ImageTransform(WritingTask):
         result = self.transform(image)
         pages = result.ndim > image.ndim
         chosen = self.format or format_for(result.dtype, channels_of(result, pages=pages), pages=pages)
+        if chosen in {"ome-tiff", "ome-zarr"}:
+            from parimg.tasks._tiled_transform import write_with_levels
+
+            return {**_statistics(result), "path": write_with_levels(self, key, result, chosen, pages=pages)}
         path = self.write_below(
             key, EXTENSIONS[chosen], lambda file: save_image(file, result, chosen, pages=pages)
         )
         return {**_statistics(result), "path": path}
+
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
+        """Draw an image before and after, side by side; the result as it was kept, or made once more.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        pixels = None if image is None else image.pixels
+        both = [one for one in (pixels, self._result(record, pixels)) if one is not None]
+        show_image(ax, _side_by_side(both) if both else None)
+        set_caption(ax, caption_of(record))
+
+    def _result(self, record: Record, image: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        if "image" in record.arrays:
+            kept: npt.NDArray[Any] = record.arrays["image"]
+            return kept if image is None or kept.ndim <= image.ndim else kept[0]
+        if "path" in record.columns:
+            from parimg.images.decode import read_image
+
+            with suppress(ImageError):
+                return read_image(record["path"], "unchanged")
+        return None if image is None else self.transform(image)
 
     def probe(self, side: int) -> npt.NDArray[Any]:
         """A black image of the kind that is decoded, as far as that is known."""
         import numpy as np
 
         return np.zeros((side, side, *((3,) if self.color == "color" else ())), np.uint8)
+
+
+def _side_by_side(images: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Pictures of one height with white between them."""
+    import numpy as np
+
+    from parimg.images.display import displayed
+
+    pictures = [displayed(image, _LONGEST_DRAWN) for image in images]
+    height = min(len(picture) for picture in pictures)
+    gap = np.full((height, max(2, height // 50), 3), 255, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (gap, picture[:height])][1:], axis=1)
 
 
 def _statistics(image: npt.NDArray[Any]) -> dict[str, object]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from parimg.errors import TaskError
+from parimg.errors import ImageError, TaskError
 from parimg.tasks._match_picture import MOST_LINES, shrunk
 from parimg.tasks._sift_inputs import (
     DESCRIPTOR_WIDTH,
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     import cv2
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
+    from parimg.images.readers.part import Described
     from parimg.kernels.descriptors.matching import Matches
     from parimg.kernels.descriptors.verification import Model, Verification
+    from parimg.record import Record
     from parimg.tasks._match_picture import LineColors
 
 CrossCheck = Literal["mutual", "one-way"]
@@ -141,6 +145,8 @@ class MatchSIFT(WritingTask):
 
     folder_parameter: ClassVar[str] = "pictures"
     path_column: ClassVar[str] = "picture"
+    plotted: ClassVar[tuple[str, ...] | None] = ("matches", "inliers")
+    ranked_by: ClassVar[tuple[str, ...]] = ("inliers", "matches")
     columns: ClassVar[Mapping[str, str]] = {
         "features": "int64",
         "matches": "int64",
@@ -282,6 +288,26 @@ class MatchSIFT(WritingTask):
         )
         inliers = None if matched.verification is None else matched.verification.inliers
         return match_picture((left, right), points, matches.distance, inliers, color=color, most=most)
+
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
+        """Draw the reference and an image with their matches, which are found once more; else the image alone.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        picture = pixels = None if image is None else image.pixels
+        if pixels is not None:
+            with suppress(TaskError, ImageError):  # the reference is descriptors, or gone
+                picture = self.draw(pixels, self.match(pixels))
+        show_image(ax, picture)
+        set_caption(ax, caption_of(record))
 
     def _values(self, found: Features, matches: Matches, verification: Verification | None) -> dict[str, object]:
         import numpy as np

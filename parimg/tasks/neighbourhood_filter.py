@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.images.encode import ImageFormat
     from parimg.kernels.borders import Mode
+    from parimg.tasks.tiling import Halo
 
 _PROBE_SIDE = 4  # pixels of the image that a function is tried with
 
@@ -155,6 +156,26 @@ class NeighbourhoodFilter(ImageTransform):
             )
         except (TypeError, RuntimeError) as error:
             raise TaskError(str(error)) from error
+
+    def halo(self) -> Halo:
+        """The window's sides, to both sides: wherever `origin` moves it, it stays there."""
+        import numpy as np
+
+        from parimg.tasks.tiling import Halo
+
+        if self.footprint is not None:
+            height, width = np.shape(self.footprint)
+        else:
+            height, width = np.broadcast_to(np.asarray(self.size), (2,)).tolist()
+        return Halo.around(height, width)
+
+    @property
+    def wraps(self) -> tuple[bool, bool]:
+        """In mode ``"wrap"`` of either axis."""
+        from parimg.kernels.borders import checked_modes
+
+        modes = checked_modes(self.mode, 2)
+        return modes[0] == "wrap", modes[1] == "wrap"
 
     def resolve(self) -> None:
         """Compile the function, try it on a black image, and make the output folder."""

@@ -16,10 +16,14 @@ from parimg.tasks.task import Task
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
+    from parimg.images.readers.part import Described
     from parimg.kernels.regions.region_index import RegionIndex, RegionMatches
+    from parimg.record import Record
 
 
+_MOST_CELLS = 64  # a side of a drawn map
 _MOST_KEPT = 2048  # mapped indexes of a process
 
 
@@ -74,6 +78,8 @@ class RegionSearch(Task):
     """
 
     columns: ClassVar[Mapping[str, str]] = {"distance": "float64", "evaluated": "int64"}
+    plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("-distance",)
 
     query: npt.ArrayLike | str | os.PathLike[str] = field()
     aspect_ratio: float | None = None
@@ -182,6 +188,44 @@ class RegionSearch(Task):
             (_, rows, columns), (height, width) = index.shape, index.image_size
             ratio *= (rows / height) / (columns / width)
         return index.search(self._query, ratio, *options, exact=self.exact)
+
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
+        """Draw how like the query each cell of a map is, and the box that was found; see `parimg.plot_region`.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
+        ax : matplotlib Axes
+        """
+        from parimg.kernels import RegionIndex
+        from parimg.tasks._axes import caption_of, draw_box, set_caption, show_image
+
+        if image is None:
+            show_image(ax, None, "the map is not at hand")
+        else:
+            given: RegionIndex | npt.NDArray[Any] = image.pixels
+            index = given if isinstance(given, RegionIndex) else RegionIndex(given, self.pooling)
+            ax.imshow(self._likeness(index), vmin=0, vmax=1)
+            ax.set_axis_off()
+            if record["box"] is not None:
+                draw_box(ax, record["box"])
+        set_caption(ax, caption_of(record))
+
+    def _likeness(self, index: RegionIndex) -> npt.NDArray[np.float64]:
+        """Cosine of each cell's vector and the query; of large maps of every so manieth cell."""
+        import numpy as np
+
+        _, height, width = index.shape
+        step = max(1, max(height, width) // _MOST_CELLS)
+        query = self._query / max(float(np.linalg.norm(self._query)), np.finfo(float).tiny)
+        cells = [
+            [float(index.descriptor((y, x, y + 1, x + 1)) @ query) for x in range(0, width, step)]
+            for y in range(0, height, step)
+        ]
+        return np.kron(np.array(cells), np.ones((step, step)))[:height, :width]
 
     def resolve(self) -> None:
         """Read the query, and check it."""

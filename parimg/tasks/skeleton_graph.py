@@ -6,18 +6,24 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import TaskError
-from parimg.tasks._skeleton_picture import draw_overlay
+from parimg.images.readers.part import Described
+from parimg.tasks._otsu import otsu
+from parimg.tasks._skeleton_picture import draw_overlay, plot_on_axes
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
+    from parimg.record import Record
+    from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Halo
 
 
 _LARGEST_SCALE = 100.0  # pixels; the filter's kernels are eight times as wide
@@ -41,8 +47,9 @@ class SkeletonGraph(WritingTask):
         Foreground is what is not above the threshold: dark lines on bright ground.
     min_size : int
         Connected foreground of fewer pixels is left out before it is thinned.
-    spacing : float or tuple of float
-        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``.
+    spacing : float or tuple of float, optional
+        Distance of neighbouring pixels, one for all axes or one each: ``(y, x)``, for volumes ``(z, y, x)``. By
+        default what the file tells of all its axes, in micrometres, else 1; see ``length_unit`` below.
     prune : float
         Spurs, branches from a tip to a junction, that are shorter are left out, in the unit of `spacing`. 0: none.
     overlays : path, optional
@@ -65,7 +72,8 @@ class SkeletonGraph(WritingTask):
     something else than lines; ``pixels`` of the skeleton; ``branches``; ``junctions``, groups of touching pixels
     with more than two links; ``tips``, pixels with one link; ``cycles``, how many links could go before all loops
     are open; ``total_length`` of all branches and ``longest_length``, that of the longest branch, in the unit of
-    `spacing`;
+    `spacing`; ``length_unit``, ``"µm"`` if that was the file's own, ``"px"`` if it was 1 for want of one, None if
+    `spacing` was given;
     with `overlays` also ``overlay``, the picture's path.
 
     The array ``branch_table``, with named fields, has one row a branch with the columns of
@@ -92,6 +100,8 @@ class SkeletonGraph(WritingTask):
     color: ClassVar[ColorMode] = "stack"
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
+    plotted: ClassVar[tuple[str, ...] | None] = ()
+    ranked_by: ClassVar[tuple[str, ...]] = ("total_length",)
     columns: ClassVar[Mapping[str, str]] = {
         "foreground": "double",
         "pixels": "int64",
@@ -101,12 +111,13 @@ class SkeletonGraph(WritingTask):
         "cycles": "int64",
         "total_length": "double",
         "longest_length": "double",
+        "length_unit": "string",
     }
 
     threshold: float | Literal["otsu"] | None = "otsu"
     invert: bool = False
     min_size: int = 0
-    spacing: float | tuple[float, ...] = 1.0
+    spacing: float | tuple[float, ...] | None = None
     prune: float = 0.0
     overlays: str | os.PathLike[str] | None = None
     ridges: Literal["sato"] | None = None
@@ -119,7 +130,8 @@ class SkeletonGraph(WritingTask):
             raise TaskError(f"invert must be True or False (got {self.invert!r})")
         if isinstance(self.min_size, bool) or not isinstance(self.min_size, int) or self.min_size < 0:
             raise TaskError(f"min_size must be an integer of at least 0 (got {self.min_size!r})")
-        steps = self.spacing if isinstance(self.spacing, tuple | list) else (self.spacing,)
+        given = 1.0 if self.spacing is None else self.spacing
+        steps = given if isinstance(given, tuple | list) else (given,)
         if not steps or not all(_is_finite(step) and step > 0 for step in steps):
             raise TaskError(f"spacing must be a positive number, or one for each axis (got {self.spacing!r})")
         if not _is_finite(self.prune) or self.prune < 0:
@@ -135,10 +147,16 @@ class SkeletonGraph(WritingTask):
             )
         self.check_folder()
 
+    @property
+    def wants_pixel_size(self) -> bool:
+        """Whether lengths are in the file's unit."""
+        return self.spacing is None
+
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one gray image or volume, with its table of branches; no picture is written."""
         mask = self._mask(image)
-        return self._values(image, mask, self._graph(mask))
+        spacing = self._spacing(Described(image))
+        return self._values(image, mask, self._graph(mask, spacing.steps), spacing.unit)
 
     def run(self, image: npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one gray image or volume, its picture written to `overlays` if there is such a folder.
@@ -149,13 +167,26 @@ class SkeletonGraph(WritingTask):
         key : str
             Names the picture.
         """
-        mask = self._mask(image)
-        graph = self._graph(mask)
-        values = self._values(image, mask, graph)
+        return self.run_described(Described(image), key)
+
+    def run_described(self, image: Described, key: str) -> dict[str, object]:
+        """Values of one gray image or volume, its lengths by the size of its pixels; see `run`.
+
+        Parameters
+        ----------
+        image : Described
+        key : str
+            Names the picture.
+        """
+        spacing = self._spacing(image)
+        levels = image.pixels
+        mask = self._mask(levels)
+        graph = self._graph(mask, spacing.steps)
+        values = self._values(levels, mask, graph, spacing.unit)
         if self.folder is not None:
             from parimg.images.encode import save_image
 
-            picture = draw_overlay(image, graph)
+            picture = draw_overlay(levels, graph)
             if not picture.size:
                 raise TaskError(f"there is nothing to draw in a picture of shape {picture.shape}")
             values["overlay"] = self.write_below(key, ".png", lambda file: save_image(file, picture, "png"))
@@ -178,19 +209,72 @@ class SkeletonGraph(WritingTask):
         TaskError
             If the image has another number of axes, or NaN.
         """
-        return self._graph(self._mask(image))
+        return self._graph(self._mask(image), self._spacing(Described(image)).steps)
 
-    def _graph(self, mask: npt.NDArray[np.bool_]) -> PixelGraph:
+    def _spacing(self, image: Described) -> _Spacing:
+        """Distances of neighbouring pixels, and their unit."""
+        return self.spacing_of(image.pixels.ndim, image.pixel_size, image.unit)
+
+    def spacing_of(self, ndim: int, pixel_size: Mapping[str, float], unit: str | None) -> _Spacing:
+        """Distances of neighbouring pixels of an image of so many axes, by the size that its file tells."""
+        if self.spacing is not None:
+            return _Spacing(self.spacing, None)
+        axes = "ZYX"[-ndim:]
+        if unit == "µm" and all(axis in pixel_size for axis in axes):
+            return _Spacing(tuple(pixel_size[axis] for axis in axes), unit)
+        return _Spacing(1.0, "px")
+
+    def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
+        """Draw an image with its skeleton, found once more, coloured by how many links each pixel has.
+
+        Parameters
+        ----------
+        record : Record
+            Of an image that went well.
+        image : Described or None
+            ``image.pixels`` is what `run` was given.
+        ax : matplotlib Axes
+        """
+        from parimg.tasks._axes import caption_of, set_caption, show_image
+
+        if image is None:
+            show_image(ax, None)
+        else:
+            levels = image.pixels
+            plot_on_axes(ax, self._graph(self._mask(levels), self._spacing(image).steps), levels)
+        set_caption(ax, caption_of(record))
+
+    def _graph(self, mask: npt.NDArray[np.bool_], spacing: float | tuple[float, ...]) -> PixelGraph:
         from skimage.morphology import skeletonize
 
         from parimg.kernels.skeletons.analysis import prune
         from parimg.kernels.skeletons.graph import pixel_graph
 
         thin = skeletonize(mask)  # type: ignore[no-untyped-call]
-        graph = pixel_graph(thin, self.spacing)
+        graph = pixel_graph(thin, spacing)
         return prune(graph, self.prune) if self.prune else graph
 
     def _mask(self, image: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        import numpy as np
+
+        levels = self.levels(image)
+        level = (otsu(levels) if image.size else 0.0) if self.threshold == "otsu" else self.threshold
+        mask = self.mask_of(levels, level)
+        if self.min_size > 1:
+            from scipy.ndimage import generate_binary_structure, label
+
+            labels, _ = label(mask, generate_binary_structure(image.ndim, image.ndim))
+            mask &= (np.bincount(labels.ravel()) >= self.min_size)[labels]
+        return mask
+
+    def levels(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What the threshold is of: gray levels, or how much each pixel is in a line.
+
+        Raises
+        ------
+        TaskError
+            If the image has another number of axes, or NaN.
+        """
         import numpy as np
 
         if image.ndim not in {2, 3} or image.dtype.kind not in "biuf":
@@ -200,38 +284,71 @@ class SkeletonGraph(WritingTask):
             )
         if image.dtype.kind == "f" and np.isnan(image).any():
             raise TaskError(f"the image has {np.isnan(image).sum()} NaN, neither foreground nor background")
-        levels = image
-        if self.ridges is not None and image.size:
-            from skimage.filters import sato
+        if self.ridges is None or not image.size:
+            return image
+        from skimage.filters import sato
 
-            levels = sato(image, self.scales, black_ridges=self.invert)  # type: ignore[no-untyped-call]
-        level = (_otsu(levels) if image.size else 0.0) if self.threshold == "otsu" else self.threshold
+        found: npt.NDArray[Any] = sato(image, self.scales, black_ridges=self.invert)  # type: ignore[no-untyped-call]
+        return found
+
+    def mask_of(self, levels: npt.NDArray[Any], level: Any) -> npt.NDArray[np.bool_]:
+        """What is foreground by its level."""
+        import numpy as np
+
         mask = levels != 0 if level is None else levels > level
-        if self.invert and self.ridges is None:
-            mask = ~mask
-        if self.min_size > 1:
-            from scipy.ndimage import generate_binary_structure, label
+        return np.asarray(~mask if self.invert and self.ridges is None else mask, bool)
 
-            labels, _ = label(mask, generate_binary_structure(image.ndim, image.ndim))
-            mask &= (np.bincount(labels.ravel()) >= self.min_size)[labels]
-        return np.asarray(mask, bool)
+    def halo(self) -> Halo:
+        """What `ridges` looks at: two Gaussians, one after the other, as scikit-image cuts them off.
+
+        Raises
+        ------
+        TaskError
+            With `overlays`, which are pictures of whole images.
+        """
+        from parimg.tasks.tiling import NO_HALO, Halo
+
+        if self.folder is not None:
+            raise TaskError("overlays are drawn of whole images; leave out overlays, or tiles")
+        if self.ridges is None:
+            return NO_HALO
+        reaches = [int((8 if scale > 1 else 100) * scale / math.sqrt(2) + 0.5) for scale in self.scales]
+        return Halo.around(2 * max(reaches))
+
+    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
+        """See `Task.next_step`."""
+        from parimg.tasks import _tiled_skeleton
+
+        return _tiled_skeleton.next_step(self, image, after)
+
+    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
+        """See `Task.run_tile`."""
+        from parimg.tasks import _tiled_skeleton
+
+        _tiled_skeleton.run_tile(self, image, step, index)
 
     def _values(
-        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph
+        self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph, unit: str | None
     ) -> dict[str, object]:
+        return self.values_of(graph, image, float(mask.mean()) if mask.size else None, unit)
+
+    def values_of(
+        self, graph: PixelGraph, levels: npt.NDArray[Any], foreground: float | None, unit: str | None
+    ) -> dict[str, object]:
+        """Columns of a graph: of the image's gray levels, or those of its pixels; the mask's share; of lengths."""
         import numpy as np
 
         from parimg.kernels.skeletons.analysis import skeleton_counts
         from parimg.kernels.skeletons.graph import branches
 
-        table = branches(graph, image)
+        table = branches(graph, levels)
         rows = np.empty(len(table["branch_type"]), [(name, column.dtype) for name, column in table.items()])
         for name, column in table.items():
             rows[name] = column
         lengths = table["branch_distance"]
         counts = skeleton_counts(graph)
         return {
-            "foreground": float(mask.mean()) if mask.size else None,
+            "foreground": foreground,
             "pixels": counts.pixels,
             "branches": len(lengths),
             "junctions": counts.junctions,
@@ -239,6 +356,7 @@ class SkeletonGraph(WritingTask):
             "cycles": counts.cycles,
             "total_length": float(lengths.sum()),
             "longest_length": float(lengths.max(initial=0.0)),
+            "length_unit": unit,
             "branch_table": rows,
         }
 
@@ -255,33 +373,9 @@ class SkeletonGraph(WritingTask):
             task(image)
 
 
-def _otsu(image: npt.NDArray[Any]) -> Any:
-    """Otsu's threshold, a level of integers as it is.
-
-    scikit-image makes a bin for each integer in the range, 30 GB for one level of 4e9; where squares of floats are
-    beyond their dtype, they are taken times a power of two, which is exact.
-    """
-    import numpy as np
-    from skimage.filters import threshold_otsu
-
-    if image.dtype.kind == "f":
-        if not np.isfinite(image).all():
-            raise TaskError("the image has infinite levels, for which Otsu's method finds no threshold")
-        limits, span = np.finfo(image.dtype), float(image.max()) - float(image.min())
-        if span == 0 or math.sqrt(limits.tiny) < span < math.sqrt(limits.max):
-            return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
-        exponent = int(np.frexp(np.abs(image).max())[1])
-        scaled = np.ldexp(image.astype(np.float64), -exponent)
-        return np.ldexp(float(threshold_otsu(scaled)), exponent)  # type: ignore[no-untyped-call]
-    if image.dtype.itemsize <= 2 and image.dtype != bool:
-        return float(threshold_otsu(image))  # type: ignore[no-untyped-call]
-    levels, counts = np.unique(image, return_counts=True)
-    if len(levels) == 1:
-        return levels[0]
-    # Counted from the lowest, neighbours beyond 2**53 stay apart.
-    heights = (levels.astype(np.uint64) - levels[:1].astype(np.uint64)).astype(np.float64)
-    height = threshold_otsu(hist=(counts, heights))  # type: ignore[no-untyped-call]
-    return levels[np.searchsorted(heights, height)]
+class _Spacing(NamedTuple):
+    steps: float | tuple[float, ...]
+    unit: str | None
 
 
 def _is_finite(value: object) -> bool:

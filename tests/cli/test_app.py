@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -10,11 +12,15 @@ from pathlib import Path
 
 import pytest
 from command_line import parimg
+from made_journals import make_journal, row
 
 from parimg import __version__
 from parimg.cli.app import app
 
-PANELS = {"Jobs": {"export", "jobs", "resume", "status"}, "Clusters": {"demo", "doctor"}}
+PANELS = {
+    "Jobs": {"diff", "export", "jobs", "report", "repro", "resume", "status"},
+    "Clusters": {"demo", "doctor"},
+}
 
 
 def test_version_is_told() -> None:
@@ -32,11 +38,12 @@ def test_every_command_is_in_a_panel_of_the_help_and_has_an_example() -> None:
         panel = command.rich_help_panel if isinstance(command.rich_help_panel, str) else None
         found[panel].add(command.name or command.callback.__name__)
     of_tasks = found.pop(None)
-    assert found == PANELS
+    assert found.keys() == PANELS.keys()
+    assert all(found[panel] >= names for panel, names in PANELS.items())
     assert of_tasks >= {"convolve", "filter", "index", "match", "run", "search", "skeleton"}
     told = parimg("--help").out
     assert told.index("─ Commands ─") < told.index("─ Jobs ─") < told.index("─ Clusters ─")
-    for name in of_tasks.union(*PANELS.values()):
+    for name in of_tasks.union(*found.values()):
         assert f"Example: parimg {name} " in parimg(name, "--help").out
 
 
@@ -53,8 +60,19 @@ def test_the_help_loads_nothing_heavy() -> None:
 
 def test_the_shell_completes_commands_and_names_of_jobs(jobs_folder: Path) -> None:
     (jobs_folder / "20261122-093015-MatchSIFT").mkdir(parents=True)
-    for typed, completed in (("parimg sta", "status"), ("parimg status 2026", "20261122-093015-MatchSIFT")):
+    (jobs_folder / "ipython" / "profile_big-cluster").mkdir(parents=True)
+    rows = [row(0, key="good.png"), row(1, key="gone.png", status="failed")]
+    directory = make_journal(jobs_folder / "made", rows).directory
+    for typed, completed in (
+        ("parimg sta", "status"),
+        ("parimg status 2026", "20261122-093015-MatchSIFT"),
+        (f"parimg repro {directory} go", "gone.png"),
+        (f"parimg repro {directory} good", "good.png"),
+        ("parimg doctor --profile big", "big-cluster"),
+        ("parimg profiles install slu", "slurm"),
+    ):
         environment = os.environ | {
+            "IPYTHONDIR": str(jobs_folder / "ipython"),
             "_PARIMG_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")),
         }  # fmt: skip
         code = "import sys, parimg.cli\nsys.argv = ['parimg']\nparimg.cli.main()"
@@ -79,3 +97,39 @@ def test_profiles_are_listed_and_installed(tmp_path: Path, monkeypatch: pytest.M
     assert parimg("profiles", "list").out.startswith("local ")
     assert parimg("profiles", "install", "local").code == 0
     assert (tmp_path / "profile_local" / "ipcluster_config.py").is_file()
+
+
+def test_every_command_of_a_group_has_an_example_and_names_in_capitals() -> None:
+    for group in ("profiles", "cluster"):
+        for name in ("list", "install", "check") if group == "profiles" else ("start", "status", "stop"):
+            told = parimg(group, name, "--help").out
+            assert f"Example: parimg {group} {name}" in told
+            usage = next(line for line in told.splitlines() if "Usage:" in line)
+            assert re.findall(r"[{<]?[a-z]+[}>]?", usage.partition("[OPTIONS]")[2]) == []
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__
+        usage = next(line for line in parimg(name, "--help").out.splitlines() if "Usage:" in line)
+        assert re.findall("[a-z]+", usage.partition("[OPTIONS]")[2]) == [], usage
+
+
+def test_scripts_get_json_of_profiles_and_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    profiles = json.loads(parimg("profiles", "list", "--json").out)
+    assert {"local", "slurm", "ssh"} <= set(profiles)
+    assert parimg("profiles", "install", "local").code == 0
+    state = json.loads(parimg("cluster", "status", "--profile", "local", "--json").out)
+    assert state["is_started"] is False
+    assert state["engines"] is None
+
+
+@pytest.mark.usefixtures("on_cluster")
+def test_scripts_get_json_of_engines_and_disks(tmp_path: Path) -> None:
+    found = json.loads(parimg("doctor", "--json").out)
+    assert len(found["engines"]) == 2
+    assert {one["parimg"] for one in found["engines"]} == {__version__}
+    assert found["silent"] == []
+    assert found["security"]["is_local"] is True
+    assert all(seconds > 0 for seconds in found["round_trip"].values())
+    assert found["ok"] is True
+    disk = json.loads(parimg("doctor", tmp_path, "--json").out)
+    assert (disk["ok"], set(disk["checks"].values())) == (True, {"ok"})

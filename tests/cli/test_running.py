@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
+import cv2
 import noise_pictures
 import pandas as pd
 import pytest
@@ -28,7 +30,16 @@ RUN = ("run", "numpy:mean", "photos")
         ((*RUN, "--max-failures", "1.5"), "a share of them"),
         ((*RUN, "--job", "photos"), "must be new or empty; it holds 00.png, 01.png, 02.png"),
         ((*RUN, "--job", "photos/00.png"), "cannot be written"),
-        ((*RUN, "-n", "2", "--profile", "local"), "give one"),
+        ((*RUN, "-n", "2:8"), "-n 2:8 wants a --profile, which says where more engines come from"),
+        ((*RUN, "-n", "8:2", "--profile", "local"), "the least and the most, as 2:64 (got '8:2')"),
+        ((*RUN, "-n", "0"), "a number of at least 1"),
+        ((*RUN, "-n", "two"), "a number of at least 1, or the least and the most, as 2:64 (got 'two')"),
+        ((*RUN, "--submit-set", "time=5"), "give both"),
+        ((*RUN, "--submit", "pbs"), "'pbs' is not"),
+        ((*RUN, "--submit", "slurm", "--submit-set", "time"), "is KEY=VALUE, an option of sbatch (got 'time')"),
+        ((*RUN, "--submit", "slurm", "--submit-set", "wrap=true"), "cannot set wrap"),
+        ((*RUN, "--submit", "slurm", "--submit-set", "time=2"), "time=2 is no longer than the 120 s"),
+        ((*RUN, "--submit", "slurm", "--submit-set", "handover=soon"), "a number of seconds (got 'soon')"),
         ((*RUN, "--dry-run", "-n", "2", "--cluster-id", "a"), "give one"),
         ((*RUN, "--column", "path"), "is no table"),
         ((*RUN, "-o", "table.xlsx"), "-o must end in .parquet, .csv, .json or .arrow"),
@@ -83,6 +94,41 @@ def test_a_dry_run_tells_what_would_be_run_and_runs_nothing(jobs_folder: Path) -
     assert "table: t.csv\n" in ended.out
     assert not Path("t.csv").exists()
     assert not jobs_folder.exists()
+
+
+@pytest.mark.usefixtures("no_cluster", "photos")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convolve", "photos", "-k", "box(3)", "-o", "a/out"),
+        ("filter", "photos", "numpy:max", "--output", "a/out"),
+        ("match", "photos/00.png", "photos", "--pictures", "a/out"),
+        ("skeleton", "photos", "--overlays", "a/out"),
+    ],
+)
+def test_a_dry_run_makes_no_folder_and_leaves_one_that_is_there(arguments: tuple[str, ...]) -> None:
+    ended = parimg(*arguments, "--dry-run")
+    assert ended.code == 0, ended.err
+    assert not Path("a").exists()
+    Path("a", "out").mkdir(parents=True)
+    assert parimg(*arguments, "--dry-run").code == 0
+    assert Path("a", "out").is_dir()
+
+
+@pytest.mark.usefixtures("on_cluster", "photos")
+def test_a_preview_shows_some_images_and_keeps_nothing(jobs_folder: Path) -> None:
+    arguments = ("convolve", "photos", "-k", "box(3)", "-o", "out", "--preview", 2, "--seed", 1)
+    ended = parimg(*arguments)
+    assert ended.code in {0, 3}, ended.err
+    assert "2 of 4 images were run, " in ended.out
+    assert "4 images on 2 engines would take " in ended.out
+    assert "nothing was kept (--preview)" in ended.out
+    [picture] = re.findall("pictures: (.*)", ended.out)
+    assert cv2.imread(picture) is not None
+    os.remove(picture)
+    assert not Path("out").exists()
+    assert not jobs_folder.exists()
+    assert parimg("convolve", "photos", "-k", "box(3)", "-o", "out", "--preview", 0).code == 2
 
 
 @pytest.mark.usefixtures("on_cluster", "photos")

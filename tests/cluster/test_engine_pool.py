@@ -99,3 +99,23 @@ def test_the_chunks_of_an_engine_that_dies_raise_that_it_is_gone(own: parimg.Con
     wait_until(lambda: engine not in pool.ids())
     with pytest.raises(EngineGone, match="left"):
         pool.probe(engine)
+
+
+def test_answers_of_two_pools_of_one_client_go_each_to_its_own(controller: parimg.Controller) -> None:
+    first, second = ready_pool(controller), ready_pool(controller)
+    engine = first.ids()[0]
+    wanted = ClientEngines._ask
+    answers = [
+        wanted(pool, engine, os.path.join, name, str(number))
+        for number in range(50)
+        for pool, name in ((first, "first"), (second, "second"))
+    ]
+    assert [answer.result(WAIT) for answer in answers] == [
+        f"{name}/{number}" for number in range(50) for name in ("first", "second")
+    ]
+
+
+def test_large_bytes_arrive_as_they_were_in_both_ways(controller: parimg.Controller) -> None:
+    pool = ready_pool(controller)
+    data = os.urandom(3 * 2**20)
+    assert ClientEngines._ask(pool, pool.ids()[0], bytes.swapcase, data).result(WAIT) == data.swapcase()

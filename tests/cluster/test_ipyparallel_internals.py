@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import ipyparallel as ipp
 import pytest
+from ipyparallel.serialize import unpack_apply_message
 
 import parimg
 from parimg.cluster import ipyparallel_internals as internals
@@ -25,11 +26,26 @@ def test_this_release_of_ipyparallel_has_all_that_is_relied_on(controller: parim
 
     with ipp.Client(controller.security.connection_file) as client:
         assert not internals.is_closed(client)
-        assert callable(client._queue_handlers["apply_reply"])
-        internals.drop_late_answers(client)
-        late = {"parent_header": {"msg_id": "of an engine that was given up"}}
-        assert client._queue_handlers["apply_reply"](late) is None
-        assert client[client.ids[0]].apply_async(abs, -3).get(20) == 3
+        [one, *_] = client.ids
+        assert internals.uuid_of(client, 999) is None
+        uuid = internals.uuid_of(client, one)
+        assert uuid == client._engines[one]
+        session = internals.new_session(client)
+        assert session.key == client.session.key
+        assert session.session != client.session.session
+        replies: list[str] = []
+        internals.intercept(
+            client,
+            session.bsession,
+            lambda frames: replies.append(session.unpack(frames[2].bytes)["msg_id"]),
+            lambda frames: None,
+        )
+        message = session.msg("apply_request", content={}, metadata={})
+        buffers = internals.pack_call(os.path.join, ["a", "b"])
+        assert unpack_apply_message(buffers) == (os.path.join, ("a", "b"), {})
+        internals.send_to_engine(client, session, message, uuid, buffers)
+        wait_until(lambda: replies == [message["header"]["msg_id"]])
+        assert client[one].apply_async(abs, -3).get(20) == 3  # what others send goes its usual way
         # The Hub answers, if with an error, because the question is about no engine.
         assert internals.ask_hub(client).result(20) is not None
 

@@ -63,30 +63,6 @@ def test_every_node_is_used_where_no_home_is_shared(
     assert not list((slurm / "ipython").glob("parimg-cluster-*"))
 
 
-def test_an_engine_that_is_killed_in_an_allocation_is_replaced(tmp_path: Path) -> None:
-    program = """\
-import os, signal, time
-import numpy as np
-import parimg
-
-def sleep(image):
-    time.sleep(0.1)
-    return 1
-
-with parimg.start(2) as ctl:
-    job = ctl.map(sleep, {f"image {n}": np.zeros(1) for n in range(150)}, chunk_size=2)
-    before = ctl.engines
-    os.kill(ctl.client[before[0]].apply_sync(os.getpid), signal.SIGKILL)
-    while len(ctl) == 2:
-        time.sleep(0.05)
-    deadline = time.monotonic() + 30
-    while len(ctl) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    print("engines", len(ctl), "ok", len([record for record in job.get() if record.status == "ok"]))
-"""
-    assert "engines 2 ok 150" in submit(tmp_path, SBATCH, program)
-
-
 def test_nodes_local_uses_the_batch_host_only_and_no_more_than_its_share(tmp_path: Path) -> None:
     program = """\
 import os

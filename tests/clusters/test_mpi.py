@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import parimg
@@ -24,23 +22,6 @@ def profile(private_folders: None) -> str:
         pytest.skip("no mpiexec beside this Python: pip install mpich")
     profiles.install("mpi", settings={"mpiexec": mpiexec}, overwrite=True)
     return "mpi"
-
-
-def rank(_: np.ndarray) -> int:
-    from mpi4py import MPI
-
-    return int(MPI.COMM_WORLD.Get_rank())
-
-
-def test_engines_are_ranks_of_one_world(profile: str) -> None:
-    with parimg.start(2, profile=profile, timeout=60) as controller:
-        assert len(controller) == 2
-        assert controller.security.curve
-        assert sorted(controller.client[:].apply_sync(rank, None)) == [0, 1]
-        job = controller.map(rank, {f"image {n}": np.zeros(1) for n in range(20)}, chunk_size=1)
-        assert {record["value"] for record in job.get(60)} <= {0, 1}
-        assert job.counts["ok"] == 20
-        assert set(controller.client[:].apply_sync(os.getenv, "OMP_NUM_THREADS")) == {"1"}
 
 
 def test_an_mpiexec_that_is_not_there_is_told(profile: str) -> None:

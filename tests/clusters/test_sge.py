@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
-from sge_daemons import sge_jobs, wait_for_no_jobs
+from sge_daemons import wait_for_no_jobs
 
 import parimg
 from parimg.cluster import profiles
 
 pytestmark = pytest.mark.usefixtures("grid_engine")
-
-
-def test_engines_are_tasks_of_an_array_job_and_close_leaves_none(temple_ring: list[str]) -> None:
-    profiles.install("sge", settings={"time": "0:10:00"}, overwrite=True)
-    with parimg.start(2, profile="sge", timeout=90) as controller:
-        assert len(controller) == 2
-        assert sge_jobs() == ["r", "r"]
-        assert controller.security.curve
-        assert set(controller.client[:].apply_sync(os.getenv, "SGE_TASK_ID")) == {"1", "2"}
-        job = controller.submit(parimg.MatchSIFT(temple_ring[0]), temple_ring[:4])
-        assert [record.status for record in job.get(60)] == ["ok"] * 4
-        assert set(controller.client[:].apply_sync(os.getenv, "OMP_NUM_THREADS")) == {"1"}
-    wait_for_no_jobs(20)
 
 
 def test_ipcluster_starts_and_stops_it() -> None:

@@ -44,17 +44,6 @@ def wait_until(is_so: object, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def test_engines_start_on_every_host_and_end_with_the_controller(profile: str, temple_ring: list[str]) -> None:
-    with parimg.start(3, profile=profile, timeout=60) as controller:
-        assert hosts_of(controller) == {"host1": 1, "host2": 2}
-        assert controller.security.curve
-        pids = controller.client[:].apply_sync(os.getpid)
-        job = controller.submit(parimg.MatchSIFT(temple_ring[0]), temple_ring[:6])
-        assert len(job.get(60)) == 6
-        assert job.counts["ok"] == 6
-    wait_until(lambda: not any(map(psutil.pid_exists, pids)), 10)
-
-
 def test_the_key_of_the_cluster_is_on_no_command_line(profile: str) -> None:
     with parimg.start(1, profile=profile, timeout=60) as controller:
         key = controller.client.curve_serverkey.decode()
@@ -77,13 +66,15 @@ def test_a_killed_engine_is_replaced_on_the_host_that_lacks_it(profile: str) -> 
         assert job.counts["ok"] == 300
 
 
-def test_engines_end_with_their_connection_and_others_come_for_the_next_job(profile: str) -> None:
+def test_engines_end_with_their_connection_and_others_come_for_the_next_job(
+    profile: str, ssh_config: Path
+) -> None:
     with parimg.start(1, profile=profile, timeout=60) as controller:
         (pid,) = controller.client[:].apply_sync(os.getpid)
         connections = [
             process
             for process in psutil.process_iter(["name", "cmdline"])
-            if process.info["name"] == "ssh" and any("ssh_host" in word for word in process.info["cmdline"])
+            if process.info["name"] == "ssh" and str(ssh_config) in process.info["cmdline"]
         ]
         assert len(connections) == 1
         connections[0].kill()
@@ -179,7 +170,8 @@ def test_inside_an_allocation_all_its_hosts_are_used(
     monkeypatch.setenv("PATH", f"{shim}:{os.environ['PATH']}")
     with pytest.raises(ClusterError, match=rf"{system} job  has 2 processors, so not 3 engines"):
         parimg.start(3)
-    with parimg.start() as controller:
-        assert hosts_of(controller) == {"host1": 1, "host2": 1}
-    with parimg.start(1, nodes="local") as controller:
-        assert controller.client[:].apply_sync(os.getenv, "PARIMG_TEST_HOST") == [None]
+    if system == "PBS":  # all three are the same from here on
+        with parimg.start() as controller:
+            assert hosts_of(controller) == {"host1": 1, "host2": 1}
+        with parimg.start(1, nodes="local") as controller:
+            assert controller.client[:].apply_sync(os.getenv, "PARIMG_TEST_HOST") == [None]

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from other_hosts import other_host
 from sshfs_mounts import mounted
 
 import parimg
+from parimg.cluster import profiles
+from parimg.cluster.daemonized import start_daemonized, stop_daemonized
 from parimg.errors import JobError, JobLockedError
 from parimg.job import owner
 from parimg.job.directory import JobDirectory
@@ -31,7 +34,7 @@ from parimg.record import Placement, failed_row
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GONE_SECONDS = 8.0  # in place of a minute; the counter goes on every 2 s
+GONE_SECONDS = 6.0  # in place of a minute; the counter goes on every 2 s
 CACHE_SECONDS = 40.0  # sshfs may show a folder as it was 20 s ago
 SIDES = [("a", "b"), ("b", "direct"), ("direct", "served"), ("served", "a")]
 
@@ -204,3 +207,30 @@ def test_a_removed_job_directory_ends_the_run_with_its_cause(sides: dict[str, Pa
     assert journal.count_by_status() == {"ok": 0, "failed": 1}
     journal.close()
     check_all_once(sides["served"] / "removed", 1)
+
+
+def test_the_doctor_tries_a_lock_of_this_host_on_another(sides: dict[str, Path], tmp_path: Path) -> None:
+    """There, `b` lies in the place of `a`: no lock of one reaches the other; `direct` is an empty disk."""
+    profiles_folder = Path(os.environ["IPYTHONDIR"])
+    with other_host(tmp_path / "keys", "far", hidden=[sides["direct"]], mounted={sides["a"]: sides["b"]}) as host:
+        settings = {"hosts": "far:1", "ssh_options": f"-F,{host.ssh_config}", "address": host.here}
+        profiles.install("ssh", as_name="doctor", settings=settings)
+        start_daemonized("doctor", 1)
+        try:
+            said = {}
+            for name in ("a", "served", "direct"):
+                command = [sys.executable, "-m", "parimg.cli", "doctor", str(sides[name]), "--profile", "doctor"]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+                assert done.returncode == 0, done.stderr
+                said[name] = " ".join(done.stdout.split())
+        finally:
+            stop_daemonized("doctor")
+    assert "fuse.sshfs, which hosts may share" in said["a"]
+    assert "seen by far ok" in said["a"]
+    assert "tried by far no: it got the lock while this host held it" in said["a"]
+    assert "a second writer is kept out by the owner file alone" in said["a"]
+    assert "a lock of this host, tried by far ok" in said["served"]  # it sees this folder as it is
+    assert "owner file alone" not in said["served"]
+    assert "seen by far no: images are sent to it, and outputs come back" in said["direct"]
+    assert not [name for name in os.listdir(sides["served"]) if name.startswith(".")]
+    assert not list((profiles_folder / "profile_doctor" / "security").glob("cluster-*"))

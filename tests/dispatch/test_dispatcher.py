@@ -260,3 +260,18 @@ def test_a_share_of_failures_counts_once_there_are_20_records(controller: parimg
     half = controller.map(failing_from(30), named_arrays(60), max_failures=0.5, chunk_size=1)
     assert half.wait(60)
     assert half.counts["failed"] == 30
+
+
+def test_a_running_job_tells_what_is_left_and_who_is_at_it(controller: parimg.Controller) -> None:
+    def sleep(image: np.ndarray) -> int:
+        time.sleep(0.1)
+        return 0
+
+    job = controller.map(sleep, named_arrays(60), chunk_size=1)
+    while job.progress < 10:
+        time.sleep(0.01)
+    left = job._run.work_left
+    assert left.busy <= set(controller.engines)
+    assert len(left.busy) > 0
+    assert left.seconds >= 0.1 * left.images > 0
+    assert job.wait(60)

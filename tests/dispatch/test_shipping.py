@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import format_files as files
 import numpy as np
 
 from parimg.dispatch import shipping
 from parimg.dispatch.in_flight import Pending
 from parimg.dispatch.shipping import Shipping
-from parimg.errors import ImageEmptyError
+from parimg.engine.reading import read_content
+from parimg.errors import ImageEmptyError, ImagePartError
+from parimg.images.readers import Part
+from parimg.options import Reading
 from parimg.sources.as_source import Image
+from parimg.tasks.function import Function
 
 if TYPE_CHECKING:
     import pytest
@@ -97,3 +104,25 @@ def test_arrays_and_urls_are_not_read_and_errors_are_contents(tmp_path: Path) ->
     assert found[0] is array
     assert found[1] is None
     assert isinstance(found[2], ImageEmptyError)
+
+
+def test_of_a_file_of_many_images_the_part_travels_not_the_file(tmp_path: Path) -> None:
+    path = files.ome_zarr(tmp_path / "a.zarr")
+    uri = f"{path}#z=1"
+    (content,) = Shipping().load([Pending(Image("a", uri), 0)])
+    assert isinstance(content, Part)
+    assert content.nbytes == 3 * 50 * 70 * 2
+    shutil.rmtree(path)
+    task = Function(np.copy, color="unchanged")
+    there = pickle.loads(pickle.dumps(content))
+    found = read_content(task, uri, there, 10**6, Reading(channel="GFP", metadata=("version",)))
+    np.testing.assert_array_equal(found.pixels, files.VOLUME[1, 1])
+    assert (found.pixel_size, found.unit) == ({"Y": 0.5, "X": 0.5}, "µm")
+    assert found.metadata == {"version": "0.5"}
+
+
+def test_a_part_that_is_not_there_fails_as_it_would_on_an_engine(tmp_path: Path) -> None:
+    path = files.hdf5(tmp_path / "r.h5")
+    (content,) = Shipping().load([Pending(Image("a", f"{path}#/entry/tile"), 0)])
+    assert isinstance(content, ImagePartError)
+    assert "its images are /entry/data/images" in str(content)

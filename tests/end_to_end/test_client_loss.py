@@ -114,3 +114,20 @@ def test_a_kernel_that_is_restarted_goes_on_with_its_job(tmp_path: Path) -> None
     assert job.state == "finished"
     assert job.counts == {"ok": 200, "failed": 0, "done": 200, "total": 200}
     assert len({record.pid for record in job}) >= 3  # engines of two clusters
+
+
+def test_a_client_that_is_killed_leaves_no_folder_of_its_cluster(tmp_path: Path) -> None:
+    program = "import parimg, time; ctl = parimg.start(1); print('up', flush=True); time.sleep(99)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+    ) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"up\n"
+        assert len(list(tmp_path.glob("parimg-cluster-*"))) == 1
+        client.kill()
+    deadline = time.monotonic() + 30
+    while list(tmp_path.glob("parimg-cluster-*")):
+        assert time.monotonic() < deadline, "it is there after 30 s"
+        time.sleep(0.1)
+    time.sleep(1)
+    assert list(tmp_path.glob("parimg-cluster-*")) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 
 from parimg.job.job import open_job
+from parimg.kernels import detect_sift
 
 
 def parimg(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -156,3 +159,33 @@ def test_the_demo_confirms_matches_by_the_known_homographies(tmp_path: Path) -> 
     assert min(shares) > 50
     assert sorted(shares)[len(shares) // 2] > 85
     assert re.search(r"parimg resume \S+ --retry-failed", result.stdout)
+
+
+@pytest.mark.parametrize("detector", ["parimg", "opencv"])
+def test_the_detector_that_is_asked_for_is_the_one_whose_matches_are_counted(
+    photos: Path, tmp_path: Path, detector: str
+) -> None:
+    names = ["00.png", "01.png"]
+    shifted = np.roll(cv2.imread(str(photos / "00.png"), cv2.IMREAD_GRAYSCALE), 7, axis=1)
+    cv2.imwrite(str(tmp_path / "shifted.png"), shifted)
+    result = parimg(
+        "match", str(photos / "00.png"), str(tmp_path / "shifted.png"), *(str(photos / name) for name in names),
+        "--detector", detector, "-n", "1", "-o", "matches.csv", "--job", str(tmp_path / "job"), cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    with open(tmp_path / "matches.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = {Path(row["key"]).name: (int(row["features"]), int(row["matches"])) for row in rows}
+    assert set(found) == {"shifted.png", *names}
+    described = json.loads(parimg("status", str(tmp_path / "job"), "--json").stdout)["parameters"]
+    assert described["detector"] == repr(detector)
+    sift = cv2.SIFT_create(nfeatures=5000)
+    for name, (features, matches) in found.items():
+        images = [photos / "00.png", tmp_path / name if name == "shifted.png" else photos / name]
+        grays = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in images]
+        if detector == "opencv":
+            descriptors = [sift.detectAndCompute(gray, None)[1] for gray in grays]
+        else:
+            descriptors = [detect_sift(gray, 5000).descriptors.astype(np.float32) for gray in grays]
+        wanted = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(*descriptors)
+        assert (features, matches) == (len(descriptors[1]), len(wanted))

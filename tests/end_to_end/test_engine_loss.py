@@ -130,7 +130,7 @@ def test_a_foreign_cluster_is_asked_for_another_engine(cluster_id: str, capfd: p
         assert job.wait(90)
         assert job.counts["ok"] == 20
         assert len({record.pid for record in job}) == 2
-    assert "died; waiting for another; its cluster was asked for another" in capfd.readouterr().err
+    assert "is gone; waiting for another; its cluster was asked for another" in capfd.readouterr().err
 
 
 def test_without_a_cluster_file_an_engine_is_waited_for_and_the_progress_line_says_so(

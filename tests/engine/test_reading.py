@@ -41,7 +41,7 @@ class Text(Task):
 def test_bytes_are_decoded_as_the_file_would_be(tmp_path: Path) -> None:
     path = str(tmp_path / "a.png")
     assert cv2.imwrite(path, PICTURE)
-    image = read_content(Colored(), "/elsewhere/a.png", Path(path).read_bytes(), 60)
+    image = read_content(Colored(), "/elsewhere/a.png", Path(path).read_bytes(), 60).pixels
     np.testing.assert_array_equal(image, read_image(path, "color"))
     assert image.shape == (6, 10, 3)
 
@@ -58,11 +58,11 @@ def test_what_the_client_could_not_read_fails_as_it_did_there() -> None:
 
 
 def test_arrays_are_given_as_they_are() -> None:
-    assert read_content(Colored(), "", PICTURE, 1) is PICTURE
+    assert read_content(Colored(), "", PICTURE, 1).pixels is PICTURE
 
 
 def test_a_task_that_reads_in_its_own_way_is_given_a_file_with_the_same_ending() -> None:
-    assert read_content(Text(), "/elsewhere/a.txt", b"good text", 1) == (".txt", "good text")
+    assert read_content(Text(), "/elsewhere/a.txt", b"good text", 1).pixels == (".txt", "good text")
     with pytest.raises(ImageFormatError, match=r"^'/elsewhere/a\.txt' is no good$"):
         read_content(Text(), "/elsewhere/a.txt", b"bad text", 1)
 
@@ -74,7 +74,7 @@ def test_an_index_that_came_by_message_is_searched_as_its_file_is(tmp_path: Path
     task = RegionSearch(feature_map[:, 3:7, 2:9].sum((1, 2)))
     expected = task(RegionIndex.load(path))
     _keeper().cache_clear()
-    found = task(read_content(task, "/elsewhere/a.npy", Path(path).read_bytes(), 1))
+    found = task(read_content(task, "/elsewhere/a.npy", Path(path).read_bytes(), 1).pixels)
     assert found.keys() == expected.keys()
     assert found["box"] == expected["box"]
     assert found["distance"] == expected["distance"]

@@ -297,7 +297,6 @@ def test_a_job_that_goes_on_names_files_as_before_and_new_images_take_nobody_s(
             {"output": "out", "format": "png", "dtype": "float32"},
             r"holds uint8, uint16; the image is float32",
         ),
-        ("sobel", {"output": "s3://bucket/out"}, r"a folder, no URL"),
         ("sobel", {"output": 3}, r"output must be the path of a folder"),
     ],
 )

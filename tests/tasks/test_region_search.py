@@ -11,7 +11,7 @@ import pytest
 import parimg.kernels as pk
 from parimg.engine.runner import _run
 from parimg.errors import ImageFormatError, ImageMissingError, TaskError
-from parimg.protocol.messages import ChunkImage
+from parimg.protocol.messages import VERSION, Chunk, ChunkImage
 from parimg.tasks.region_search import RegionSearch
 
 RNG = np.random.default_rng(11)
@@ -133,8 +133,7 @@ def test_files_that_are_neither_index_nor_map_fail_with_a_reason(tmp_path, index
 
 def test_an_index_of_another_width_is_a_failed_record(tmp_path, index_path):
     images: list[ChunkImage] = [(0, "a", index_path, None)]
-    chunk = type("Chunk", (), {"images": images, "max_pixels": 1})
-    [row] = _run(RegionSearch(np.ones(5)), chunk)
+    [row] = _run(RegionSearch(np.ones(5)), Chunk(VERSION, (), str(tmp_path), 1, images))
     assert (row.status, row.error) == ("failed", "ValueError")
     assert "shape (24,)" in row.message
 

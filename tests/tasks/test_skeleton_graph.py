@@ -25,6 +25,7 @@ import parimg
 import parimg.kernels as pk
 from parimg.errors import JobError, TaskError
 from parimg.images.decode import read_image
+from parimg.images.readers import Described
 from parimg.tasks.skeleton_graph import draw_overlay
 
 COUNTS = ("pixels", "branches", "junctions", "tips", "cycles")
@@ -140,7 +141,6 @@ def test_what_cannot_be_thinned_is_told(image: npt.NDArray[Any], message: str) -
         ({"ridges": "sato", "scales": (1, 0)}, "scales must be numbers above 0"),
         ({"ridges": "sato", "scales": 2}, "scales must be numbers above 0"),
         ({"ridges": "sato", "threshold": None}, "threshold must be 'otsu' or a number for ridges"),
-        ({"overlays": "s3://bucket"}, "overlays must be a folder, no URL"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
@@ -375,3 +375,24 @@ def test_what_was_typed_wrong_is_told_with_exit_code_2(
     assert done.returncode == 2, done.stdout
     assert message in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
+
+
+def test_lengths_are_in_the_files_unit_where_all_axes_have_one():
+    line = np.zeros((9, 30), np.uint8)
+    line[4, 5:26] = 1  # 20 steps
+    volume = np.zeros((5, 9, 30), np.uint8)
+    volume[2] = line
+    task = parimg.SkeletonGraph(threshold=None)
+    for image, sizes, unit, wanted in (
+        (line, {"Y": 0.5, "X": 0.25}, "µm", (5.0, "µm")),
+        (line, {"X": 0.25}, "µm", (20.0, "px")),
+        (line, {"Y": 0.5, "X": 0.5}, "deg", (20.0, "px")),
+        (line, {}, None, (20.0, "px")),
+        (volume, {"Z": 3.0, "Y": 0.5, "X": 0.5}, "µm", (10.0, "µm")),
+        (volume, {"Y": 0.5, "X": 0.5}, "µm", (20.0, "px")),
+    ):
+        values = task.run_described(Described(image, sizes, unit), "a")
+        assert (values["total_length"], values["length_unit"]) == wanted
+    task = parimg.SkeletonGraph(threshold=None, spacing=2)
+    given = task.run_described(Described(line, {"Y": 1, "X": 1}, "µm"), "a")
+    assert (given["total_length"], given["length_unit"]) == (40.0, None)

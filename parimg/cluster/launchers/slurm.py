@@ -5,65 +5,20 @@ Used by ipyparallel under the name ``parimg-slurm``, and by `parimg.cluster.wait
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
-import subprocess
 import time
-from dataclasses import dataclass
 from typing import Any, Self
 
 from ipyparallel.cluster.launcher import EngineLauncher, NotRunning
 from traitlets import Integer, List, Unicode
 
-from parimg.errors import ClusterError
+from parimg.cluster.launchers.slurm_queue import cancel, find_job, is_queued, submit
 
-_ASK_SECONDS = 30.0  # that a command of Slurm may take
 _END_SECONDS = 10.0  # in which a cancelled job leaves the queue; then its processes are killed
-_ENDED = {
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "GONE", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-    "REVOKED", "TIMEOUT",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SlurmJob:
-    """What Slurm knows of a job."""
-
-    job_id: str
-    state: str
-    """Such as ``PENDING``; ``GONE`` if Slurm knows it no more."""
-    reason: str
-    expected: str
-    """When it starts, if it waits and Slurm can tell."""
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it waits for its turn."""
-        return self.state == "PENDING"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether none of its engines lives or will."""
-        return self.state in _ENDED
-
-    def __str__(self) -> str:
-        reason = f" ({self.reason})" if self.reason not in {"", "None"} else ""
-        when = f", expected at {self.expected}" if self.is_pending and self.expected else ""
-        return f"job {self.job_id} is {self.state}{reason}{when}"
-
-
-def find_job(job_id: str) -> SlurmJob | None:
-    """Ask Slurm about a job; of an array, the one that has got farthest. None if Slurm does not answer."""
-    try:
-        answer = _slurm("scontrol", "--oneliner", "show", "job", job_id)
-    except ClusterError as error:
-        return SlurmJob(job_id, "GONE", "", "") if "Invalid job id" in str(error) else None
-    jobs = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in answer.splitlines() if line.startswith("JobId=")]
-    if not jobs:
-        return None
-    found = [SlurmJob(job_id, job["JobState"], job["Reason"], _time(job["StartTime"])) for job in jobs]
-    return min(found, key=lambda job: (job.has_ended, job.is_pending))
+_SIGNAL_EARLY_SECONDS = 60.0  # that --signal may come before its time, as sbatch's manual says
 
 
 class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
@@ -83,7 +38,7 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
     n = Integer(1).tag(to_dict=True)
 
     def find_args(self) -> list[str]:
-        """The command that submits them: nothing typed into a profile passes a shell or a template but `setup`."""
+        """What ``sbatch`` is given: nothing typed into a profile passes a shell or a template but `setup`."""
         per_job = self.engines_per_job or self.n
         jobs = -(-self.n // per_job)
         # The folder of the profile is not on every node where no disk is shared; what is needed comes otherwise.
@@ -99,8 +54,6 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
             "array": f"0-{jobs - 1}" if jobs > 1 else "",
         }
         return [
-            "sbatch",
-            "--parsable",
             "--no-requeue",
             f"--job-name=parimg-{self.cluster_id or os.path.basename(self.profile_dir).removeprefix('profile_')}",
             f"--ntasks={per_job}",
@@ -116,15 +69,7 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
         """Submit n engines."""
         self.n = n
         os.makedirs(os.path.join(self.profile_dir, "log"), exist_ok=True)
-        # What an allocation around this process set would become options of the new job.
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
-        if "SLURM_CONF" in os.environ:
-            outside["SLURM_CONF"] = os.environ["SLURM_CONF"]
-        answer = _slurm(*self.find_args(), env=outside | self.get_env())
-        # A site's banner may come first; --parsable is "11", or "11;cluster".
-        if not (found := re.search(r"^(\d+)(;\S+)?\s*\Z", answer, re.MULTILINE)):
-            raise ClusterError(f"sbatch told no job id: {answer.strip()!r}")
-        self.job_id = found[1]
+        self.job_id = submit(self.find_args(), self.get_env())
         self.output_file = os.path.join(self.profile_dir, "log", f"slurm-{self.job_id}.log")
         self.notify_start(self.job_id)
         return self.job_id
@@ -145,25 +90,31 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
 
     def signal(self, sig: int) -> None:
         """Send a signal to the engines."""
-        self._cancel(f"--signal={int(sig)}")
+        cancel(self.job_id, options=[f"--signal={int(sig)}"])
+
+    def cancel(self) -> None:
+        """Cancel the job, and wait for nothing."""
+        cancel(self.job_id)
 
     def stop(self) -> None:
         """Cancel the job, and wait until it has left the queue."""
-        self._cancel()
+        self.cancel()
         deadline = time.monotonic() + _END_SECONDS
-        while _is_queued(self.job_id):
+        while is_queued(self.job_id):
             if time.monotonic() > deadline:
-                self._cancel("--full", "--signal=KILL")
+                cancel(self.job_id, options=["--full", "--signal=KILL"])
                 break
             time.sleep(0.2)
         self.notify_stop({"job_id": self.job_id, "exit_code": 0})
 
-    def _cancel(self, *options: str) -> None:
-        try:
-            _slurm("scancel", *options, self.job_id)
-        except ClusterError as error:
-            if "Invalid job id" not in str(error):
-                raise
+    def leaves_at(self) -> float:
+        """When its engines leave, seconds since the epoch, by the wall time; infinite if that is not known."""
+        job = find_job(self.job_id)
+        if job is None or job.is_pending or job.ends_at is None:
+            return math.inf
+        signals = [re.match(r"--signal=(?:R?:)?\w+@(\d+)$", option) for option in self.options]
+        early = [float(found[1]) + _SIGNAL_EARLY_SECONDS for found in signals if found]
+        return job.ends_at - max(early, default=0.0)
 
     def get_output(self, remove: bool = False) -> str:
         """What the engines wrote, which stays where it is: a batch system's users look for it there."""
@@ -173,26 +124,3 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
                 return file.read()
         except OSError:
             return ""
-
-
-def _is_queued(job_id: str) -> bool:
-    try:
-        return bool(_slurm("squeue", "--noheader", f"--jobs={job_id}").strip())
-    except ClusterError as error:
-        return "Invalid job id" not in str(error)
-
-
-def _slurm(*command: str, env: dict[str, str] | None = None) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 - a list of arguments, which no shell reads
-            command, env=env, capture_output=True, text=True, errors="replace", timeout=_ASK_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ClusterError(f"{command[0]} of Slurm cannot be used here: {error}") from error
-    if done.returncode != 0:
-        raise ClusterError(f"{command[0]} refused: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
-def _time(text: str) -> str:
-    return "" if text in {"Unknown", "N/A"} else text.replace("T", " ")

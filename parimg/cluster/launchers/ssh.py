@@ -18,7 +18,7 @@ import time
 
 import psutil
 from ipyparallel.cluster.launcher import EngineLauncher, LocalEngineSetLauncher, LocalProcessLauncher
-from traitlets import Dict, Float, Integer, List, Unicode
+from traitlets import Bool, Dict, Float, Integer, List, Unicode
 
 from parimg.cluster.launchers.ssh_host import ENDED, STARTED
 from parimg.errors import ClusterError
@@ -33,6 +33,7 @@ class SSHHostLauncher(LocalProcessLauncher, EngineLauncher):  # type: ignore[mis
     command = List(Unicode())
     host = Unicode().tag(to_dict=True)
     n = Integer(1).tag(to_dict=True)
+    fork = Bool(False)
 
     def find_args(self) -> list[str]:
         """``ssh HOST PYTHON ...``; the password-like part comes by stdin."""
@@ -40,7 +41,9 @@ class SSHHostLauncher(LocalProcessLauncher, EngineLauncher):  # type: ignore[mis
 
     def start(self) -> int:
         """Begin to connect."""
-        request = json.dumps({"n": self.n, "environment": self.get_env(), "arguments": self.engine_args})
+        request = json.dumps(
+            {"n": self.n, "environment": self.get_env(), "arguments": self.engine_args, "fork": self.fork}
+        )
         os.makedirs(os.path.dirname(self.output_file), exist_ok=True)
         stdin = _endless_pipe(request.encode() + b"\n")
         try:
@@ -91,6 +94,7 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
     hosts = Dict(config=True, help="How many engines each host takes, as {'node1': 4, 'me@node2': 8}")
     ssh_command = List(Unicode(), default_value=["ssh"], config=True, help="ssh with its options, or blaunch")
     remote_python = Unicode(sys.executable, config=True, help="Python on the hosts")
+    fork = Bool(False, config=True, help="Fork the engines of a host from one process")
     host_timeout = Float(20.0, config=True, help="Seconds in which every host must have started its engines")
 
     async def start(self, n: int) -> list[int]:
@@ -129,6 +133,7 @@ class SSHEnginesLauncher(LocalEngineSetLauncher):  # type: ignore[misc]
             command=[*self.ssh_command, host, remote],
             host=host,
             n=n,
+            fork=self.fork,
         )
         launcher.engine_args = [*self.cluster_args, *self.engine_args]
         launcher.on_stop(self._notice_engine_stopped)

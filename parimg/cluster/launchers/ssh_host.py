@@ -23,12 +23,15 @@ def main() -> None:
     profile_dir = request["environment"]["IPP_PROFILE_DIR"]
     if not os.path.isdir(profile_dir):  # no disk is shared, or not this one
         os.makedirs(profile_dir, mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "ipyparallel.engine", *request["arguments"]]
+    n, command = request["n"], [sys.executable, "-m", "ipyparallel.engine"]
+    if request["fork"]:
+        n, command = 1, [sys.executable, "-m", "parimg.cluster.forked_engines", str(n)]
+    command += request["arguments"]
     environment = os.environ | request["environment"]
     engines = [
         # Not our stdin: that is the lifeline.
         subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # noqa: S603
-        for _ in range(request["n"])
+        for _ in range(n)
     ]
     _say(f"{STARTED} {' '.join(str(engine.pid) for engine in engines)}")
     threading.Thread(target=_end_with_stdin, args=(engines,), daemon=True).start()

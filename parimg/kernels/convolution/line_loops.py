@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TRUNCATE, ROUND, SATURATE = range(3)
-_intp = ir.IntType(64)
+_BEYOND_32_BITS = 2.0**31 - 1  # rounding stays below
+_int32, _intp = ir.IntType(32), ir.IntType(64)
 _cgutils: Any = cgutils  # untyped
 
 
@@ -69,6 +70,14 @@ def _saturate(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable
         if not is_integer:
             return context.cast(b, number, value, kind)
         result = ir.IntType(kind.bitwidth)
+        if kind.bitwidth <= 16:
+            # Both ends are floats: comparing takes a sixth of LLVM's saturating conversion, which does not come
+            # in vectors.
+            low, high = (number.type(float(end)) for end in (kind.minval, kind.maxval))
+            number = b.select(b.fcmp_ordered("ord", number, number), number, number.type(0.0))
+            number = b.select(b.fcmp_ordered("<", number, low), low, number)
+            number = b.select(b.fcmp_ordered(">", number, high), high, number)
+            return b.trunc(b.fptosi(number, _int32), result)
         sign, float_name = "s" if kind.signed else "u", "f32" if value == types.float32 else "f64"
         function = ir.FunctionType(result, [number.type])
         name = f"llvm.fpto{sign}i.sat.i{kind.bitwidth}.{float_name}"
@@ -77,8 +86,63 @@ def _saturate(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable
     return kind(out, value), generate
 
 
+def _narrow(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """A float within 32 bits as an integer of as many at most, without its fraction; other kinds as `_wrap`."""
+    kind = out.dtype
+    if not _is_of_32_bits(kind):
+        return _wrap(_typing_context, out, value)
+
+    def generate(_context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        whole = b.fptosi(args[1], _int32)
+        return b.trunc(whole, ir.IntType(kind.bitwidth)) if kind.bitwidth < 32 else whole
+
+    return kind(out, value), generate
+
+
+def _says_32_bits(_typing_context: Any, out: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Whether the dtype of `out` is an integer of 32 bits at most."""
+    return types.boolean(out), lambda *_: ir.Constant(ir.IntType(1), int(_is_of_32_bits(out.dtype)))
+
+
+def _is_of_32_bits(kind: Any) -> bool:
+    return isinstance(kind, types.Integer) and np.dtype(kind.name).itemsize <= 4
+
+
+def _prefetch(_typing_context: Any, address: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Ask for the cache line at an address, which may lie anywhere."""
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        place = b.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, *[_int32] * 3])
+        function = _cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
+        b.call(function, [place, _int32(0), _int32(3), _int32(1)])  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(address), generate
+
+
+def _calling(result: Any, kind: ir.Type) -> Any:
+    """An intrinsic that calls a C function of integers and addresses, by its address."""
+
+    def invoke(_typing_context: Any, address: Any, arguments: Any) -> tuple[Any, Callable[..., ir.Value]]:
+        def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            values = [builder.extract_value(args[1], i) for i in range(len(arguments))]
+            function = ir.FunctionType(kind, [value.type for value in values])
+            value = builder.call(builder.inttoptr(args[0], function.as_pointer()), values)
+            return context.get_dummy_value() if result == types.void else value
+
+        return result(address, arguments), generate
+
+    return intrinsic(invoke)
+
+
+call = _calling(types.void, ir.VoidType())
+call_for_float = _calling(types.float64, ir.DoubleType())
+prefetch: Any = intrinsic(_prefetch)
 _line: Any = intrinsic(_as_line)
 _wrapped: Any = intrinsic(_wrap)
+_narrowed: Any = intrinsic(_narrow)
+_has_32_bits: Any = intrinsic(_says_32_bits)
 _saturated: Any = intrinsic(_saturate)
 
 
@@ -109,15 +173,28 @@ def _fill_line_with_floats(source: Any, step: int, line: Any, count: int) -> flo
 
 def _store_line(sums: Any, out: Any, step: int, count: int, casting: int) -> None:  # pragma: no cover
     """Convert a line of sums to the dtype of the output; see `Casting` in `convolve.py`."""
-    if casting == TRUNCATE:
+    if casting == SATURATE:
         for i in range(count):
-            out[i * step] = _wrapped(out, sums[i])
-    elif casting == ROUND:
+            out[i * step] = _saturated(out, np.rint(sums[i]))
+        return
+    if _has_32_bits(out):
+        beyond = 0
+        for i in range(count):
+            beyond += not abs(sums[i]) < _BEYOND_32_BITS  # NaN is
+        if beyond == 0:  # a fifth of the time of what follows, and the same
+            if casting == ROUND:
+                for i in range(count):
+                    out[i * step] = _narrowed(out, np.rint(sums[i]))
+            else:
+                for i in range(count):
+                    out[i * step] = _narrowed(out, sums[i])
+            return
+    if casting == ROUND:
         for i in range(count):
             out[i * step] = _wrapped(out, np.rint(sums[i]))
     else:
         for i in range(count):
-            out[i * step] = _saturated(out, np.rint(sums[i]))
+            out[i * step] = _wrapped(out, sums[i])
 
 
 def _add_taps(  # pragma: no cover

@@ -153,18 +153,28 @@ def _planes(axes: list[_Axis]) -> NDArray[np.int64]:
     return np.column_stack([sources, outs])
 
 
+def column_runs(mode: str, length: int, before: int, after: int, step: int) -> NDArray[np.int64]:
+    """Place, length, source and step of the runs of an extended line of pixels of `step` elements, in elements.
+
+    The source is `OUTSIDE` beyond a border of mode "constant".
+    """
+    found: list[tuple[int, int, int, int]] = []
+    for place, count, source, run_step in axis_runs(mode, length, before, after):
+        if source == OUTSIDE:
+            found.append((place * step, count * step, OUTSIDE, 0))
+        elif step == 1 or run_step == 1:
+            found.append((place * step, count * step, source * step, run_step))
+        else:
+            one_by_one = ((place + i, source + i * run_step) for i in range(count))
+            found.extend((to * step, step, origin * step, 1) for to, origin in one_by_one)
+    return np.array(found, np.int64).reshape(-1, 4)
+
+
 def _strips(columns: _Axis, step: int, beside: int, widest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cut a line into strips, and tell what fills the extended line of each, see `Plan`."""
-    pixels = axis_runs(columns.mode, columns.length, columns.before, columns.taps - 1 - columns.before)
-    elements: list[tuple[int, int, int, int]] = []
-    for place, length, source, run_step in pixels:
-        if source == OUTSIDE:
-            continue
-        if step == 1 or run_step == 1:
-            elements.append((place * step, length * step, source * step, run_step))
-        else:
-            one_by_one = ((place + i, source + i * run_step) for i in range(length))
-            elements.extend((to * step, step, origin * step, 1) for to, origin in one_by_one)
+    after = columns.taps - 1 - columns.before
+    every = column_runs(columns.mode, columns.length, columns.before, after, step).tolist()
+    elements = [run for run in every if run[2] != OUTSIDE]
     size = columns.length * step
     width = -(-size // -(-size // widest))
     width = min(-(-width // 64) * 64, size)

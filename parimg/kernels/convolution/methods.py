@@ -11,31 +11,46 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.convolution.direct import correlate_lines
-from parimg.kernels.convolution.fft import block_shape, correlate_blocks, spectrum, transformed_elements
+from parimg.kernels.convolution import tile
+from parimg.kernels.convolution.boxes import correlate_box, plan_boxes
+from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
+from parimg.kernels.convolution.fft import (
+    block_shape,
+    correlate_blocks,
+    correlate_planes,
+    spectrum,
+    transformed_elements,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from parimg.kernels.convolution.arguments import Placement
 
-# In units of one multiplication of the direct sum, measured on a Zen 5 EPYC, one thread, 1024 x 1024; the times
-# stand in docs/convolution.md.
+# In multiplications of the direct sum by a processor that does as many multiply-adds a cycle as AVX2 can; one that
+# does twice as many has passed twice as many when a transform is done. Measured on a Zen 4 EPYC with AVX2, images
+# of 40 to 500 pixels a side, kernels of 9 to 31; its AVX-512 came within 15 %, and SSE4 was 0.47 times as fast.
+# Times of a Zen 5, which is twice as fast, agree.
 CROSSOVERS = {
-    "separable": 2.5,  # a multiplication of a pass
-    "fft float32": 550.0,  # an element of a block of two axes that is transformed and back
-    "fft float64": 370.0,
+    "separable": 2.5,  # a multiplication of a pass, on any processor
+    "fft float32": 215.0,  # an element of a block of two axes that is transformed and back
+    "fft float64": 190.0,
     "fft other axes": 1.6,  # times these
-    "fft call": 4e6,
+    "fft call float32": 1.6e6,
+    "fft call float64": 6e5,
 }
 _REMEMBERED_SPECTRA = 4
 _LARGEST_REMEMBERED = 2**18  # taps
 _SMALLEST_FACTORED = 25  # taps
+_SMALLEST_BOX = {"float32": 121, "float64": 1225}  # taps, by dtype of the running sums; below, passes are faster
+_MOST_CHANNELS = 32
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 # Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
 # taken for them, and where it is so many, the direct sum.
 _PEAK_FOR_FLOAT64, _PEAK_FOR_DIRECT = 1e3, 1e6
-_SAMPLED = 4096  # elements that tell the typical value
+_SAMPLED = 1024  # elements that tell the typical value
 
 
 class How(NamedTuple):
@@ -63,6 +78,7 @@ class Kernel:
         self.has_zeros = not weights.all()
         self.absolute_sum = float(np.abs(weights).sum())
         self.is_whole = bool((weights == np.rint(weights)).all())
+        self.is_box = bool((weights == weights.flat[0]).all())
         self.axes = tuple(axis for axis, size in enumerate(weights.shape) if size > 1)
         self._in_float32 = weights.astype(np.float32)
         self._spectra: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
@@ -130,27 +146,45 @@ def _kernel(data: bytes, dtype: str, shape: tuple[int, ...], is_convolution: boo
     return Kernel(np.flip(weights).copy() if is_convolution else weights)
 
 
-def run(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How, dtype: str) -> None:
+def run(
+    source: NDArray[Any],
+    kernel: Kernel,
+    out: NDArray[Any],
+    cval: float,
+    how: How,
+    dtype: str,
+    method: str | None = None,
+) -> None:
     """Convolve a real array into another that shares no memory with it.
+
+    `method` is what `choose` said of these arguments, if it was asked before.
 
     Raises
     ------
     ValueError
         If passes are asked for and the kernel is no product, and of two axes no short sum of products.
     """
-    method = choose(source, kernel, out, how, dtype)
+    method = choose(source, kernel, out, how, dtype) if method is None else method
     target, precise = out, dtype
+    if method == "fft":
+        peak = _peak(source)
+        if how.method == "auto" and peak > _PEAK_FOR_DIRECT:
+            method = "direct"
+        elif peak > _PEAK_FOR_FLOAT64:
+            precise = "float64"
     if (method == "fft" or (method == "separable" and kernel.vectors is None)) and is_whole(source, kernel, out):
         if _rounds_to_exact(source, kernel, cval, how):
             target, precise = np.empty(out.shape), "float64"
         else:
             method = "direct"
-    if method == "separable" and len(kernel.axes) > 1:
+    if method == "boxes":
+        is_done = _run_by_running_sums(source, kernel, out, cval, how)
+    elif method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, target, cval, how, precise)
     elif method == "fft" and kernel.axes:
         is_done = _run_by_transforms(source, kernel, target, cval, how, precise)
     else:
-        is_done = _run_directly(source, kernel, target, cval, how, precise, skip_zeros=False)
+        is_done = _run_directly(source, kernel, target, cval, how, dtype, skip_zeros=False)
     if not is_done:
         _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=kernel.has_zeros)
     elif target is not out:
@@ -179,22 +213,35 @@ def _rounds_to_exact(source: NDArray[Any], kernel: Kernel, cval: float, how: How
 
 def _peak(source: NDArray[Any]) -> float:
     """The largest absolute value over the typical one, that of a sample of those that are not 0."""
+    if source.dtype.itemsize == 1:
+        return 255.0  # at most
     step = math.ceil((source.size / _SAMPLED) ** (1 / source.ndim))
-    sample = np.abs(source[(slice(None, None, step),) * source.ndim].astype(np.float64))
+    sample = source[(slice(None, None, step),) * source.ndim].astype(np.float64).ravel()
+    np.abs(sample, out=sample)
     sample = sample[sample > 0]
     if not sample.size:
         return math.inf
-    return float(max(float(source.max()), -float(source.min())) / np.median(sample))
+    middle = len(sample) // 2
+    return float(max(float(source.max()), -float(source.min())) / np.partition(sample, middle)[middle])
 
 
 def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
-    """The method asked for, or the fastest."""
+    """The method asked for, or the fastest, by shapes and dtypes alone: no element is looked at."""
     if how.method != "auto":
         return how.method
+    if how.precision != "float64" and _is_for_boxes(source, kernel, out, how):
+        return "boxes"
+    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
+
+
+def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool) -> str:
+    """The fastest method for an array of that shape, running sums of boxes apart.
+
+    With `is_exact`, sums are to be exact.
+    """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
-    is_exact = is_whole(source, kernel, out)
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
         is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
@@ -202,12 +249,79 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
             return "separable"
     elif len(kernel.axes) > 1 and kernel.vectors is not None:
         return "separable"
-    sides = tuple(source.shape[axis] for axis in kernel.axes)
+    sides = tuple(shape[axis] for axis in kernel.axes)
     elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
     each = CROSSOVERS[f"fft {dtype}"] * (1 if len(sides) == 2 else CROSSOVERS["fft other axes"])
-    transforms = CROSSOVERS["fft call"] + elements * each
+    transforms = (CROSSOVERS[f"fft call {dtype}"] + elements * each) * tile.RELATIVE_SPEED
     is_worth_it = transforms < math.prod(sides) * size
-    return "fft" if is_worth_it and not is_exact and _peak(source) <= _PEAK_FOR_DIRECT else "direct"
+    return "fft" if is_worth_it and not is_exact else "direct"
+
+
+def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How) -> bool:
+    """Whether running sums are exact, or float64 for float32, worth it, and pixels lie beside each other."""
+    if not kernel.is_box or kernel.axes != (0, 1) or source.ndim > 3:
+        return False
+    if source.dtype != np.float32 and (source.dtype.kind == "f" or source.dtype.itemsize > 4):
+        return False
+    if kernel.weights.size < _SMALLEST_BOX[_box_sums(source, kernel, how, 0.0)]:
+        return False
+    if source.ndim == 2:
+        return True
+    is_short = source.shape[2] <= _MOST_CHANNELS
+    return is_short and all(array.strides[1] == array.shape[2] * array.strides[2] for array in (source, out))
+
+
+def _box_sums(source: NDArray[Any], kernel: Kernel, how: How, cval: float) -> str:
+    """Dtype of the sums over a box: float32 where that holds all of them."""
+    if source.dtype.kind == "f" or how.precision == "float64" or not float(cval).is_integer():
+        return "float64"
+    limits = np.iinfo(source.dtype)
+    largest = max(limits.max, -limits.min, abs(cval)) * max(kernel.absolute_sum, kernel.weights.size)
+    return "float32" if largest < 2**24 else "float64"
+
+
+def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
+    """False if something is not finite, or so large that its rounding would show beside it."""
+    if source.dtype.kind == "f" and _peak(source) > _PEAK_FOR_DIRECT:
+        return False
+    dtype = _box_sums(source, kernel, how, cval)
+    if any(stride % array.itemsize for array in (source, out) for stride in array.strides):
+        return False
+    height, width = kernel.axes
+    taps, modes, before = ((each[height], each[width]) for each in how.placed)
+    plan = plan_boxes(
+        source.shape,
+        source.strides,
+        out.strides,
+        taps,
+        modes,
+        before,
+        source.dtype,
+        dtype,
+        out.dtype,
+        how.casting,
+    )
+    return correlate_box(plan, address_of(source), address_of(out), kernel.in_dtype(dtype).ravel()[:1], cval)
+
+
+def prepare(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, method: str
+) -> PreparedLines | None:
+    """All that a direct sum or two passes need but the elements; None for what takes another way.
+
+    Passes are wrong where something is not finite, and the direct sum if weights of 0 are among the others.
+    """
+    placed, across, along = how.placed, kernel.in_dtype(dtype), None
+    if method == "separable" and len(kernel.axes) == 2:
+        if kernel.vectors is None and (how.method != "auto" or is_whole(source, kernel, out)):
+            return None
+        factors = kernel.factors(dtype)
+        across, along = factors.across.astype(dtype), factors.along.astype(dtype)
+        placed = _along(placed, kernel.axes)
+    elif method != "direct":
+        return None
+    fused = how.precision != "float64" or along is not None
+    return prepare_lines(source, across, out, placed, casting=how.casting, fused=fused, line_weights=along)
 
 
 def _run_directly(
@@ -278,15 +392,17 @@ def _run_by_transforms(
     shape, modes, before = how.placed
     taps, starts = tuple(shape[axis] for axis in axes), tuple(before[axis] for axis in axes)
     borders = tuple(modes[axis] for axis in axes)
-    if dtype == "float32" and _peak(source) > _PEAK_FOR_FLOAT64:
-        dtype = "float64"
     transform = partial(kernel.spectrum, dtype)
     is_converted = out.dtype.kind in "iu"
     sums = np.empty(out.shape, dtype) if is_converted else out
-    stack, sums_stack = (np.moveaxis(array, axes, range(-len(axes), 0)) for array in (source, sums))
-    for at in np.ndindex(stack.shape[: -len(axes)]):
-        arguments = (stack[at], transform, taps, sums_stack[at], borders, starts, cval, dtype)
-        if not correlate_blocks(*arguments):
+    correlate: Callable[..., bool] = correlate_planes if len(axes) == 2 else correlate_blocks
+    if len(axes) == source.ndim:
+        parts = [(source, sums)]
+    else:
+        stack, sums_stack = (np.moveaxis(array, axes, range(-len(axes), 0)) for array in (source, sums))
+        parts = [(stack[at], sums_stack[at]) for at in np.ndindex(stack.shape[: -len(axes)])]
+    for part, sums_part in parts:
+        if not correlate(part, transform, taps, sums_part, borders, starts, cval, dtype):
             return False
     if is_converted:
         _cast(sums, out, how)

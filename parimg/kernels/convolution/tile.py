@@ -22,24 +22,39 @@ if TYPE_CHECKING:
 
 # Strategy: a tile is ROWS rows of VECTORS vectors of the output, whose sums stay in registers while the kernel is
 # walked. A vector of the input is read once and serves every row of the tile that the kernel reaches from it, so
-# a tap costs one multiply-add and a fraction of a load. Kernel rows are walked in order, so every sum is taken in
-# C order of the kernel, as SciPy does. The input rows that only some rows of the tile need, above and below, are
-# written out with just these; so no multiplication is wasted, not even by kernels of three rows.
+# a tap costs one multiply-add and a fraction of a load; no multiplication is wasted. The input lines above and
+# below, that only some rows of the tile reach, are walked in pairs that reach all rows together: alone they have
+# too few sums to hide the latency of a multiply-add (7 x 7 with AVX2: 460 cycles a tile, in pairs 375, at best
+# 294). Where sums are not fused, lines are walked in order, so that every sum is taken in C order of the kernel,
+# as SciPy does. The weights of 3 x 3 stay in registers, too: read again, they cost more than the multiply-adds.
 #
 # It is written as LLVM code because LLVM's own vectoriser keeps no tile in registers: its best for 7 x 7 was
 # the speed of `cv2.filter2D`, a quarter of this one's.
 
-_, _, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
-_HAS_AVX512 = "+avx512f" in _FEATURES.split(",")
-_VECTOR_BYTES = 64 if _HAS_AVX512 else 32 if "+avx" in _FEATURES.split(",") else 16
-# Sums of a tile and the vectors that are read fill the registers, 32 with AVX-512 and else 16.
-_ROWS, _VECTORS = (6, 4) if _HAS_AVX512 else (4, 2)
-_WRITTEN_OUT = (3, 5)  # sides of square kernels that have tiles of their own
+_TRIPLE, _NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
+_HAS = frozenset(_FEATURES.split(","))
+_VECTOR_BYTES = 64 if "+avx512f" in _HAS else 32 if "+avx" in _HAS else 16
+# Rows and vectors, of any kernel and of 3 x 3: the sums of a tile, the vectors that are read, and a weight or nine
+# fill the registers, of which there are 32 or 16; without fused multiply-adds a product needs one more. On an EPYC
+# with AVX2, 7 x 7 takes 371 cycles with 4 x 3, 410 with 6 x 2 and 278 with 4 x 2, for 12, 12 and 8 vectors; 3 x 3
+# takes 28 with 5 x 1, 25 with 4 x 1 and 79 with 4 x 3.
+_SIZE, _SIZE_3 = (
+    ((6, 4), (6, 3))
+    if "+avx512f" in _HAS or _TRIPLE.startswith("aarch64")
+    else ((4, 3), (5, 1))
+    if "+fma" in _HAS
+    else ((4, 2), (4, 1))
+)
+# Multiply-adds a cycle over those of AVX2. These have AVX-512 and half the units for it.
+_HALVES = ("znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake")
+RELATIVE_SPEED = 2.0 if "+avx512f" in _HAS and not _NAME.startswith(_HALVES) else 1.0 if "+fma" in _HAS else 0.47
+_WRITTEN_OUT = 3  # side of the square kernel that has a tile of its own
 
 _types: Any = types  # untyped, as is the next
 _cgutils: Any = cgutils
 _int32, _intp = ir.IntType(32), ir.IntType(64)
 _intp_pointer = _intp.as_pointer()
+_Part = tuple[ir.Value, list[tuple[int, ir.Value]]]
 
 
 class Tile(NamedTuple):
@@ -55,11 +70,10 @@ ONE_LINE = Tile(1, 8, 0)
 
 def choose(lines: int, height: int, side: int) -> Tile:
     """The tile for an output of so many lines and a kernel of that height; `side` where it is square, else 0."""
-    if lines < _ROWS or height == 1:
+    rows, vectors = _SIZE_3 if side == _WRITTEN_OUT else _SIZE
+    if lines < rows or height == 1:
         return ONE_LINE
-    if side in _WRITTEN_OUT:
-        return Tile(_ROWS, _VECTORS, side)
-    return Tile(min(_ROWS, height + 1), _VECTORS, 0)
+    return Tile(rows, vectors, side) if side == _WRITTEN_OUT else Tile(min(rows, height + 1), vectors, 0)
 
 
 def lanes(dtype: str) -> int:
@@ -106,8 +120,6 @@ def _add_tile(
         tile = [(r, v) for r in range(n_rows) for v in range(n_vectors)]
         with b.goto_entry_block():
             totals = {place: b.alloca(vector) for place in tile}
-        if side:
-            n_planes, kernel_height, kernel_width, tap_step = (_intp(n) for n in (1, side, side, 1))
         kernel_size = b.mul(kernel_height, kernel_width)
 
         def in_all_lanes(scalar: ir.Value) -> ir.Value:
@@ -115,54 +127,62 @@ def _add_tile(
             one = b.insert_element(undefined, scalar, _int32(0))
             return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_int32, lanes), [0] * lanes))
 
-        def tap(line: ir.Value, column: ir.Value, tap_x: ir.Value, reached: list[tuple[int, ir.Value]]) -> None:
-            """Add what one input line gives at one column of the kernel to the rows that it reaches."""
-            first = b.gep(line, [b.add(column, b.mul(tap_x, tap_step))])
-            read = [
-                b.load(b.bitcast(b.gep(first, [_intp(v * lanes)]), vector.as_pointer()), align=item_bytes)
-                for v in range(n_vectors)
-            ]
-            for r, kernel_row in reached:
-                weight = in_all_lanes(b.load(b.gep(kernel_row, [tap_x])))
-                for v in range(n_vectors):
-                    product = b.fmul(read[v], weight, flags=flags)
-                    b.store(b.fadd(b.load(totals[r, v]), product, flags=flags), totals[r, v])
-
-        def one_line(column: ir.Value, plane: ir.Value, y: ir.Value, offsets: list[tuple[int, ir.Value]]) -> None:
-            """Walk one input line; `offsets` are the output rows it reaches with their kernel rows."""
+        def line_at(plane: ir.Value, y: ir.Value) -> ir.Value:
             address = b.load(b.gep(line_table, [b.add(b.mul(plane, n_lines), y)]))
-            line = b.inttoptr(address, element.as_pointer())
-            reached = [
-                (r, b.gep(weight_p, [b.add(b.mul(plane, kernel_size), b.mul(row, kernel_width))]))
-                for r, row in offsets
-            ]
-            if side:
-                for x in range(side):
-                    tap(line, column, _intp(x), reached)
-            else:
-                with cgutils.for_range(b, kernel_width) as loop:
-                    tap(line, column, loop.index, reached)
+            return b.inttoptr(address, element.as_pointer())
+
+        def vectors_at(place: ir.Value) -> list[ir.Value]:
+            places = [b.gep(place, [_intp(v * lanes)]) for v in range(n_vectors)]
+            return [b.load(b.bitcast(at, vector.as_pointer()), align=item_bytes) for at in places]
+
+        def add(row: int, read: list[ir.Value], weight: ir.Value) -> None:
+            for v in range(n_vectors):
+                product = b.fmul(read[v], weight, flags=flags)
+                b.store(b.fadd(b.load(totals[row, v]), product, flags=flags), totals[row, v])
+
+        def part(column: ir.Value, plane: ir.Value, y: ir.Value, rows: range) -> _Part:
+            """The input line `y` and the output rows that it reaches, with their kernel rows."""
+            first = b.gep(weight_p, [b.mul(plane, kernel_size)])
+            reached = [(r, b.gep(first, [b.mul(b.sub(y, _intp(r)), kernel_width)])) for r in rows]
+            return b.gep(line_at(plane, y), [column]), reached
+
+        def walk(*parts: _Part) -> None:
+            """Add what input lines give at all columns of the kernel to the rows that they reach."""
+            with cgutils.for_range(b, kernel_width) as loop:
+                for line, reached in parts:
+                    read = vectors_at(b.gep(line, [b.mul(loop.index, tap_step)]))
+                    for r, kernel_row in reached:
+                        add(r, read, in_all_lanes(b.load(b.gep(kernel_row, [loop.index]))))
 
         def one_plane(column: ir.Value, plane: ir.Value) -> None:
-            if side:
-                for y in range(side + n_rows - 1):
-                    reached = range(max(0, y - side + 1), min(n_rows, y + 1))
-                    one_line(column, plane, _intp(y), [(r, _intp(y - r)) for r in reached])
-                return
-            for y in range(n_rows - 1):
-                one_line(column, plane, _intp(y), [(r, _intp(y - r)) for r in range(y + 1)])
+            first = [part(column, plane, _intp(y), range(y + 1)) for y in range(n_rows - 1)]
+            past = [b.add(kernel_height, _intp(y)) for y in range(n_rows - 1)]
+            last = [part(column, plane, line, range(y + 1, n_rows)) for y, line in enumerate(past)]
+            for parts in zip(first, last, strict=True) if is_fused else ((line,) for line in first):
+                walk(*parts)
             with cgutils.for_range_slice(b, _intp(n_rows - 1), kernel_height, _intp(1)) as (y, _):
-                one_line(column, plane, y, [(r, b.sub(y, _intp(r))) for r in range(n_rows)])
-            for below in range(n_rows - 1):
-                y = b.add(kernel_height, _intp(below))
-                one_line(column, plane, y, [(r, b.sub(y, _intp(r))) for r in range(below + 1, n_rows)])
+                walk(part(column, plane, y, range(n_rows)))
+            for line in last if not is_fused else ():
+                walk(line)
+
+        none = _intp(0)
+        sides = range(side)
+        held = [[in_all_lanes(b.load(b.gep(weight_p, [_intp(y * side + x)]))) for x in sides] for y in sides]
+        held_lines = [line_at(none, _intp(y)) for y in range(side + n_rows - 1 if side else 0)]
+
+        def written_out(column: ir.Value) -> None:
+            for y, line in enumerate(held_lines):
+                for x in sides:
+                    read = vectors_at(b.gep(line, [b.add(column, _intp(x))]))
+                    for r in range(max(0, y - side + 1), min(n_rows, y + 1)):
+                        add(r, read, held[y - r][x])
 
         width_of_tile = n_vectors * lanes
         with cgutils.for_range_slice(b, _intp(0), n_columns, _intp(width_of_tile)) as (column, _):
             for place in tile:
                 b.store(ir.Constant(vector, [0.0] * lanes), totals[place])
             if side:
-                one_plane(column, _intp(0))
+                written_out(column)
             else:
                 with cgutils.for_range(b, n_planes) as loop:
                     one_plane(column, loop.index)

@@ -34,7 +34,14 @@ class Verification(NamedTuple):
     inliers: NDArray[np.bool_]
 
 
-def verify_matches(first: ArrayLike, second: ArrayLike, model: Model, threshold: float = 3.0) -> Verification:
+def verify_matches(
+    first: ArrayLike,
+    second: ArrayLike,
+    model: Model,
+    threshold: float = 3.0,
+    *,
+    max_iterations: int = _MAX_ITERATIONS,
+) -> Verification:
     """Find the homography or fundamental matrix that explains the most matches.
 
     Parameters
@@ -45,6 +52,8 @@ def verify_matches(first: ArrayLike, second: ArrayLike, model: Model, threshold:
         A homography relates views of a plane, or views from one place; a fundamental matrix any two views.
     threshold : float, default 3.0
         Largest distance of an inlier from where the model puts it (its epipolar line for "fundamental"), pixels.
+    max_iterations : int, default 10 000
+        How many samples are drawn at most; where many agree it ends earlier.
 
     Returns
     -------
@@ -54,8 +63,8 @@ def verify_matches(first: ArrayLike, second: ArrayLike, model: Model, threshold:
     Raises
     ------
     ValueError
-        If the points differ in number or have another shape, the model is neither, or the threshold is not
-        positive.
+        If the points differ in number or have another shape, the model is neither, or the threshold or
+        `max_iterations` is not positive.
 
     Notes
     -----
@@ -80,6 +89,8 @@ def verify_matches(first: ArrayLike, second: ArrayLike, model: Model, threshold:
         raise ValueError(f"model must be 'homography' or 'fundamental' (got {model!r})")
     if not threshold > 0:
         raise ValueError(f"threshold must be positive (got {threshold!r})")
+    if not max_iterations >= 1:
+        raise ValueError(f"max_iterations must be at least 1 (got {max_iterations!r})")
     start, end = _points("first", first), _points("second", second)
     if len(start) != len(end):
         raise ValueError(f"first and second must have as many points (got {len(start)} and {len(end)})")
@@ -91,11 +102,11 @@ def verify_matches(first: ArrayLike, second: ArrayLike, model: Model, threshold:
     try:
         if model == "homography":
             found, mask = cv2.findHomography(
-                start, end, cv2.USAC_MAGSAC, threshold, maxIters=_MAX_ITERATIONS, confidence=_CONFIDENCE
+                start, end, cv2.USAC_MAGSAC, threshold, maxIters=max_iterations, confidence=_CONFIDENCE
             )
         else:
             found, mask = cv2.findFundamentalMat(
-                start, end, cv2.USAC_MAGSAC, threshold, _CONFIDENCE, _MAX_ITERATIONS
+                start, end, cv2.USAC_MAGSAC, threshold, _CONFIDENCE, max_iterations
             )
     except cv2.error:  # points without extent
         return nothing

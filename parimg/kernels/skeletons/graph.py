@@ -18,6 +18,8 @@ from parimg.kernels.skeletons import branch_tracing as tracing
 from parimg.kernels.skeletons import pixel_links as linking
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import networkx as nx
     import scipy.sparse
     from numpy.typing import ArrayLike
@@ -193,15 +195,69 @@ def pixel_graph(skeleton: ArrayLike, spacing: float | ArrayLike = 1.0) -> PixelG
     """
     mask = _as_bytes(np.asarray(skeleton))
     steps = _checked_spacing(spacing, mask.ndim)
+    return _linked(linking.find_pixels(mask), mask.shape, steps)
+
+
+def join_pixels(
+    parts: Iterable[NDArray[np.integer[Any]]], shape: Sequence[int], spacing: float | ArrayLike = 1.0
+) -> tuple[PixelGraph, NDArray[np.int64]]:
+    """Make one graph of a skeleton whose pixels come in parts, as those of the tiles of a large image.
+
+    Parameters
+    ----------
+    parts : iterable of ndarray of int, each of shape (pixels, ndim)
+        Coordinates of pixels in the whole image, in any order; each pixel is in one part.
+    shape : sequence of int
+        Of the whole image.
+    spacing : float or array_like of float, shape (ndim,)
+        See `pixel_graph`.
+
+    Returns
+    -------
+    graph : PixelGraph
+        That of `pixel_graph` of the whole skeleton, to the last bit, wherever its parts meet.
+    order : ndarray of int64, shape (pixels,)
+        Which pixel of all parts, one behind the other, each pixel of the graph is.
+
+    Raises
+    ------
+    ValueError
+        If a pixel lies outside the image or comes twice, or `spacing` is wrong as for `pixel_graph`.
+
+    Notes
+    -----
+    Memory and work grow with the pixels of the skeleton, not with the image.
+
+    Examples
+    --------
+    >>> left, right = np.array([[1, 0], [1, 1]]), np.array([[0, 2], [2, 2], [1, 2]])
+    >>> graph, order = join_pixels([left, right], shape=(3, 3))
+    >>> graph.degrees, order
+    (array([1, 1, 4, 1, 1]), array([2, 0, 1, 4, 3]))
+    """
+    steps = _checked_spacing(spacing, len(shape))
+    found = [np.asarray(part, np.int64).reshape(-1, len(shape)) for part in parts]
+    coordinates = np.concatenate(found) if found else np.empty((0, len(shape)), np.int64)
+    if ((coordinates < 0) | (coordinates >= np.array(shape))).any():
+        raise ValueError(f"pixels must lie within the image of shape {tuple(shape)}")
+    positions = np.ravel_multi_index(tuple(coordinates.T), tuple(shape)).astype(np.int64)
+    order = np.argsort(positions, kind="stable")
+    positions = positions[order]
+    if (positions[1:] == positions[:-1]).any():
+        raise ValueError("each pixel must come once (got some twice)")
+    return _linked(np.append(positions, [linking.BEHIND] * 3), tuple(shape), steps), order
+
+
+def _linked(positions: NDArray[np.int64], shape: tuple[int, ...], steps: NDArray[np.float64]) -> PixelGraph:
+    """The graph of pixels at these positions, which ascend, and three behind all."""
     around = linking.neighbourhood(tuple(steps.tolist()))
-    positions = linking.find_pixels(mask)
-    like = np.empty(0, _index_dtype(len(positions), mask.shape))
-    sides = np.array(mask.shape, np.int64)
+    like = np.empty(0, _index_dtype(len(positions), shape))
+    sides = np.array(shape, np.int64)
     coordinates, counts, others, places = linking.link_pixels(positions, sides, around.lines, like)
     indptr, indices, distances = linking.thin_junctions(
         counts, others, places, around.distances, around.ranks, around.n_ranks
     )
-    return PixelGraph(indptr, indices, distances, coordinates, mask.shape, steps)
+    return PixelGraph(indptr, indices, distances, coordinates, shape, steps)
 
 
 def branches(graph: PixelGraph, values: ArrayLike | None = None) -> dict[str, NDArray[Any]]:

@@ -30,7 +30,7 @@ _BLOCK = 4  # words that are looked at together
 _CHUNK = 512  # blocks that are gone through at a time
 _FEWEST = 4096
 _LEFT_OUT = 2**16 - 1  # instead of a place
-_BEHIND = 2**63 - 1  # behind the last position, so that no cursor needs to ask for the end
+BEHIND = 2**63 - 1  # behind the last position, so that no cursor needs to ask for the end
 
 
 class Neighbourhood(NamedTuple):
@@ -58,7 +58,7 @@ def neighbourhood(spacing: tuple[float, ...]) -> Neighbourhood:
 
 
 def find_pixels(mask: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Positions of the nonzero bytes of a contiguous array, in C order, and three of `_BEHIND`."""
+    """Positions of the nonzero bytes of a contiguous array, in C order, and three of `BEHIND`."""
     flat = mask.reshape(-1)
     # Words must lie where the processor wants them, or numba compiles another version.
     head = min(-flat.ctypes.data % _WORD, flat.size)
@@ -83,7 +83,7 @@ def _find(flat: Any, words: Any, head: int) -> Any:
             found = wider
         n = _find_in_words(flat, head, hits, n_hits, found, n)
     n = _find_in_bytes(flat, head + n_blocks * _BLOCK * _WORD, flat.size, found, n)
-    found[n : n + 3] = _BEHIND
+    found[n : n + 3] = BEHIND
     return found[: n + 3]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of records, for notebooks and reports."""
+"""Pictures of the hits of a search, with their regions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from parimg.errors import ImageError, TaskError
 from parimg.files.atomic import write_whole
 from parimg.images.encode import save_image
-from parimg.job.journal import Journal
-from parimg.record import Record
-from parimg.tasks._match_picture import MOST_LINES
-from parimg.tasks.match_sift import MatchSIFT
+from parimg.plots.arguments import check_least
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from parimg.retrieval.hits import Hit
-    from parimg.tasks._match_picture import LineColors
 
 _BOX_COLOUR = (255, 60, 0)
 _QUERY_COLOUR = (20, 90, 200)
@@ -27,59 +23,6 @@ _CAPTION = 20  # px below a tile
 _GAP = 4  # px between tiles
 _EXTREME = 4.0  # most width over height, and height over width, that a tile has
 _SMALLEST_TILE = 16  # px
-
-
-def draw_matches(
-    record: Record,
-    *,
-    image: npt.NDArray[np.uint8] | None = None,
-    max_matches: int = MOST_LINES,
-    color: LineColors = "random",
-) -> npt.NDArray[np.uint8]:
-    """Draw the reference and a record's image side by side, with lines between their matches.
-
-    If the task verified its matches, outliers are drawn below the inliers, thin and red.
-
-    Parameters
-    ----------
-    record : Record
-        Of a `MatchSIFT` job whose reference was an image. The image is read and matched once more.
-    image : ndarray of uint8, shape (height, width), optional
-        The record's image, needed if it was given to the job as an array.
-    max_matches : int, default 200
-        Draw at most so many matches, or inliers and outliers each, evenly chosen.
-    color : {"random", "distance"}
-        Of lines: any, to tell them apart, or by distance, from dark blue, the nearest, to yellow.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        RGB.
-
-    Raises
-    ------
-    TaskError
-        If the record failed, is of another task, or a picture is not to be had.
-
-    Examples
-    --------
-    >>> import matplotlib.pyplot as plt  # doctest: +SKIP
-    >>> plt.imshow(parimg.draw_matches(record))  # doctest: +SKIP
-    """
-    if color not in {"random", "distance"}:
-        raise TaskError(f"color must be 'random' or 'distance' (got {color!r})")
-    _check_least("max_matches", max_matches, 0)
-    if not record.ok:
-        raise TaskError(f"image {record.key!r} failed in {record.stage}: {record.error}: {record.message}")
-    task = _match_task(record)
-    task.reference_image()
-    if image is None:
-        if not record.uri:
-            raise TaskError(f"image {record.key!r} was an array; give it as image=")
-        from parimg.images.decode import read_image
-
-        image = read_image(record.uri, "gray")
-    return task.draw(image, task.match(image), color=color, most=max_matches, longest=None)
 
 
 def draw_hits(
@@ -125,7 +68,7 @@ def draw_hits(
     from parimg.images.decode import read_image
 
     for name, value, least in (("columns", columns, 1), ("tile", tile, _SMALLEST_TILE)):
-        _check_least(name, value, least)
+        check_least(name, value, least)
     if box is not None and np.shape(box) != (4,):
         raise TaskError(f"box must be (y1, x1, y2, x2) (got {box!r})")
     pictures: list[_Labelled] = []
@@ -171,11 +114,6 @@ class _Labelled(NamedTuple):
         return float(min(max(width / height, 1 / _EXTREME), _EXTREME))
 
 
-def _check_least(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise TaskError(f"{name} must be an integer of at least {least} (got {value!r})")
-
-
 def _query_image(query: object) -> npt.NDArray[np.uint8]:
     import numpy as np
 
@@ -216,13 +154,3 @@ def _tile(one: _Labelled, height: int, width: int) -> npt.NDArray[np.uint8]:
         cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), _QUERY_COLOUR, 4)
     cv2.putText(canvas, one.caption, (4, height + 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
     return canvas
-
-
-def _match_task(record: Record) -> MatchSIFT:
-    """The task of the record's job."""
-    if not record.job:
-        raise TaskError(f"record {record.key!r} belongs to no job")
-    task = Journal(record.job).load_task()
-    if not isinstance(task, MatchSIFT):
-        raise TaskError(f"record {record.key!r} is of a {task.name} job; only MatchSIFT's matches can be drawn")
-    return task

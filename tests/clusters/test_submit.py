@@ -1,0 +1,94 @@
+"""Clients that are jobs of a real Slurm themselves."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import noise_pictures
+import pytest
+from slurm_daemons import queue, wait_for_empty_queue
+
+import parimg
+
+pytestmark = pytest.mark.usefixtures("slurm")
+
+SLOW = """\
+import os, time
+
+def slow(image):
+    with open("log", "a") as file:
+        file.write(f"{image.sum()}\\n")
+    time.sleep(0.5)
+    return {"sum": int(image.sum()), "job": os.environ["SLURM_JOB_ID"]}
+"""
+N = 130
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW)
+    return tmp_path
+
+
+def command_line(*arguments: str) -> Ended:
+    command = [sys.executable, "-m", "parimg.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def submit(*arguments: str) -> Ended:
+    return command_line("run", "slow.py:slow", "photos", "--job", "job", "--submit", "slurm", *arguments)
+
+
+def test_a_client_that_waits_is_told_by_status_and_begins_nothing(here: Path) -> None:
+    noise_pictures.write_pictures(here / "photos", range(2))
+    ended = submit("--submit-set", "begin=now+1hour", "--submit-set", "job-name=mine")
+    assert ended.code == 0, ended.err
+    assert queue("PENDING")[0].startswith("mine|PENDING")
+    status = command_line("status", "job")
+    assert re.match(r"it has not begun: job \d+ is PENDING \(BeginTime\), expected at .*, as mine", status.out)
+    again = submit()
+    assert again.code == 2
+    assert "was submitted already: job" in again.err
+    subprocess.run(["scancel", "--name=mine"], check=True)
+    wait_for_empty_queue()
+    assert command_line("status", "job").code == 2
+
+
+def test_a_cancelled_client_stops_in_order_and_no_other_is_submitted(here: Path) -> None:
+    noise_pictures.write_pictures(here / "photos", range(N))
+    assert submit("-n", "1", "-q").out == f"{here / 'job'}\n"
+    deadline = time.monotonic() + 40
+    while not Path("log").exists():
+        assert time.monotonic() < deadline, "nothing ran"
+        time.sleep(0.1)
+    assert re.search(r"by Slurm: job \d+ is RUNNING, as parimg-job", command_line("status", "job").out)
+    subprocess.run(["scancel", "--name=parimg-job"], check=True)
+    wait_for_empty_queue()
+    job = parimg.open_job("job")
+    assert job.state == "interrupted"
+    # Slurm signals the engine, too, which may be at an image.
+    assert 0 <= len(Path("log").read_text().split()) - job.counts["ok"] <= 1
+    assert "to go on: parimg resume" in command_line("status", "job").out
+
+
+def test_what_sbatch_refuses_is_told_and_no_directory_is_left(here: Path) -> None:
+    noise_pictures.write_pictures(here / "photos", range(2))
+    ended = submit("--submit-set", "partition=no-such")
+    assert ended.code == 1
+    assert "sbatch refused:" in ended.err
+    assert "no-such" in ended.err
+    assert not Path("job").exists()

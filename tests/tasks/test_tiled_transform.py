@@ -1,0 +1,152 @@
+"""Images that are made by tiles are those that are made of the whole, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from tiled_arrays import run_by_tiles
+
+import parimg
+from parimg.errors import TaskError
+
+RNG = np.random.default_rng(4)
+MODES = ["reflect", "constant", "nearest", "mirror", "wrap"]
+
+
+def picture(dtype: str, shape: tuple[int, ...] = (83, 67)) -> np.ndarray:
+    return (RNG.random(shape) * (1 if np.dtype(dtype).kind == "f" else 250)).astype(dtype)
+
+
+def assert_same(task: Any, image: np.ndarray, tile: tuple[int, int]) -> None:
+    whole, tiled = task(image), run_by_tiles(task, image, tile)
+    assert tiled.keys() == whole.keys()
+    assert tiled["image"].dtype == whole["image"].dtype
+    np.testing.assert_array_equal(tiled["image"], whole["image"])
+    for name in task.columns:
+        assert tiled[name] == pytest.approx(whole[name], rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize("kernel", ["gaussian(1.3)", "sobel", "random", "even"])
+def test_a_convolution_is_that_of_the_whole(mode: str, dtype: str, kernel: str) -> None:
+    arrays = {"random": np.random.default_rng(1).normal(size=(7, 5)), "even": np.ones((4, 6))}
+    task = parimg.Convolve(arrays.get(kernel, kernel), mode=mode, cval=3.0, color="unchanged")
+    assert_same(task, picture(dtype), (32, 16))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_kernel_wider_than_the_image_is_that_of_the_whole(mode: str) -> None:
+    task = parimg.Convolve(np.random.default_rng(2).normal(size=(31, 45)), mode=mode, dtype="float64")
+    assert_same(task, picture("float64", (20, 26)), (16, 16))
+
+
+def test_colours_are_convolved_by_tiles() -> None:
+    assert_same(parimg.Convolve("box(5)"), picture("uint8", (50, 70, 3)), (16, 32))
+
+
+def test_transforms_differ_by_their_rounding_only() -> None:
+    task = parimg.Convolve(np.random.default_rng(3).normal(size=(41, 41)), dtype="float32", color="unchanged")
+    image = picture("float32", (400, 300))
+    whole, tiled = task(image)["image"], run_by_tiles(task, image, (128, 128))["image"]
+    np.testing.assert_allclose(tiled, whole, atol=1e-5 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"size": 3},
+        {"size": (2, 5), "mode": ("wrap", "mirror"), "origin": (-1, 2)},
+        {"footprint": [[0, 1, 1], [1, 0, 0]], "mode": "constant", "cval": 9.0, "origin": (0, -1)},
+        {"size": 5, "mode": "nearest", "origin": 2},
+    ],
+)
+def test_a_filter_is_that_of_the_whole(options: dict[str, Any]) -> None:
+    def spread(values: np.ndarray) -> float:
+        found: float = values.max() - values[0]
+        return found
+
+    assert_same(parimg.NeighbourhoodFilter(spread, **options), picture("uint8"), (16, 32))
+
+
+def test_a_filter_of_several_results_is_that_of_the_whole() -> None:
+    def ends(values: np.ndarray) -> tuple[float, float]:
+        return values.min(), values.max()
+
+    assert_same(parimg.NeighbourhoodFilter(ends, size=3), picture("uint8"), (32, 32))
+
+
+def test_nan_and_infinity_have_the_columns_of_the_whole() -> None:
+    image = picture("float32")
+    for value in (np.nan, np.inf):
+        image[40, 40] = value
+        task = parimg.Convolve("identity", color="unchanged")
+        with np.errstate(invalid="ignore"):
+            whole, tiled = task(image), run_by_tiles(task, image, (16, 16))
+        for name in task.columns:
+            np.testing.assert_equal(tiled[name], whole[name])
+
+
+def read(path: str) -> np.ndarray:
+    if path.endswith(".zarr"):
+        found: np.ndarray = zarr.open_group(path, mode="r")["0"][:]
+        return found
+    if path.endswith(".npy"):
+        return np.asarray(np.load(path))
+    return np.asarray(cv2.imread(path, cv2.IMREAD_UNCHANGED) if path.endswith(".png") else tifffile.imread(path))
+
+
+@pytest.mark.parametrize("image_format", [None, "ome-tiff", "ome-zarr", "tiff", "npy", "png"])
+def test_files_hold_the_result_of_the_whole(tmp_path: Path, image_format: Any) -> None:
+    image = picture("uint16", (300, 260))
+    task = parimg.Convolve("box(3)", tmp_path, format=image_format, color="unchanged")
+    tiled = run_by_tiles(task, image, (64, 64), "a.tif")
+    np.testing.assert_array_equal(read(tiled["path"]), task(image)["image"])
+    assert os.listdir(tmp_path) == [os.path.basename(tiled["path"])]
+    assert os.path.basename(tiled["path"]) == {
+        None: "a.ome.tif", "ome-tiff": "a.ome.tif", "ome-zarr": "a.ome.zarr", "tiff": "a.tif", "npy": "a.npy",
+        "png": "a.png",
+    }[image_format]  # fmt: skip
+
+
+@pytest.mark.parametrize("image_format", ["ome-tiff", "ome-zarr"])
+def test_small_images_are_written_in_these_formats_too(tmp_path: Path, image_format: Any) -> None:
+    image = picture("uint8", (1100, 30, 3))
+    task = parimg.Convolve("box(3)", tmp_path, format=image_format)
+    values = task.run(image, "a.png")
+    found = read(str(values["path"]))
+    found = found if image_format == "ome-tiff" else found.transpose(1, 2, 0)
+    np.testing.assert_array_equal(found, task(image)["image"])
+
+
+def test_a_result_too_large_for_a_record_is_told_before_any_tile() -> None:
+    class Huge:
+        shape = (30_000, 30_000)
+        dtype = np.dtype(np.uint16)
+        pixel_size = unit = None
+
+        def read_region(self, y1: int, x1: int, y2: int, x2: int) -> np.ndarray:
+            raise AssertionError("a tile was read")
+
+    from parimg.engine.tiles import run_alone
+
+    task = parimg.Convolve("box(3)", color="unchanged")
+    with pytest.raises(TaskError, match="the result has 1800000000 bytes, a record holds 268435456; give output"):
+        run_alone(task, "a.tif", Huge(), (2048, 2048))
+
+
+def test_only_a_tile_and_its_halo_are_read_at_once() -> None:
+    from tiled_arrays import ArrayPixels
+
+    from parimg.engine.tiles import run_alone
+
+    pixels = ArrayPixels(picture("uint8", (200, 200)))
+    run_alone(parimg.Convolve("box(5)", color="unchanged"), "a.tif", pixels, (64, 64))
+    assert pixels.largest == 68 * 68
