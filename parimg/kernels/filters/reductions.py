@@ -126,14 +126,14 @@ def _overload_median(a: Any) -> Callable[..., Any] | None:
     return None
 
 
-@overload_method(Window, "min", target="cpu", strict=False)
+@overload_method(Window, "min", target="cpu", strict=False)  # type: ignore[call-arg]
 @overload(np.amin, target="cpu", strict=False)
 @overload(np.min, target="cpu", strict=False)
 def _overload_min(a: Any) -> Callable[..., Any] | None:
     return (lambda a: _smallest(a)) if isinstance(a, Window) else None  # noqa: PLW0108
 
 
-@overload_method(Window, "max", target="cpu", strict=False)
+@overload_method(Window, "max", target="cpu", strict=False)  # type: ignore[call-arg]
 @overload(np.amax, target="cpu", strict=False)
 @overload(np.max, target="cpu", strict=False)
 def _overload_max(a: Any) -> Callable[..., Any] | None:
