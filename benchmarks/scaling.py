@@ -74,8 +74,12 @@ def running_controller(folder):
 
 @contextlib.contextmanager
 def forked_engines(n, folder):
-    """Engines of the profile `local`; yields the process that they are forked from."""
-    command = [sys.executable, "-m", "parimg.cli", "engines", "--fork", str(n), "--profile", "local"]
+    """Engines of the profile `local`; yields the process that they are forked from.
+
+    On hosts of their own they would not compete with the controller for the processor, so here they stand behind.
+    """
+    fork = [sys.executable, "-m", "parimg.cli", "engines", "--fork", str(n), "--profile", "local"]
+    command = ["nice", "-n", "5", *fork]
     with open(os.path.join(folder, "engines.log"), "ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -293,6 +297,7 @@ def main():
     parser.add_argument("--simulate", action="store_true", help="play the engines: where is the client full?")
     options = parser.parse_args()
     print_setting("ipyparallel", "numpy")
+    os.environ["IPP_NONINTERACTIVE"] = "1"
     if options.simulate:
         for n in options.engines or [1000, 10_000]:
             for seconds in options.items:

@@ -58,6 +58,7 @@ from parimg.sources.as_source import Image
 _log = logging.getLogger(__name__)
 
 _LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
+_MOST_AT_ONCE = 15  # more answers in one transaction, while the engines that gave them get no chunk
 _LOOK_SECONDS = 0.5  # between looks at the engines
 _TELL_TILES_SECONDS = 1.0  # between notes in the journal of how many tiles are done
 _ENDING = {kind.__name__: kind for kind in (EngineVersionError, TaskError)}  # what an engine may end the job with
@@ -240,7 +241,14 @@ class Dispatcher:
             handle = self._inbox.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
             handle = _nothing
-        handle()
+        with self.journal.grouped():  # of many engines, answers wait for one another
+            handle()
+            for _ in range(_MOST_AT_ONCE):
+                try:
+                    handle = self._inbox.get_nowait()
+                except queue.Empty:
+                    break
+                handle()
         if not self.journal.holds_back:
             self._recording.report()
         self._look_after_engines()
@@ -371,7 +379,7 @@ class Dispatcher:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
         seen = self._disks.seen_by(engine_id)
-        is_blind = not (seen.images and seen.job)
+        is_blind = not (seen.images and seen.job and self._sees_output(seen))
         if is_blind and any(pending.piece for pending in images):
             self._in_flight.shut(engine_id)  # until the next look: it does not see what the others left
             return False
@@ -397,7 +405,7 @@ class Dispatcher:
             memory_limit=options.memory_bytes,
             reading=options.reading,
             tile=options.tile,
-            tiles_folder="" if is_blind or not self._sees_output(seen) else self.journal.place.tiles,
+            tiles_folder="" if is_blind else self.journal.place.tiles,
             returns_files=not self._sees_output(seen),
         )
         now = time.monotonic()

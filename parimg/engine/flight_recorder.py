@@ -37,6 +37,7 @@ class FlightRecorder:
         self.name = name
         self._path = ""
         self._descriptor = -1
+        self._is_timed = False
         for place in (folder, os.path.join(shared_objects.host_folder(), FOLDER)):
             with contextlib.suppress(OSError):
                 if place != folder:
@@ -64,26 +65,34 @@ class FlightRecorder:
         yield self
         self._note(IDLE)
 
-    @contextlib.contextmanager
-    def image(self, index: int, timeout: float | None = None) -> Iterator[None]:
-        """Record that an image is taken up, and end this process if it takes more than `timeout` seconds."""
+    def image(self, index: int, timeout: float | None = None) -> Self:
+        """Record that an image is taken up, and end this process if it takes more than `timeout` seconds.
+
+        What this gives surrounds the image; a generator's context would take an image of no work 2 us more.
+        """
         self._note(index)
-        if timeout is None:
-            yield
-            return
-        # The interpreter is left with no chance to clean up: the code that hangs may hold any lock, the GIL, too.
-        file = self._descriptor if self._descriptor >= 0 else 2
-        faulthandler.dump_traceback_later(timeout, exit=True, file=file)
-        try:
-            yield
-        finally:
+        self._is_timed = timeout is not None
+        if timeout is not None:
+            # The interpreter cannot clean up then: the code that hangs may hold any lock, the GIL, too.
+            file = self._descriptor if self._descriptor >= 0 else 2
+            faulthandler.dump_traceback_later(timeout, exit=True, file=file)
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_timed:
             faulthandler.cancel_dump_traceback_later()
 
     def _note(self, index: int) -> None:
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):  # a full disk costs the last words, not the image
-                os.lseek(self._descriptor, 0, os.SEEK_SET)
-                os.write(self._descriptor, HEADER % (self._number, index, memory.peak()))  # faulthandler's follows
+        if self._descriptor < 0:
+            return
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, HEADER % (self._number, index, memory.peak()))  # faulthandler's follows
+        except OSError:  # a full disk costs the last words, not the image
+            pass
 
 
 def fetch_crash_report(name: str) -> bytes | None:

@@ -14,6 +14,8 @@ from parimg.engine import memory
 from parimg.engine.flight_recorder import FlightRecorder
 from parimg.protocol.messages import TELL_SECONDS
 
+_UNWATCHED = contextlib.nullcontext()
+
 
 @dataclass(slots=True)
 class Guard:
@@ -26,13 +28,16 @@ class Guard:
     """What an image may bring this process to, bytes."""
     _told_at: float = field(default=0.0)
 
-    @contextlib.contextmanager
-    def image(self, index: int) -> Iterator[None]:
-        """Surround the image at place `index` of the chunk."""
+    def image(self, index: int) -> contextlib.AbstractContextManager[object]:
+        """Surround the image at place `index` of the chunk, from now on."""
         memory.reset_peak()
         if self.timeout is not None:
             self._tell(index)
-        watched = self.recorder.image(index, self.timeout) if self.recorder else contextlib.nullcontext()
+        watched = self.recorder.image(index, self.timeout) if self.recorder else _UNWATCHED
+        return watched if self.address_space is None else self._limited(watched)
+
+    @contextlib.contextmanager
+    def _limited(self, watched: contextlib.AbstractContextManager[object]) -> Iterator[None]:
         with watched, memory.limited(self.address_space):
             yield
 

@@ -185,11 +185,11 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int, tiled: TiledA
     stage: Stage | None = "decode"
     columns, arrays = "{}", None
     error_type = message = trace = None
+    pages: list[int] = []
     try:
         with guard.image(index):
             taken = take_up(task, chunk, index)
             tiled.reason = tiled.reason or taken.reason
-            pages: list[int] = []
             values: object
             if taken.run is not None:
                 decoded = time.perf_counter()
@@ -200,7 +200,10 @@ def _run_image(task: Task, chunk: Chunk, guard: Guard, index: int, tiled: TiledA
                     values = {}
             else:
                 whole = None if isinstance(content, Piece) else content
-                with watch_frames() as pages:
+                if whole is None or isinstance(whole, bytes | Part):
+                    with watch_frames() as pages:
+                        image = read_content(task, uri, whole, chunk.max_pixels, chunk.reading)
+                else:
                     image = read_content(task, uri, whole, chunk.max_pixels, chunk.reading)
                 decoded = time.perf_counter()
                 stage = "task"

@@ -9,6 +9,7 @@ transaction goes into the job's directory as a segment before it is committed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -52,6 +53,7 @@ class JournalWriter(Journal):
         finish_replacing(place)
         super().__init__(place.path)
         self._owned = owned
+        self._is_grouping = False
         disk = self._file.disk
         if not disk.is_shared and has_segments(place.segments):
             fold_in_place(place)  # a run on another host left them
@@ -156,14 +158,14 @@ class JournalWriter(Journal):
         """
         self._owned.check()
         self._check_place()
+        records, again = itertools.tee(
+            (self.run, *_with_storable_uri(row), attempts, *placement) for row, attempts in rows
+        )
         with self._transaction():
-            self._connection.executemany(
-                _INSERT,
-                (
-                    (self.run, *map(_storable, _with_storable_uri(row)), attempts, *placement)
-                    for row, attempts in rows
-                ),
-            )
+            try:
+                self._connection.executemany(_INSERT, records)
+            except UnicodeEncodeError:  # nearly never, and a look at all rows takes a third of writing them
+                self._connection.executemany(_INSERT, (tuple(map(_storable, record)) for record in again))
         if not self.holds_back:
             self.commit()
 
@@ -183,7 +185,18 @@ class JournalWriter(Journal):
     @property
     def holds_back(self) -> bool:
         """Whether several chunks go into one transaction now, because each costs a shared disk some files."""
+        if self._is_grouping:
+            return True
         return self._shipment is not None and time.monotonic() - self._shipment.shipped_at < _HELD_SECONDS
+
+    @contextlib.contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Hold back all that is appended meanwhile, for the next `commit`."""
+        self._is_grouping = True
+        try:
+            yield
+        finally:
+            self._is_grouping = False
 
     def commit(self) -> None:
         """Put into the journal, for all to see, what was held back."""
@@ -286,6 +299,8 @@ def _open_for_writing(path: str) -> sqlite3.Connection:
 
 
 def _with_storable_uri(row: Row) -> Row:
+    if not row.uri:  # an array
+        return row
     uri = escape_name(row.uri)
     return row if uri == row.uri else row._replace(uri=uri)  # of 100 000 rows, nearly none
 

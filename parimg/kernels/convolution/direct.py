@@ -6,14 +6,13 @@ A `Plan` says once how arrays of a shape are walked, `correlate_lines` walks. No
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
 import numpy as np
 
 from parimg.kernels.borders import OUTSIDE
-from parimg.kernels.convolution import line_loops
+from parimg.kernels.convolution import line_loops, tile
 from parimg.kernels.convolution.line_loops import call, call_for_float, prefetch
 from parimg.kernels.convolution.line_plan import NO_PLANE, Plan, plan_lines
 
@@ -160,12 +159,9 @@ def _walk(
     return seen
 
 
-_DATA = object.__basicsize__  # where NumPy's arrays hold their address: first after Python's head of an object
-
-
 def address_of(array: NDArray[Any]) -> int:
-    """Of the first element: 0.2 us, where `ctypes.data` and `__array_interface__` take 1 us each."""
-    return ctypes.c_void_p.from_address(id(array) + _DATA).value or 0
+    """Of the first element."""
+    return int(array.__array_interface__["data"][0])
 
 
 def correlate_lines(
@@ -227,6 +223,7 @@ def correlate_lines(
         fused,
         skip_zeros,
         0 if line_weights is None else len(line_weights),
+        tile.taps_of(weights),
     )
     by_line = _NO_WEIGHTS[weights.dtype] if line_weights is None else line_weights
     return PreparedLines(plan, weights.ravel(), by_line).run(source, out, outside)
@@ -270,6 +267,7 @@ def prepare_lines(
     """What `correlate_lines` would do with such arrays, for many calls; strides are whole elements."""
     dtypes = (source.dtype, weights.dtype, out.dtype)
     terms = 0 if line_weights is None else len(line_weights)
-    plan = plan_lines(source.shape, source.strides, out.strides, *placed, *dtypes, casting, fused, False, terms)
+    layout = (source.shape, source.strides, out.strides)
+    plan = plan_lines(*layout, *placed, *dtypes, casting, fused, False, terms, tile.taps_of(weights))
     by_line = _NO_WEIGHTS[weights.dtype] if line_weights is None else line_weights
     return PreparedLines(plan, weights.ravel(), by_line)
