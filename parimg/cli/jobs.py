@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from parimg.pairs.pair_job import PairJob
 
 
-def _complete_job(beginning: str) -> list[str]:
+def complete_job(beginning: str) -> list[str]:
     from parimg.job.directory import jobs_folder
 
     folder = jobs_folder()
@@ -66,7 +66,7 @@ JobName = Annotated[
     typer.Argument(
         metavar="JOB",
         help="As `parimg jobs` names it, or as much as tells it apart; or its directory.",
-        autocompletion=_complete_job,
+        autocompletion=complete_job,
     ),
 ]
 
@@ -246,7 +246,7 @@ def export_table(
 def merge(
     jobs: Annotated[
         list[str],
-        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=_complete_job),
+        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=complete_job),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new job.")],
     newest: Annotated[
@@ -271,7 +271,7 @@ def merge(
 def jobs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]", help="Only these.", autocompletion=_complete_job, show_default=False),
+        typer.Argument(metavar="[JOB]", help="Only these.", autocompletion=complete_job, show_default=False),
     ] = None,
     older: Annotated[
         str | None, typer.Option(help="Only those that were last worked on so long ago: 12h, 30d, 8w.")

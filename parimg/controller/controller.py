@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,8 @@ from parimg.cluster.security import Security
 from parimg.cluster.supervisor import Supervisor
 from parimg.console import report, report_if_slow
 from parimg.controller.previewing import Preview, preview
+from parimg.controller.watching import OwnedJobs
+from parimg.dashboard.server import Dashboard
 from parimg.dispatch.dispatcher import Dispatcher
 from parimg.dispatch.plan import Plan
 from parimg.engine.compile_once import is_being_prepared, is_prepared
@@ -82,6 +84,8 @@ class Controller:
         self._supervisor = Supervisor(cluster)
         self._memory_limit = memory_limit
         self._closing = threading.Event()
+        self._jobs = OwnedJobs(self._supervisor.running_jobs, self.resume)
+        self._dashboards: list[Dashboard] = []
         # Strongly held: IPython drops its names before it exits, and the cluster must end in order even then.
         atexit.register(self.close)
 
@@ -131,6 +135,8 @@ class Controller:
             return
         self._closing.set()
         atexit.unregister(self.close)
+        for page in self._dashboards:
+            page.close()
         self._supervisor.close()
 
     # -- jobs -------------------------------------------------------------------------------------------------
@@ -458,6 +464,7 @@ class Controller:
             job = Job(journal.reader(), run)
             self._supervisor.watch(run)
             run.start()
+            self._jobs.add(job.directory)
         except BaseException as error:
             journal.end_run("failed", f"{type(error).__name__}: {error}", 0)
             journal.close()
@@ -468,6 +475,42 @@ class Controller:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
         self._supervisor.check()
+
+    def dashboard(
+        self, *, port: int | None = None, browser: bool = False, origins: Collection[str] = ()
+    ) -> Dashboard:
+        """Serve a live page of this controller's jobs, where they can be stopped and resumed, too.
+
+        Parameters
+        ----------
+        port : int, optional
+            On this machine's loopback interface; by default 8790, or the next that is free.
+        browser : bool, default False
+            Open the page.
+        origins : collection of str
+            Hosts, as ``"hub.example.org"``, whose pages may show it, if a proxy does not tell its own name.
+
+        Returns
+        -------
+        Dashboard
+            Its ``url`` holds the token that the page asks for; ``close()`` ends it, as closing the controller.
+
+        Raises
+        ------
+        JobError
+            If bokeh is not installed, or the port is taken.
+
+        Examples
+        --------
+        >>> ctl.dashboard()  # doctest: +SKIP
+        <Dashboard at http://127.0.0.1:8790/?token=...>
+        """
+        self._check_open()
+        page = Dashboard(self._jobs, port, origins)
+        self._dashboards.append(page)
+        if browser:
+            page.open_browser()
+        return page
 
     # -- engines ----------------------------------------------------------------------------------------------
 

@@ -332,12 +332,16 @@ class Journal:
                 record for _, record in self._select(connection, "position > ?", "position", -1, arrays=arrays)
             )
 
-    def fields(self, *names: str) -> Iterator[list[tuple[Any, ...]]]:
-        """Some fields of all records, as they are stored, in order of completion: batches of up to 10 000 rows."""
+    def fields(self, *names: str, after: int = 0) -> Iterator[list[tuple[Any, ...]]]:
+        """Some fields of all records, as they are stored, in order of completion: batches of up to 10 000 rows.
+
+        With `after` only of those that were written since the record of that ``seq``.
+        """
         if unknown := set(names) - {*RECORD_FIELDS, "seq", "run"}:
             raise ValueError(f"records have no field {min(unknown)!r}")
         with self._look() as connection:
-            cursor = connection.execute(f"SELECT {', '.join(names)} FROM records ORDER BY seq")
+            query = f"SELECT {', '.join(names)} FROM records WHERE seq > ? ORDER BY seq"
+            cursor = connection.execute(query, (after,))
             while rows := cursor.fetchmany(_ROWS_AT_ONCE):
                 yield rows
 

@@ -62,6 +62,16 @@ class LiveRun:
         self._dispatcher.start()
 
     @property
+    def directory(self) -> str:
+        """Of the job."""
+        return self._dispatcher.journal.directory
+
+    @property
+    def outstanding(self) -> int:
+        """Chunks that engines have."""
+        return self._dispatcher.outstanding
+
+    @property
     def state(self) -> str:
         return self._dispatcher.state
 

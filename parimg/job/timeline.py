@@ -103,10 +103,10 @@ def read_timeline(journal: Journal, bins: int = 240) -> Timeline:
     place, starts, seconds = work_axis(journal.runs(), journal.spans())
     edges = np.linspace(0.0, seconds, bins + 1)
     stored = {(host, engine, pid): Worker(host or "", engine, pid or 0) for host, engine, pid in journal.workers()}
-    workers = sorted(stored.values(), key=_by_host)
+    workers = sorted(stored.values(), key=by_host)
     rank = {worker: n for n, worker in enumerate(workers)}
     number = {one: rank[worker] for one, worker in stored.items()}  # by what is stored: a third of the time
-    shares = _Shares.of(len(workers), bins)
+    shares = Shares.of(len(workers), bins)
     failed = np.zeros((len(workers), bins), np.int64)
     done, memory = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
     for batch in journal.fields(*_FIELDS):
@@ -126,7 +126,7 @@ def read_timeline(journal: Journal, bins: int = 240) -> Timeline:
     return Timeline(edges, workers, shares.busy(), failed, done, memory, starts)
 
 
-def _by_host(worker: Worker) -> tuple[list[int | str], int, int]:
+def by_host(worker: Worker) -> tuple[list[int | str], int, int]:
     """node2 stands before node10."""
     parts = [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", worker.host)]
     return parts, worker.engine, worker.pid
@@ -179,14 +179,14 @@ def work_axis(runs: list[Run], spans: list[Span]) -> tuple[Place, list[float], f
 
 
 @dataclass(eq=False)
-class _Shares:
+class Shares:
     """The borders of all images, from which the bins' shares follow by one sum at the end."""
 
     partly: npt.NDArray[np.float64]
     wholly: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, workers: int, bins: int) -> _Shares:
+    def of(cls, workers: int, bins: int) -> Shares:
         import numpy as np
 
         return cls(np.zeros((workers, bins + 1)), np.zeros((workers, bins + 2)))

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parimg import __version__
-from parimg.console import visible
+from parimg.console import duration, visible
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
 from parimg.job.causes import LOOKED_AT
@@ -19,7 +19,7 @@ from parimg.job.journal import Journal
 from parimg.job.plotting import choose_records, draw_course, load_task, options_of, plot_timeline
 from parimg.job.timeline import Timeline, read_timeline
 from parimg.report import pictures
-from parimg.report.facts import Facts, best_images, duration, read_facts, shown_values, when
+from parimg.report.facts import Facts, best_images, read_facts, shown_values, when
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from command_line import parimg as command
 from made_journals import make_journal, multiply, row
 
 import parimg
+from parimg.console import duration
 from parimg.errors import JobError
-from parimg.report.facts import duration
 
 
 def write(path: Path, level: int) -> str:
