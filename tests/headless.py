@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+_COMPLAINTS = {"error", "warning"}
+
 
 @contextmanager
 def page() -> Iterator[Any]:
@@ -21,8 +23,8 @@ def page() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         opened = browser.new_page(viewport={"width": 1100, "height": 900})
         complaints: list[str] = []
-        opened.on("console", lambda message: complaints.append(message.text))
+        opened.on("console", lambda message: complaints.extend([message.text] * (message.type in _COMPLAINTS)))
         opened.on("pageerror", lambda error: complaints.append(str(error)))
         yield opened
         browser.close()
-        assert complaints == []
+        assert complaints == [], complaints

@@ -30,7 +30,6 @@ class Throughput:
         box = {"source": self._source, "left": "left", "right": "right", "line_color": None}
         self.plot.quad(bottom=0, top="good", color=_GOOD, **box)
         self.plot.quad(bottom="good", top="all", color=_BAD, **box)
-        self.plot.y_range.start = 0
 
     def show(self, course: Course, now: float) -> None:
         """Draw a course up to a time."""
@@ -47,6 +46,7 @@ class Throughput:
         seconds = np.maximum(right - left, min(course.width, 1.0))
         whole, bad = np.add.reduceat(done, starts) / seconds, np.add.reduceat(failed, starts) / seconds
         self._source.data = {"left": left / unit, "right": right / unit, "good": whole - bad, "all": whole}
+        self.plot.y_range.end = 1.08 * float(whole.max(initial=0.0)) or 1.0
         _label(self.plot, name, used * course.width / unit)
 
 
@@ -61,7 +61,6 @@ class Lanes:
         self.plot.image(source=self._image, image="image", x="x", y="y", dw="dw", dh="dh", color_mapper=colors)
         self.plot.scatter("x", "y", source=self._failed, marker="dash", angle=1.5708, size=9, color=_BAD)
         self.plot.ygrid.visible = False
-        self.plot.y_range.range_padding = 0
         self._named: list[str] = []
 
     def show(self, course: Course, now: float) -> None:
@@ -119,7 +118,13 @@ def _lanes(course: Course, used: int) -> tuple[list[str], npt.NDArray[np.float64
 
 
 def _figure(title: str, height: int) -> Any:
-    options: dict[str, Any] = {"tools": "", "x_range": (0, 1), "toolbar_location": None, "min_border_left": 90}
+    options: dict[str, Any] = {
+        "tools": "",
+        "x_range": (0, 1),
+        "y_range": (0, 1),
+        "toolbar_location": None,
+        "min_border_left": 90,
+    }
     plot: Any = figure(title=title, height=height, sizing_mode="stretch_width", **options)
     plot.outline_line_color = None
     plot.xgrid.visible = False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FAILURES_LOOKED_AT = 500
 _CAUSES = 6
 _PICTURES = 3  # of a cause
+_PICTURE_SECONDS = 20.0  # before newer ones are read: large images take time from the engines
 _STALE_SECONDS = 1.0  # several pages of a job share what was read so long ago
 _RESTED_SECONDS = 15.0  # between looks at a job that has ended, which may be resumed
 
@@ -87,6 +88,15 @@ class JobNow:
         return self.summary.state == "running"
 
 
+@dataclass
+class _Shots:
+    """The images of a cause that are shown, and those that are to be."""
+
+    wanted: list[str]
+    shown: list[FailedImage] = field(default_factory=list)
+    asked: float = field(default_factory=time.monotonic)
+
+
 class FollowedJob:
     """Reads one job for all pages that show it; one thread at a time.
 
@@ -105,7 +115,7 @@ class FollowedJob:
         self._seen_failed = -1
         self._causes: list[Cause] = []
         self._thumbnails = Thumbnails(directory)
-        self._shown: dict[str, list[FailedImage]] = {}
+        self._shots: dict[str, _Shots] = {}
 
     def summary(self) -> Summary:
         """What the list says; read anew at most once a second, once in 15 s when the job has ended."""
@@ -157,32 +167,40 @@ class FollowedJob:
                 float(whole[recent].sum()) / seconds if course.run else 0.0,
                 coming,
                 hosts_now(course, now, running=running) if course.run else [],
-                [self._cause(cause) for cause in self._causes],
+                self._shown_causes(),
             )
 
     def _newest_failures(self, failed: int) -> list[Record]:
         return self._journal.failed_slice(range(max(0, failed - FAILURES_LOOKED_AT), failed))[::-1]
 
-    def _cause(self, cause: Cause) -> CauseNow:
-        """With the newest images; until their pictures are read, those that were shown before."""
-        pictures = {key: self._thumbnails.known(key) for key in cause.keys[:_PICTURES]}
-        shown = [FailedImage(key, picture or "") for key, picture in pictures.items()]
-        kind = re.sub(r"\d+", "0", cause.reason)
-        if None not in pictures.values():
-            self._shown[kind] = shown
-        return CauseNow(cause.reason, cause.count, self._shown.get(kind, shown))
+    def _shown_causes(self) -> list[CauseNow]:
+        """The causes, with the newest images whose pictures are read; others are asked for now and then."""
+        found, kept = [], {}
+        for cause in self._causes:
+            kind = re.sub(r"\d+", "0", cause.reason)
+            newest = cause.keys[:_PICTURES]
+            shots = self._shots.get(kind) or _Shots(newest)
+            pictures = [self._thumbnails.known(key) for key in shots.wanted]
+            if None not in pictures:
+                shots.shown = [FailedImage(*one) for one in zip(shots.wanted, map(str, pictures), strict=True)]
+                if time.monotonic() - shots.asked > _PICTURE_SECONDS:
+                    shots.wanted, shots.asked = newest, time.monotonic()
+            kept[kind] = shots
+            found.append(
+                CauseNow(cause.reason, cause.count, shots.shown or [FailedImage(key, "") for key in newest])
+            )
+        self._shots = kept
+        return found
 
-    @property
-    def lacks_pictures(self) -> bool:
-        """Whether there are images that `read_pictures` would read."""
-        return any(self._thumbnails.known(key) is None for cause in self._causes for key in cause.keys[:_PICTURES])
+    def missing_pictures(self) -> list[str]:
+        """Keys of the images that are to be shown with pictures that were not read yet."""
+        wanted = (key for shots in self._shots.values() for key in shots.wanted)
+        return [key for key in dict.fromkeys(wanted) if self._thumbnails.known(key) is None]
 
-    def read_pictures(self) -> None:
-        """Read the pictures of failed images that are still missing; may take long, in a thread of its own."""
-        for cause in list(self._causes):
-            for key in cause.keys[:_PICTURES]:
-                if self._thumbnails.known(key) is None:
-                    self._thumbnails.read(key)
+    def read_pictures(self, keys: list[str]) -> None:
+        """Read the pictures of images; it may take long, so in a thread of its own."""
+        for key in keys:
+            self._thumbnails.read(key)
 
     def close(self) -> None:
         """End what reads pictures."""

@@ -116,9 +116,9 @@ class _Refusal(_Plain):
     """Says no."""
 
     def initialize(self, reason: str) -> None:
-        self._reason = reason
+        self._said = reason
 
     def prepare(self) -> None:
         self.set_status(403)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"parimg: {self._reason}\n")
+        self.finish(f"parimg: {self._said}\n")

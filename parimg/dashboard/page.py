@@ -41,7 +41,6 @@ class Board:
         self._pictures = ThreadPoolExecutor(1, "parimg-dashboard-pictures")
         self.reader = ThreadPoolExecutor(1, "parimg-dashboard-reader")
         self._reading: Future[None] | None = None
-        self._is_closed = False
 
     def _follow(self, directory: str) -> FollowedJob:
         if directory not in self._followed:
@@ -66,13 +65,12 @@ class Board:
             return found, None, time.thread_time() - begin
         job = self._follow(chosen)
         now = job.look()
-        if not self._is_closed and job.lacks_pictures and (self._reading is None or self._reading.done()):
-            self._reading = self._pictures.submit(job.read_pictures)
+        if (missing := job.missing_pictures()) and (self._reading is None or self._reading.done()):
+            self._reading = self._pictures.submit(job.read_pictures, missing)
         return found, now, time.thread_time() - begin
 
     def close(self) -> None:
         """End what reads."""
-        self._is_closed = True
         self.reader.shutdown(wait=True, cancel_futures=True)
         for job in self._followed.values():
             job.close()
