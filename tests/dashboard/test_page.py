@@ -24,7 +24,8 @@ def test_a_page_tells_what_ran_how_far_and_what_failed(tmp_path: Path) -> None:
     cv2.imwrite(str(seen), np.full((30, 60), 200, np.uint8))
     rows = [row(k, started=1000.0 + k / 2, task=0.5, engine=k % 2, host=f"node{k % 2}") for k in range(98)]
     failed = [
-        row(98, key="photos/seen.png", uri=str(seen), started=1049.0, task=0.5, status="failed", message="too dark"),
+        row(98, key="photos/seen.png", uri=str(seen), started=1049.0, task=0.5, status="failed",
+            message="too dark"),
         row(99, key="photos/gone.png", uri=str(tmp_path / "gone"), started=1049.5, task=0.5, status="failed",
             error="OSError", message="is gone"),
     ]  # fmt: skip

@@ -97,8 +97,8 @@ def test_another_process_shows_a_running_job_without_buttons_and_ends_by_ctrl_c(
             page.wait_for_function(f"() => {_DONE} > {before}")
             assert "run by process" in page.inner_text(".sub")
             assert page.get_by_role("button").count() == 0
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 0
