@@ -120,10 +120,11 @@ class FollowedJob:
     def summary(self) -> Summary:
         """What the list says; read anew at most once a second, once in 15 s when the job has ended."""
         with self._lock:
-            stale = _STALE_SECONDS if self._summary.state in {"", "running"} else _RESTED_SECONDS
-            return self._summarize() if time.monotonic() - self._summarized >= stale else self._summary
+            return self._summarize(_STALE_SECONDS if self._summary.state in {"", "running"} else _RESTED_SECONDS)
 
-    def _summarize(self) -> Summary:
+    def _summarize(self, stale: float = _STALE_SECONDS) -> Summary:
+        if time.monotonic() - self._summarized < stale:
+            return self._summary
         job, directory = self._job, self._summary.directory
         task, source = self._summary.task, self._summary.source
         state, counts = job.state, job.counts
