@@ -218,8 +218,8 @@ def overlap():
         ours = colmap("reconstruction", lund, f"{folder}/lund.db", f"{folder}/ours")
         found = sum(tuple(sorted(pair)) in verified for pair in near_pairs)
         print(
-            f"Lund: of {len(near_pairs)} pairs that share more than half of pycolmap's points {found} are "
-            f"verified; registered {ours['registered']} (pycolmap {theirs['registered']}), {ours['error']:.3f} px "
+            f"Lund: of {len(near_pairs)} pairs that share more than half of pycolmap's points {found} verified; "
+            f"registered {ours['registered']} (pycolmap {theirs['registered']}), {ours['error']:.3f} px "
             f"({theirs['error']:.3f}), {ours['points']} points ({theirs['points']})"
         )
 

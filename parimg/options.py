@@ -172,7 +172,7 @@ def parse_size(size: int | str) -> int:
 
 
 def _checked_tiles(tiles: int | Sequence[int]) -> tuple[int, int]:
-    sides = (tiles, tiles) if isinstance(tiles, int) else tuple(tiles)
+    sides = tuple(tiles) if isinstance(tiles, tuple | list) else (tiles, tiles)
     are_counts = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in sides)
     if len(sides) != 2 or not are_counts or any(side % TILE_STEP for side in sides):
         raise JobError(

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What some tests take from the system, beside Python: network namespaces (iproute2) for tests/end_to_end/test_partition.py;
+# What some tests take from the system, beside Python: network namespaces (iproute2) for tests/end_to_end/test_partition.py
+# and tests/clusters;
 # Slurm, munge, Grid Engine, an SSH server and sshfs for tests/clusters, which start and stop servers of their own;
 # Chromium for the live page and the report; an emulator of aarch64 for `make test-processors`.
 # Without root, or without a package source, nothing is done, and those tests skip and say so.

@@ -23,6 +23,11 @@ from parimg.options import Options, Reading
         ({"ship": "sometimes"}, "ship must be 'auto', 'never' or 'always' .got 'sometimes'."),
         ({"max_failures": True}, "max_failures must be a number of images"),
         ({"retries": -1}, "retries must be an integer of at least 0 .got -1"),
+        ({"tiles": 100}, r"multiples of 16 such as .2048, 2048. .got 100"),
+        ({"tiles": (64, 0)}, "tiles must be the height and width of tiles in pixels"),
+        ({"tiles": (64, 64, 64)}, "tiles must be the height and width of tiles in pixels"),
+        ({"tiles": "2048"}, "tiles must be the height and width of tiles in pixels"),
+        ({"tiles": 64.0}, "tiles must be the height and width of tiles in pixels"),
         ({"channel": -1}, "channel must be an integer of at least 0, or the name of a channel, or None .got -1"),
         ({"z": "4"}, "z must be an integer of at least 0, or None .got '4'"),
         ({"project": "mean"}, "project must be 'max', 'min' or None .got 'mean'"),
@@ -50,5 +55,12 @@ def test_options_are_the_same_after_they_were_stored_as_json() -> None:
 
 
 def test_an_option_that_there_is_not_is_refused() -> None:
-    with pytest.raises(JobError, match=r"there is no option 'time_out'; there are chunk_size, .*timeout"):
+    with pytest.raises(JobError, match=r"there is no option 'time_out'; there are channel, chunk_size, .*timeout"):
         Options.changed({}, {"time_out": 3})
+
+
+def test_tiles_are_height_and_width_also_after_a_journal() -> None:
+    assert Options(tiles=64).tile == (64, 64)
+    stored = json.loads(json.dumps(asdict(Options(tiles=(64, 32)))))
+    assert Options.changed(stored, {}).tile == (64, 32)
+    assert Options().tile is None

@@ -304,7 +304,8 @@ def jobs(
         for job in found:
             done = f"{job.done}/{'?' if job.total is None else job.total}"
             task = describe_task(job.task, job.parameters, longest=60) if job.task else ""
-            state = f"{job.state}, {job.writer}" if job.writer else job.state
+            client = describe_client(job.place) if job.state in {"never began", "interrupted"} else ""
+            state = f"{job.state}, {job.writer or client}" if job.writer or client else job.state
             rows.append(
                 (job.name, task, shown_key(job.source), state, done, str(job.failed), f"{job.seconds:.1f}",
                  shown_size(job.nbytes))
@@ -398,6 +399,8 @@ def _names(folder: str) -> list[str]:
 
 
 def _remove(job: JobSummary) -> None:
+    if client := describe_client(job.place):
+        raise JobError(f"the client of {job.place.path!r} would make it anew: {client}; `scancel` ends it")
     job.place.remove()
     path = job.place.path
     left = f"; {', '.join(sorted(os.listdir(path))[:3])} stays" if os.path.isdir(path) else ""

@@ -30,6 +30,14 @@ from parimg.cli.options import (
 from parimg.cli.running import check_engines, open_controller, print_left_out, progress
 from parimg.cli.selecting import select
 from parimg.cli.showing import print_summary, shown_key
+from parimg.cli.submitting import (
+    Submit,
+    SubmitSet,
+    check_submission,
+    handing_over,
+    submit_client,
+    submitted_for,
+)
 from parimg.console import say
 from parimg.errors import ParimgError
 from parimg.options import DEFAULT_MAX_PIXELS, Options
@@ -80,11 +88,14 @@ def match_pairs(
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     timeout: Timeout = None,
     memory_limit: MemoryLimit = None,
+    submit: Submit = None,
+    submit_set: SubmitSet = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Match every image with every other, or chosen pairs; again with the same -o, only what is new."""
+    from parimg.job.directory import JobDirectory
     from parimg.pairs.directory import PairDirectory, PairOptions
     from parimg.pairs.matching import check_directory, check_names, match_pairs
     from parimg.pairs.selection import check_selection
@@ -98,6 +109,7 @@ def match_pairs(
     }  # fmt: skip
     Options(**job_options)
     check_engines(engines, profile, cluster_id)
+    check_submission(submit, submit_set)
     opened = None
     if index is not None:
         from parimg.retrieval.image_index import ImageIndex
@@ -123,7 +135,11 @@ def match_pairs(
         say(f"{source.count()} images, {pairs} pairs, in {place.path}; nothing was run (--dry-run)")
         print_left_out(source)
         return
-    with open_controller(engines, profile, cluster_id) as controller:
+    jobs = JobDirectory(place.features), JobDirectory(place.blocks)
+    if submit is not None and submitted_for() is None:
+        submit_client(jobs[0], submit_set, name=os.path.basename(place.path), quiet=quiet)
+        return
+    with handing_over(submit_set, jobs[1:]), open_controller(engines, profile, cluster_id) as controller:
         job = match_pairs(
             controller,
             source,

@@ -21,10 +21,12 @@ from parimg.cli.options import (
     Extensions,
     Images,
     Json,
+    PreviewOf,
     Profile,
     Quiet,
     Verbose,
 )
+from parimg.cli.previewing import print_preview
 from parimg.cli.running import check_engines, exit_by_failures, follow, open_controller, print_left_out
 from parimg.cli.selecting import select
 from parimg.cli.showing import shown_key
@@ -58,6 +60,7 @@ def index(
     submit: Submit = None,
     submit_set: SubmitSet = None,
     dry_run: DryRun = False,
+    preview: PreviewOf = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -76,7 +79,7 @@ def index(
     check_submission(submit, submit_set)
     task = check_index(output, **options)
     source = select(images, column=column, extensions=extensions, absolute_keys=True)
-    with without_new_folders(task.folder if dry_run else None):
+    with without_new_folders(task.local_folder if dry_run or preview is not None else None):
         task.resolve()
     if not lacks_images(output, source):
         say(f"nothing to do: all {source.count()} images are in the index {output}")
@@ -84,6 +87,10 @@ def index(
     if dry_run:
         say(f"{source.count()} images for the index {output}; nothing was run (--dry-run)")
         print_left_out(source)
+        return
+    if preview is not None:
+        with open_controller(engines, profile, cluster_id) as controller:
+            print_preview(controller.preview(task, source, n=preview))
         return
     if submit is not None and submitted_for() is None:
         submit_client(index_job(output), submit_set, name=output.name, quiet=quiet)

@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -131,13 +131,13 @@ def describe_client(place: JobDirectory) -> str:
 
 
 @contextlib.contextmanager
-def handing_over(settings: list[str] | None) -> Iterator[None]:
-    """Surround what a submitted client does; elsewhere, nothing happens."""
+def handing_over(settings: list[str] | None, further: Sequence[JobDirectory] = ()) -> Iterator[None]:
+    """Surround what a submitted client does, in its job's directory and `further` ones; elsewhere, do nothing."""
     place = submitted_for()
     if place is None:
         yield
         return
-    handover = _HandOver(place, settings)
+    handover = _HandOver(place, settings, further)
     with handover.listening():
         try:
             yield
@@ -158,10 +158,11 @@ class _HandOver:
     the seconds in which the running images are gathered.
     """
 
-    def __init__(self, place: JobDirectory, settings: list[str] | None) -> None:
+    def __init__(self, place: JobDirectory, settings: list[str] | None, further: Sequence[JobDirectory]) -> None:
         self._place = place
         self._settings = settings
-        self._done = _count_done(place)
+        self._further = further
+        self._done = self._count_done()
         self._client = _Client.read(place) or _Client("", "")
         self._next: _Client | None = None
         self._thread: threading.Thread | None = None
@@ -189,7 +190,7 @@ class _HandOver:
             raise KeyboardInterrupt
 
     def _submit_next(self) -> None:
-        fruitless = 0 if _count_done(self._place) > self._done else self._client.fruitless + 1
+        fruitless = 0 if self._count_done() > self._done else self._client.fruitless + 1
         if fruitless >= _MOST_FRUITLESS:
             print_line(
                 f"{fruitless} jobs in a row recorded no image, so no other is submitted: give them more time by "
@@ -203,6 +204,9 @@ class _HandOver:
             print_line(f"the next job could not be submitted: {error}")
         else:
             print_line(f"handing over to job {self._next.job_id}, which goes on when this one has ended")
+
+    def _count_done(self) -> int:
+        return sum(map(_count_done, (self._place, *self._further)))
 
     def has_next(self) -> bool:
         """Whether another job goes on; waits until that is known."""

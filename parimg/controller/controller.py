@@ -365,7 +365,10 @@ class Controller:
         if not isinstance(task, Task):
             raise TaskError(f"task must be a parimg task (got {task!r:.80}, a {type(task).__name__})")
         self._check_open()
-        return preview(self, task, images, n, seed, column, options)
+        source = as_source(images, column=column)
+        if (shard := options.pop("shard", None)) is not None:
+            source = _shard(source, shard)
+        return preview(self, task, source, n, seed, options)
 
     def match_pairs(self, images: Images, directory: str | os.PathLike[str], **options: Any) -> PairJob:
         """Find features of images and match them pair by pair: `parimg.match_pairs` on this controller.

@@ -21,7 +21,6 @@ from parimg.job.output_files import name_files
 from parimg.job.plotting import image_of, listed, new_axes, options_of, plot_record
 from parimg.options import Options
 from parimg.record import Record
-from parimg.sources.as_source import as_source
 from parimg.sources.sampling import Chosen, choose
 from parimg.tasks.task import Task
 from parimg.tasks.writing_task import WritingTask
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from parimg.controller.controller import Controller
     from parimg.job.job import Job
-    from parimg.sources.as_source import Images
+    from parimg.sources.source import Source
 
 _CONFIDENCE = 0.9  # that what all images take lies between low and high
 _UNKNOWN_TOTAL = 1000  # images that estimates are for where nobody knows how many there are
@@ -168,15 +167,13 @@ class Preview:
 def preview(
     controller: Controller,
     task: Task,
-    images: Images,
+    source: Source,
     n: int,
     seed: int,
-    column: str | None,
     options: dict[str, Any],
 ) -> Preview:
     """See `parimg.Controller.preview`."""
-    source = name_files(task, as_source(images, column=column))
-    chosen, total = choose(source, n, seed)
+    chosen, total = choose(name_files(task, source), n, seed)
     with tempfile.TemporaryDirectory(prefix="parimg-preview-") as folder:
         output = os.path.join(folder, "output")
         redirected = task.redirected(output) if isinstance(task, WritingTask) else task
@@ -227,14 +224,21 @@ def _wait(job: Job) -> None:
 
 
 def _sizes(records: list[Record], task: Task) -> list[float]:
-    """Bytes of the file that each image became."""
+    """Bytes of the file, or folder, that each image became; of files that hold several an equal share."""
     if not isinstance(task, WritingTask) or task.folder is None:
         return []
-    return [0.0 if not record.ok else _size_of(record.get(task.path_column)) for record in records]
+    good = [record for record in records if record.ok]
+    found = [_size_of(record.get(task.path_column)) for record in good]
+    if not all(found):
+        found = [_size_of(task.folder) / len(good) for _ in good]
+    return found + [0.0] * (len(records) - len(good))
 
 
 def _size_of(path: object) -> float:
-    return float(os.path.getsize(path)) if isinstance(path, str) and os.path.isfile(path) else 0.0
+    if not isinstance(path, str) or not os.path.exists(path):
+        return 0.0
+    files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return float(sum(map(os.path.getsize, files or [path])))
 
 
 def _told(estimate: Estimate, shown: Any) -> str:

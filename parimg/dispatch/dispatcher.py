@@ -379,7 +379,7 @@ class Dispatcher:
         """Send a chunk; False if the engine left in this moment."""
         options = self.plan.options
         seen = self._disks.seen_by(engine_id)
-        is_blind = not (seen.images and seen.job)
+        is_blind = not (seen.images and seen.job and self._sees_output(seen))
         if is_blind and any(pending.piece for pending in images):
             self._in_flight.shut(engine_id)  # until the next look: it does not see what the others left
             return False
@@ -405,7 +405,7 @@ class Dispatcher:
             memory_limit=options.memory_bytes,
             reading=options.reading,
             tile=options.tile,
-            tiles_folder="" if is_blind or not self._sees_output(seen) else self.journal.place.tiles,
+            tiles_folder="" if is_blind else self.journal.place.tiles,
             returns_files=not self._sees_output(seen),
         )
         now = time.monotonic()

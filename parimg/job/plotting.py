@@ -274,7 +274,7 @@ def plot_timeline(journal: Journal, ax: Axes | None = None, timeline: Timeline |
         ax.figure.colorbar(shown, ax=ax, label="busy", pad=0.01)
         where, when = np.nonzero(timeline.failed)
         middle = (timeline.edges[:-1] + timeline.edges[1:]) / 2 / unit
-        ax.plot(middle[when], where, "|", color=_FAILED, markersize=4)
+        ax.plot(middle[when], where, "|", color=_FAILED, markersize=min(4.0, max(0.8, 200 / rows)))
     for start in timeline.starts[1:]:
         ax.axvline(start / unit, color="black", linewidth=1, linestyle=":")
     _name_rows(timeline.workers, ax)

@@ -133,14 +133,14 @@ def _script(options: Options, *, digest: str, writes: bool, read: str, key: str)
     lines = [
         f"# One image of a job alone: python {SCRIPT}",
         "import faulthandler, os",
-        f"faulthandler.enable(){limit}",
+        "faulthandler.enable()",
         "os.chdir(os.path.dirname(os.path.abspath(__file__)))",
         "; ".join(imports),
         "from parimg.protocol.shared_objects import SharedRef, load_task",
         "prepare_engine()",
         f'task = load_task(SharedRef("{digest}", "task"), os.path.abspath("task"))'
         + ('.redirected("output")' if writes else ""),
-        "task.prepare()",
+        f"task.prepare(){limit}",  # as on an engine, loading does not count
         *last,
     ]
     return "".join(f"{line}\n" for line in lines)

@@ -5,6 +5,7 @@ One pass over the records in batches, so that a million of them need no more mem
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,7 +103,7 @@ def read_timeline(journal: Journal, bins: int = 240) -> Timeline:
     place, starts, seconds = work_axis(journal.runs(), journal.spans())
     edges = np.linspace(0.0, seconds, bins + 1)
     stored = {(host, engine, pid): Worker(host or "", engine, pid or 0) for host, engine, pid in journal.workers()}
-    workers = sorted(stored.values())
+    workers = sorted(stored.values(), key=_by_host)
     rank = {worker: n for n, worker in enumerate(workers)}
     number = {one: rank[worker] for one, worker in stored.items()}  # by what is stored: a third of the time
     shares = _Shares.of(len(workers), bins)
@@ -123,6 +124,12 @@ def read_timeline(journal: Journal, bins: int = 240) -> Timeline:
         known &= np.array([status == "failed" for status in columns[4]])
         np.add.at(failed, (whose[known], ends[known]), 1)
     return Timeline(edges, workers, shares.busy(), failed, done, memory, starts)
+
+
+def _by_host(worker: Worker) -> tuple[list[int | str], int, int]:
+    """node2 stands before node10."""
+    parts = [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", worker.host)]
+    return parts, worker.engine, worker.pid
 
 
 _FIELDS = (

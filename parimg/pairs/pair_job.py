@@ -74,8 +74,6 @@ class PairJob:
     ----------
     features : Job
         A record an image.
-    blocks : Job or None
-        A record a block of pairs; None until all images have one.
     """
 
     def __init__(
@@ -107,6 +105,7 @@ class PairJob:
 
     @property
     def blocks(self) -> Job | None:
+        """The job of the blocks of pairs; None until all images have a record."""
         if self._blocks is None and self._begun.is_set() and JobDirectory(self._place.blocks).holds_job:
             return open_job(self._place.blocks)
         return self._blocks
@@ -243,6 +242,11 @@ class PairJob:
 
     def match(self, first: str | int, second: str | int) -> PairMatches:
         """Match two images here and now, as their block does, with the same answer.
+
+        Parameters
+        ----------
+        first, second : str or int
+            Images by name, key, path or number.
 
         Returns
         -------

@@ -14,7 +14,7 @@ from parimg.job.journal import Journal
 from parimg.job.plotting import load_task, options_of
 from parimg.report import pictures
 from parimg.report.facts import when
-from parimg.report.page import write_page
+from parimg.report.page import check_libraries, write_page
 
 if TYPE_CHECKING:
     from parimg.job.comparison import Comparison, Difference
@@ -39,6 +39,7 @@ def write_diff(
     Counter of str
         That of `Comparison.counts`, after all images were compared.
     """
+    check_libraries()
     journals = [Journal((job if isinstance(job, Job) else open_job(job)).directory) for job in (first, second)]
     looks = [(load_task(journal), options_of(journal)) for journal in journals]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parimg import __version__
@@ -60,15 +62,22 @@ def write_report(
     >>> parimg.write_report(job, "report.html")  # doctest: +SKIP
     """
     found = job if isinstance(job, Job) else open_job(job)
+    check_libraries()
     write_page(path, "report.html", report_context(found, Journal(found.directory), pictures))
+
+
+def check_libraries() -> None:
+    """Refuse, by JobError, to begin a page that could not be made."""
+    for name in ("jinja2", "matplotlib"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise JobError(f"pages need jinja2 and matplotlib: pip install 'parimg[report]' ({error})") from error
 
 
 def write_page(path: str | os.PathLike[str], template: str, context: dict[str, Any]) -> None:
     """Fill a template of this room, all text from outside being escaped, into a file."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise JobError(f"pages need jinja2 and matplotlib: pip install 'parimg[report]' ({error})") from error
+    import jinja2
 
     def shown(value: object) -> object:
         return visible(value, lines=True) if type(value) is str else value
@@ -81,7 +90,7 @@ def write_page(path: str | os.PathLike[str], template: str, context: dict[str, A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, when=when, size=_size, number=_number)
+    environment.filters.update(duration=duration, when=when, size=_size, number=_number, shell=shlex.quote)
     text = environment.get_template(template).render(version=__version__, **context)
     try:
         with whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:

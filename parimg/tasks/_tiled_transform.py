@@ -57,7 +57,7 @@ def run_tile(task: ImageTransform, image: TiledImage, step: str, index: int) -> 
         target.write(level, box.y1, box.x1, part)
         image.save(step, index)
         return
-    region, core = image.read(box, task.halo() or NO_HALO, task.wraps)
+    region, core = image.read(box, task.halo() or NO_HALO, task.wraps, task.alignment)
     result = task.transform_part(region, image.shape)
     result = result[(slice(None),) * (result.ndim - region.ndim) + core.slices]
     target.write(0, box.y1, box.x1, result.reshape(picture.planes, *box.shape, picture.channels))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.images.encode import ImageFormat
     from parimg.kernels.convolution.convolve import Casting, Method
-    from parimg.tasks.tiling import Halo
+    from parimg.tasks.tiling import Alignment, Halo
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 _DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
@@ -149,18 +149,40 @@ class Convolve(ImageTransform):
 
     def halo(self) -> Halo:
         """Half of the kernel."""
+        from parimg.kernels.convolution.convolve import NARROW
         from parimg.tasks.tiling import Halo
 
-        sides = [kernel.shape for kernel in self._kernels]
-        return Halo.around(max(height for height, _ in sides) // 2, max(width for _, width in sides) // 2)
+        height, width = (max(kernel.shape[axis] for kernel in self._kernels) for axis in range(2))
+        # Images and parts at most so wide are summed in another order by kernels of one column.
+        return Halo.around(height // 2, width // 2 if width > 1 else NARROW)
 
     @property
     def wraps(self) -> tuple[bool, bool]:
         """In mode ``"wrap"``."""
         return (self.mode == "wrap",) * 2
 
+    @property
+    def alignment(self) -> Alignment:
+        """That of lines which are summed together."""
+        from parimg.kernels.convolution.convolve import LINES_REPEAT, MOST_LINES
+        from parimg.tasks.tiling import Alignment
+
+        return Alignment(LINES_REPEAT, MOST_LINES)
+
     def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Convolve a part in the way that the whole image would be."""
+        """Convolve a part in the way that the whole image would be.
+
+        Parameters
+        ----------
+        part : ndarray, shape (height, width) or (height, width, channels)
+        shape : tuple of int
+            Of the whole image.
+
+        Returns
+        -------
+        ndarray
+            As `transform` gives it.
+        """
         return self._convolved(part, shape)
 
     def resolve(self) -> None:

@@ -255,13 +255,32 @@ class FeatureMap(WritingTask):
             ) from None
 
     def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
-        """See `Task.next_step`."""
+        """What is to be done with the tiles of an image next, or its values; see `Task.next_step`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        after : str or None
+            The step that all tiles have done.
+
+        Returns
+        -------
+        Step or mapping of str to value
+        """
         from parimg.tasks import _tiled_features
 
         return _tiled_features.next_step(self, image, after)
 
     def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """See `Task.run_tile`."""
+        """Do a step with one tile; see `Task.run_tile`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        step : str
+        index : int
+            Number of the tile.
+        """
         from parimg.tasks import _tiled_features
 
         _tiled_features.run_tile(self, image, step, index)
@@ -269,7 +288,22 @@ class FeatureMap(WritingTask):
     def values_of(
         self, feature_map: npt.NDArray[np.float32], size: tuple[int, int], padded: tuple[int, int], key: str
     ) -> dict[str, object]:
-        """Columns of the map of an image of that size, padded for the network; the map written, or with them."""
+        """Values of a map; it is written if there is an `output`.
+
+        Parameters
+        ----------
+        feature_map : ndarray of float32, shape (channels, height, width)
+        size : (int, int)
+            Height and width of its image.
+        padded : (int, int)
+            Those that the network was given.
+        key : str
+            Names the file.
+
+        Returns
+        -------
+        dict of str to value
+        """
         columns = {**_columns(feature_map, size), **self._descriptor(feature_map)}
         if self.folder is not None:
             return {**columns, "path": self._write(key, feature_map, padded)}

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from parimg.errors import ImageError, TaskError
+from parimg.errors import ParimgError, TaskError
 from parimg.tasks.task import COLOR_MODES
 from parimg.tasks.writing_task import WritingTask
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from parimg.images.readers.part import Described
     from parimg.record import Record
     from parimg.tasks.tiled_image import Step, TiledImage
+    from parimg.tasks.tiling import Alignment
 
 _LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
@@ -91,19 +92,57 @@ class ImageTransform(WritingTask):
         """Whether what lies beyond the borders, up and down, left and right, is the other end of the image."""
         return (False, False)
 
+    @property
+    def alignment(self) -> Alignment:
+        """How a part must lie for its rows to be those of the whole to the last bit."""
+        from parimg.tasks.tiling import ANY
+
+        return ANY
+
     def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Transform a part of an image of that shape, in the same way as all its other parts."""
+        """Transform a part of an image in the same way as all its other parts.
+
+        Parameters
+        ----------
+        part : ndarray, shape (height, width) or (height, width, channels)
+        shape : tuple of int
+            Of the whole image.
+
+        Returns
+        -------
+        ndarray
+            As `transform` gives it.
+        """
         del shape
         return self.transform(part)
 
     def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
-        """See `Task.next_step`."""
+        """What is to be done with the tiles of an image next, or its values; see `Task.next_step`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        after : str or None
+            The step that all tiles have done.
+
+        Returns
+        -------
+        Step or mapping of str to value
+        """
         from parimg.tasks import _tiled_transform
 
         return _tiled_transform.next_step(self, image, after)
 
     def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """See `Task.run_tile`."""
+        """Do a step with one tile; see `Task.run_tile`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        step : str
+        index : int
+            Number of the tile.
+        """
         from parimg.tasks import _tiled_transform
 
         _tiled_transform.run_tile(self, image, step, index)
@@ -163,7 +202,7 @@ class ImageTransform(WritingTask):
         if "path" in record.columns:
             from parimg.images.decode import read_image
 
-            with suppress(ImageError):
+            with suppress(ParimgError):
                 return read_image(record["path"], "unchanged")
         return None if image is None else self.transform(image)
 

@@ -216,7 +216,20 @@ class SkeletonGraph(WritingTask):
         return self.spacing_of(image.pixels.ndim, image.pixel_size, image.unit)
 
     def spacing_of(self, ndim: int, pixel_size: Mapping[str, float], unit: str | None) -> _Spacing:
-        """Distances of neighbouring pixels of an image of so many axes, by the size that its file tells."""
+        """Distances of neighbouring pixels, and their unit.
+
+        Parameters
+        ----------
+        ndim : int
+            Axes of the image.
+        pixel_size : mapping of str to float
+            By axis, as far as its file tells, in `unit`.
+        unit : str or None
+
+        Returns
+        -------
+        (float or tuple of float, str or None)
+        """
         if self.spacing is not None:
             return _Spacing(self.spacing, None)
         axes = "ZYX"[-ndim:]
@@ -292,7 +305,19 @@ class SkeletonGraph(WritingTask):
         return found
 
     def mask_of(self, levels: npt.NDArray[Any], level: Any) -> npt.NDArray[np.bool_]:
-        """What is foreground by its level."""
+        """What is foreground by its level.
+
+        Parameters
+        ----------
+        levels : ndarray
+            See `levels`.
+        level : number or None
+            The threshold; None: what is not 0.
+
+        Returns
+        -------
+        ndarray of bool
+        """
         import numpy as np
 
         mask = levels != 0 if level is None else levels > level
@@ -316,13 +341,32 @@ class SkeletonGraph(WritingTask):
         return Halo.around(2 * max(reaches))
 
     def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
-        """See `Task.next_step`."""
+        """What is to be done with the tiles of an image next, or its values; see `Task.next_step`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        after : str or None
+            The step that all tiles have done.
+
+        Returns
+        -------
+        Step or mapping of str to value
+        """
         from parimg.tasks import _tiled_skeleton
 
         return _tiled_skeleton.next_step(self, image, after)
 
     def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """See `Task.run_tile`."""
+        """Do a step with one tile; see `Task.run_tile`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        step : str
+        index : int
+            Number of the tile.
+        """
         from parimg.tasks import _tiled_skeleton
 
         _tiled_skeleton.run_tile(self, image, step, index)
@@ -335,7 +379,22 @@ class SkeletonGraph(WritingTask):
     def values_of(
         self, graph: PixelGraph, levels: npt.NDArray[Any], foreground: float | None, unit: str | None
     ) -> dict[str, object]:
-        """Columns of a graph: of the image's gray levels, or those of its pixels; the mask's share; of lengths."""
+        """Values of a graph.
+
+        Parameters
+        ----------
+        graph : PixelGraph
+        levels : ndarray
+            Gray levels of the image, or of the graph's pixels.
+        foreground : float or None
+            Share of the mask in the image.
+        unit : str or None
+            Of lengths.
+
+        Returns
+        -------
+        dict of str to value
+        """
         import numpy as np
 
         from parimg.kernels.skeletons.analysis import skeleton_counts

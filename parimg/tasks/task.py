@@ -165,7 +165,16 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__} does not define next_step(self, image, after)")
 
     def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """Do a step with one tile, on any engine, and leave the result by `image.save`."""
+        """Do a step with one tile, on any engine, and leave the result by `image.save`.
+
+        Parameters
+        ----------
+        image : TiledImage
+        step : str
+            Name of the step.
+        index : int
+            Number of the tile, below the step's `n_tiles`.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define run_tile(self, image, step, index)")
 
     def plot(self, record: Record, image: Described | None, ax: Axes) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from parimg.errors import ImageError
 from parimg.files.atomic import write_whole
-from parimg.tasks.tiling import NO_HALO, Box, Grid, Halo, read_around
+from parimg.tasks.tiling import ANY, NO_HALO, Alignment, Box, Grid, Halo, read_around
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -96,7 +96,11 @@ class TiledImage:
         return self.pixels.unit
 
     def read(
-        self, box: Box, halo: Halo = NO_HALO, wraps: Sequence[bool] = (False, False)
+        self,
+        box: Box,
+        halo: Halo = NO_HALO,
+        wraps: Sequence[bool] = (False, False),
+        alignment: Alignment = ANY,
     ) -> tuple[npt.NDArray[Any], Box]:
         """Read a tile with what lies around it; see `parimg.tasks.tiling.read_around`.
 
@@ -105,7 +109,8 @@ class TiledImage:
         ImageError
             If it cannot be read.
         """
-        return read_around(lambda part: self.pixels.read_region(*part), box, halo, self.grid.shape, wraps)
+        read = self.pixels.read_region
+        return read_around(lambda part: read(*part), box, halo, self.grid.shape, wraps, alignment)
 
     def save(self, step: str, index: int, **arrays: npt.ArrayLike) -> None:
         """Leave arrays behind for the steps that follow; the tile is done."""

@@ -123,20 +123,39 @@ def needed_span(begin: int, end: int, before: int, after: int, length: int) -> t
     return max(first, 0), min(last, length)
 
 
-def wrapped_spans(first: int, last: int, length: int) -> list[tuple[int, int]]:
-    """A span of an axis that goes on from its beginning behind its end, as spans of the axis.
+class Alignment(NamedTuple):
+    """How a part of an image must lie for its rows to be computed as those of the whole, to the last bit."""
 
-    Examples
-    --------
-    >>> wrapped_spans(-2, 3, 10), wrapped_spans(-1, 5, 2)
-    ([(8, 10), (0, 3)], [(1, 2), (0, 2), (0, 2), (0, 1)])
-    """
-    spans = []
-    while first < last:
-        begin = first % length
-        spans.append((begin, min(length, begin + last - first)))
-        first += spans[-1][1] - begin
-    return spans
+    step: int = 1
+    """It begins at a multiple of so many rows."""
+    margin: int = 0
+    """Its last so many rows may differ, where the image goes on; and where it ends, they must all be there."""
+
+
+ANY = Alignment()
+
+
+def _spans(
+    begin: int, end: int, before: int, after: int, length: int, *, wraps: bool, alignment: Alignment
+) -> tuple[list[tuple[int, int]], int]:
+    """Parts of an axis that a tile needs, to be put together, and where the tile begins in them."""
+    step, margin = alignment
+    first, last = needed_span(begin, end, before, after, length)
+    last = min(last + margin, length)
+    if last == length:
+        first = max(0, min(first, length - margin))  # the last rows together
+    first = first // step * step
+    if not wraps or (begin >= before and end + after <= length):
+        return [(first, last)], begin - first
+    above, below = -(-before // step) * step, -(-after // step) * step
+    if (begin < before and end + after > length) or max(above, below) > length:
+        return [(0, length)], begin
+    if begin < before:  # the other end of the axis comes before it
+        last = min(end + after + margin, length)
+        return [(length - above, length), (0, last)], above + begin
+    # The part ends with the axis, and goes on with what it begins with: the beginning of the axis.
+    first = max(0, min(begin - before, length - margin)) // step * step
+    return [(0, below), (first, length)], below + begin - first
 
 
 def read_around(
@@ -145,6 +164,7 @@ def read_around(
     halo: Halo,
     shape: tuple[int, int],
     wraps: Sequence[bool] = (False, False),
+    alignment: Alignment = ANY,
 ) -> tuple[npt.NDArray[Any], Box]:
     """Read a tile with what lies around it.
 
@@ -159,7 +179,9 @@ def read_around(
     shape : (int, int)
         Of the image.
     wraps : (bool, bool)
-        Whether rows and columns go on from their other end.
+        Whether the image's own mode has rows and columns go on from their other end.
+    alignment : Alignment
+        Of rows.
 
     Returns
     -------
@@ -171,14 +193,10 @@ def read_around(
     """
     import numpy as np
 
-    axes = []
-    for axis, (before, after) in enumerate((halo[:2], halo[2:])):
-        begin, end = box[axis], box[axis + 2]
-        if wraps[axis] and (begin < before or end + after > shape[axis]):
-            axes.append((wrapped_spans(begin - before, end + after, shape[axis]), before))
-        else:
-            first, last = needed_span(begin, end, before, after, shape[axis])
-            axes.append(([(first, last)], begin - first))
+    axes = [
+        _spans(box[axis], box[axis + 2], *reach, shape[axis], wraps=wraps[axis], alignment=aligned)
+        for axis, (reach, aligned) in enumerate(((halo[:2], alignment), (halo[2:], ANY)))
+    ]
     (rows, y), (columns, x) = axes
     parts = [[read(Box(y1, x1, y2, x2)) for x1, x2 in columns] for y1, y2 in rows]
     lines = [np.concatenate(line, axis=1) if len(line) > 1 else line[0] for line in parts]

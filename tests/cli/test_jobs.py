@@ -156,6 +156,12 @@ def test_an_index_with_nothing_new_starts_nothing(
     Path("photos/damaged.png").unlink()
     model = noise_pictures.write_model(tmp_path / "model.onnx")
     command = ("index", "photos", "-m", model, "-o", "index", "--layer", "act", "--size", 128)
+    assert parimg(*command, "--dry-run").code == 0
+    previewed = parimg(*command, "--preview", 2)
+    assert previewed.code == 0, previewed.err
+    assert "2 of 3 images were run, 0 failed" in previewed.out
+    os.remove(re.findall("pictures: (.*)", previewed.out)[0])
+    assert not Path("index").exists()
     assert parimg(*command).code == 0
     request.getfixturevalue("no_cluster")
     again = parimg(*command)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 from slurm_daemons import queue, wait_for_empty_queue
 
 import parimg
+from parimg.retrieval.image_index import ImageIndex
 
 pytestmark = pytest.mark.usefixtures("slurm")
 
@@ -60,6 +63,10 @@ def test_a_client_that_waits_is_told_by_status_and_begins_nothing(here: Path) ->
     assert queue("PENDING")[0].startswith("mine|PENDING")
     status = command_line("status", "job")
     assert re.match(r"it has not begun: job \d+ is PENDING \(BeginTime\), expected at .*, as mine", status.out)
+    assert re.search(r"never began, job \d+ is PENDING \(BeginTime\)", command_line("jobs", "./job").out)
+    removed = command_line("jobs", "./job", "--remove")
+    assert removed.code == 2
+    assert "would make it anew: job" in removed.err
     again = submit()
     assert again.code == 2
     assert "was submitted already: job" in again.err
@@ -92,3 +99,18 @@ def test_what_sbatch_refuses_is_told_and_no_directory_is_left(here: Path) -> Non
     assert "sbatch refused:" in ended.err
     assert "no-such" in ended.err
     assert not Path("job").exists()
+
+
+def test_an_index_and_all_pairs_are_submitted_too(here: Path) -> None:
+    noise_pictures.write_pictures(here / "photos", range(4))
+    model = noise_pictures.write_model(here / "tiny.onnx")
+    once = ("photos", "--submit", "slurm", "-n", "1")
+    indexed = command_line("index", *once, "-m", model, "--layer", "act", "--size", "128", "-o", "index")
+    paired = command_line("match-pairs", *once, "-o", "matches.db")
+    for ended, name in ((indexed, "parimg-index"), (paired, "parimg-matches.pairs")):
+        assert ended.code == 0, ended.err
+        assert f"have the same name, {name}\n" in ended.out
+    wait_for_empty_queue(90)
+    assert len(ImageIndex("index")) == 4
+    with contextlib.closing(sqlite3.connect("matches.db")) as database:
+        assert database.execute("SELECT count(*) FROM images").fetchone() == (4,)

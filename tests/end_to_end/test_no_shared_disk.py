@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 import parimg
 from parimg.errors import ClusterError
@@ -179,6 +181,52 @@ def test_an_engine_that_sees_the_disk_works_beside_those_that_do_not(
         expected = {path: int(cv2.imread(path, cv2.IMREAD_UNCHANGED).sum()) for path in images[:N]}
         assert {record.uri: record["value"] for record in job} == expected
         assert len({record.host for record in job}) == 2
+    finally:
+        near.kill()
+        near.wait()
+        wait_until(lambda: len(elsewhere.controller) == 2)
+
+
+@pytest.mark.parametrize("image_format", ["ome-tiff", "npy"])
+def test_a_large_image_is_run_by_tiles_on_one_engine_where_the_job_is_not_seen(
+    elsewhere: Elsewhere, tmp_path: Path, image_format: Any
+) -> None:
+    image = np.random.default_rng(3).integers(0, 60000, (300, 400)).astype(np.uint16)
+    paths = [str(tmp_path / f"{name}.tif") for name in "ab"]  # where engines see them
+    for path in paths:
+        tifffile.imwrite(path, image, tile=(64, 64))
+    output = elsewhere.disk / f"out-tiles-{image_format}"
+    task = parimg.Convolve("box(3)", output, color="unchanged", format=image_format)
+    job = elsewhere.controller.submit(task, paths, job_dir=elsewhere.disk / f"job-{image_format}", tiles=128)
+    assert job.wait(60)
+    assert [record.message for record in job.failures] == []
+    wanted = task(image)["image"]
+    for record in job:
+        found = np.load(record["path"]) if image_format == "npy" else tifffile.imread(record["path"])
+        np.testing.assert_array_equal(found, wanted)
+    assert len(list(output.iterdir())) == 2
+    assert elsewhere.left_there() == []
+
+
+def test_tiles_go_only_to_engines_that_see_what_the_others_left(elsewhere: Elsewhere) -> None:
+    image = np.random.default_rng(4).integers(0, 60000, (512, 512)).astype(np.uint16)
+    folder = elsewhere.disk / "large"
+    folder.mkdir()
+    for number in range(6):
+        tifffile.imwrite(folder / f"{number}.tif", image, tile=(64, 64))
+    file = Path(os.environ["IPYTHONDIR"]) / "profile_elsewhere" / "security" / "ipcontroller-engine.json"
+    near = subprocess.Popen([sys.executable, "-m", "ipyparallel.engine", f"--file={file}"], **QUIET)
+    try:
+        wait_until(lambda: len(elsewhere.controller) == 3)
+        task = parimg.Convolve("box(5)", elsewhere.disk / "out-mixed", color="unchanged", format="ome-tiff")
+        job = elsewhere.controller.submit(
+            task, str(folder), job_dir=elsewhere.disk / "job-mixed-tiles", tiles=128, chunk_size=1
+        )
+        assert job.wait(90)
+        assert [record.message for record in job.failures] == []
+        wanted = task(image)["image"]
+        for record in job:
+            np.testing.assert_array_equal(tifffile.imread(record["path"]), wanted)
     finally:
         near.kill()
         near.wait()

@@ -109,6 +109,14 @@ def test_failed_images_arrays_and_generators_are_previewed_too(controller: parim
     assert axes[1].get_title() == "frame 1\nValueError"
 
 
+def test_a_shard_of_the_source_is_previewed_alone(controller: parimg.Controller, photos: Path) -> None:
+    parts = [controller.preview(parimg.Convolve("box(3)"), str(photos), 30, shard=(one, 2)) for one in (1, 2)]
+    keys = [{record.key for record in part.records} for part in parts]
+    assert len(keys[0] | keys[1]) == 30
+    assert keys[0] & keys[1] == set()
+    assert [part.total for part in parts] == [len(found) for found in keys]
+
+
 def test_what_is_typed_wrong_is_told(controller: parimg.Controller, photos: Path, tmp_path: Path) -> None:
     task = parimg.Convolve("box(3)")
     with pytest.raises(JobError, match="n must be a number of images"):

@@ -37,14 +37,14 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> parimg.Job:
     for level, name in ((1, "failing"), (2, "crashing"), (3, "hanging"), (9, "good")):
         cv2.imwrite(str(folder / f"{name}.png"), np.full((4, 5), level, np.uint8))
     with parimg.start(1) as controller:
-        job = controller.map(behave, str(folder / "*.png"), retries=0, timeout=3.0, job_dir=folder / "job")
-        job.wait(120)
+        job = controller.map(behave, str(folder / "*.png"), retries=0, timeout=8.0, job_dir=folder / "job")
+        job.wait(240)
         return parimg.open_job(job.directory)
 
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(folder / "run.py")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/", check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/", check=False)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
         ("good.png", 0, "{'mean': 9.0}"),
         ("failing.png", 1, "ValueError: level 1 is refused"),
         ("crashing.png", -11, "Fatal Python error: Segmentation fault"),
-        ("hanging.png", 1, "Timeout (0:00:03)!"),
+        ("hanging.png", 1, "Timeout (0:00:08)!"),
     ],
 )
 def test_the_script_does_what_the_engine_did(
@@ -119,15 +119,18 @@ def test_parts_of_files_options_of_reading_and_limits_are_those_of_the_job(
     tifffile.imwrite(tmp_path / "cells.ome.tif", levels, metadata={"axes": "ZCYX"})
 
     def total(image: np.ndarray) -> dict[str, int]:
-        return {"total": int(image.sum()), "room": len(bytearray(2**28))}
+        return {"total": int(image.sum())}
+
+    def hoard(image: np.ndarray) -> int:
+        return len(bytearray(2**32))
 
     job = controller.map(total, [str(tmp_path / "cells.ome.tif")], channel=1, z=1, memory_limit="10 GiB")
     [record] = job.get(60)
     assert record["total"] == levels[1, 1].sum()
     parimg.write_repro(job, record.key, tmp_path / "alone")
     ended = run(tmp_path / "alone")
-    assert str({"total": record["total"], "room": 2**28}) in ended.stdout, ended.stderr
-    small = controller.map(total, [str(tmp_path / "cells.ome.tif")], channel=1, z=1, memory_limit="300 MiB")
+    assert str({"total": record["total"]}) in ended.stdout, ended.stderr
+    small = controller.map(hoard, [str(tmp_path / "cells.ome.tif")], channel=1, z=1, memory_limit="3 GiB")
     assert small.get(60)[0].error == "MemoryError"
     parimg.write_repro(small, record.key, tmp_path / "small")
     assert run(tmp_path / "small").stderr.rstrip().endswith("MemoryError")

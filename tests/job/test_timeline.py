@@ -58,6 +58,14 @@ def test_images_without_an_engine_count_and_take_no_row(tmp_path: Path) -> None:
     assert found.busy_share == 0
 
 
+def test_engines_are_sorted_by_host_and_numbers_in_names_count(tmp_path: Path) -> None:
+    hosts = ["node10", "node2", "node2", "10.0.0.9", "10.0.0.10", ""]
+    rows = [row(n, host=host, engine=9 - n) for n, host in enumerate(hosts)]
+    found = read_timeline(make_journal(tmp_path / "job", rows)).workers
+    assert [worker.host for worker in found] == ["", "10.0.0.9", "10.0.0.10", "node2", "node2", "node10"]
+    assert [worker.engine for worker in found[3:5]] == [7, 8]
+
+
 def test_a_job_without_records_has_an_empty_timeline(tmp_path: Path) -> None:
     found = read_timeline(make_journal(tmp_path / "job"), bins=3)
     assert (found.seconds, found.images, found.workers) == (1.0, 0, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import cv2
@@ -130,6 +131,19 @@ def test_the_command_writes_the_page_and_refuses_other_names(job: str, tmp_path:
     assert command("report", "no-such-job", "-o", tmp_path / "page.html").code == 2
     with pytest.raises(JobError, match="cannot be written"):
         parimg.write_report(job, tmp_path / "nowhere" / "page.html")
+
+
+@pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, f"{library}.pyplot", None)
+    with pytest.raises(JobError, match=r"pip install 'parimg\[report\]'"):
+        parimg.write_report(job, tmp_path / "report.html")
+    if library == "matplotlib":
+        with pytest.raises(JobError, match=r"pip install 'parimg\[plots\]'"):
+            parimg.open_job(job).plot()
 
 
 def test_durations_are_in_units_that_fit() -> None:

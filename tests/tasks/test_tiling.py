@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from parimg.tasks.tiled_image import fit_tile, folder_of
-from parimg.tasks.tiling import Box, Grid, Halo, needed_span, read_around, wrapped_spans
+from parimg.tasks.tiling import Box, Grid, Halo, needed_span, read_around
 
 SIDES = st.integers(1, 25)
 MODES = ["reflect", "mirror", "nearest", "wrap", "constant"]
@@ -66,7 +66,6 @@ def test_a_filtered_tile_is_that_of_the_filtered_image(
 
 def test_a_tile_inside_is_read_with_its_halo_only() -> None:
     assert needed_span(100, 200, 7, 9, 1000) == (93, 209)
-    assert wrapped_spans(93, 209, 1000) == [(93, 209)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ call this; `direct.py` and its neighbours hold the ways a convolution is done.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from parimg.kernels.convolution.arguments import Placement, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
+from parimg.kernels.convolution.line_plan import LONGEST_MERGED
 from parimg.kernels.convolution.methods import (
     How,
     as_kernel,
@@ -167,6 +169,14 @@ def correlate(
     return _filter(
         input, weights, output, mode, cval, origin, axes, method, precision, casting, is_convolution=False
     )
+
+
+NARROW = LONGEST_MERGED + 1
+"""Columns of an array from which on sums by a kernel of one column are the same, whatever the width is."""
+MOST_LINES = 6
+"""Lines that are summed together, at most. A sum's last bit depends on the place of its line among them."""
+LINES_REPEAT = math.lcm(*range(1, MOST_LINES + 1))
+"""Lines so far apart have the same place, counted from an array's first; its last `MOST_LINES` have others."""
 
 
 def method_for_shape(

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from parimg.kernels.borders import OUTSIDE
-from parimg.kernels.convolution import line_loops
+from parimg.kernels.convolution import line_loops, tile
 from parimg.kernels.convolution.line_loops import call, call_for_float, prefetch
 from parimg.kernels.convolution.line_plan import NO_PLANE, Plan, plan_lines
 
@@ -227,6 +227,7 @@ def correlate_lines(
         fused,
         skip_zeros,
         0 if line_weights is None else len(line_weights),
+        tile.taps_of(weights),
     )
     by_line = _NO_WEIGHTS[weights.dtype] if line_weights is None else line_weights
     return PreparedLines(plan, weights.ravel(), by_line).run(source, out, outside)
@@ -270,6 +271,7 @@ def prepare_lines(
     """What `correlate_lines` would do with such arrays, for many calls; strides are whole elements."""
     dtypes = (source.dtype, weights.dtype, out.dtype)
     terms = 0 if line_weights is None else len(line_weights)
-    plan = plan_lines(source.shape, source.strides, out.strides, *placed, *dtypes, casting, fused, False, terms)
+    layout = (source.shape, source.strides, out.strides)
+    plan = plan_lines(*layout, *placed, *dtypes, casting, fused, False, terms, tile.taps_of(weights))
     by_line = _NO_WEIGHTS[weights.dtype] if line_weights is None else line_weights
     return PreparedLines(plan, weights.ravel(), by_line)

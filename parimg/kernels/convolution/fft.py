@@ -151,7 +151,8 @@ def _cut(
     for axis in range(2):
         if is_zero and modes[axis] == "constant" and steps[axis] >= shape[axis]:
             # One block: the zeros before it serve as those behind it, too.
-            sides[axis] = min(_fast_side(shape[axis] + max(before[axis], after[axis])), sides[axis])
+            shortest = max(shape[axis] + max(before[axis], after[axis]), taps[axis])  # the kernel is to fit, too
+            sides[axis] = min(_fast_side(shortest), sides[axis])
     lines = source_index(modes[0], shape[0], before[0], after[0]).astype(np.int64)
     extended = axis_runs(modes[1], shape[1], before[1], after[1])
     columns = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CACHED_BYTES = 2**18  # of line buffers; a quarter of the second-level cache
 _NARROWEST_STRIP = 512
 _HELD_BYTES = 2**19  # of whole planes, held from one plane of the output to the next where they fit
-_LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
+LONGEST_MERGED = 32  # axes that are not correlated and at most so long join the line before them
 NO_PLANE = -(2**62)
 
 
@@ -67,6 +67,7 @@ def plan_lines(
     fused: bool,
     skip_zeros: bool,
     terms: int,
+    taps_of_3x3: int,
 ) -> Plan:
     source_bytes, out_bytes = source_dtype.itemsize, out_dtype.itemsize
     in_elements = [stride // source_bytes for stride in strides]
@@ -87,8 +88,8 @@ def plan_lines(
     if terms:
         planes = np.column_stack([np.repeat(planes[:, :1], terms, 1), planes[:, 1:]])
         n_planes = terms
-    is_square = n_planes == 1 and step == 1 and lines.taps == width
-    chosen = tile.choose(lines.length, lines.taps, width if is_square else 0)
+    is_3x3 = n_planes == 1 and step == 1 and lines.taps == width == 3
+    chosen = tile.choose(lines.length, lines.taps, taps_of_3x3 if is_3x3 else 0)
     add_tile = tile.tile_address(dtype.name, *chosen, fused=fused)
     if skip_zeros:
         chosen, add_tile = tile.Tile(1, 1, 0), line_loops.taps_address(dtype.name)
@@ -128,7 +129,7 @@ def _joined(axes: list[_Axis]) -> tuple[list[_Axis], _Axis | None]:
     while len(axes) > 1:
         *before, line, last = axes
         size = 1 if inner is None else inner.length
-        if last.taps > 1 or last.length * size > _LONGEST_MERGED:
+        if last.taps > 1 or last.length * size > LONGEST_MERGED:
             break
         stride, out_stride = (last.stride, last.out_stride) if inner is None else (inner.stride, inner.out_stride)
         joined = _Axis(last.length * size, stride, out_stride, 1, 0, last.mode)

@@ -20,6 +20,8 @@ from numba.extending import intrinsic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
 # Strategy: a tile is ROWS rows of VECTORS vectors of the output, whose sums stay in registers while the kernel is
 # walked. A vector of the input is read once and serves every row of the tile that the kernel reaches from it, so
 # a tap costs one multiply-add and a fraction of a load; no multiplication is wasted. The input lines above and
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 # too few sums to hide the latency of a multiply-add (7 x 7 with AVX2: 460 cycles a tile, in pairs 375, at best
 # 294). Where sums are not fused, lines are walked in order, so that every sum is taken in C order of the kernel,
 # as SciPy does. The weights of 3 x 3 stay in registers, too: read again, they cost more than the multiply-adds.
+# Those of 0 are left out: derivatives have three or four.
 #
 # It is written as LLVM code because LLVM's own vectoriser keeps no tile in registers: its best for 7 x 7 was
 # the speed of `cv2.filter2D`, a quarter of this one's.
@@ -48,7 +51,7 @@ _SIZE, _SIZE_3 = (
 # Multiply-adds a cycle over those of AVX2. These have AVX-512 and half the units for it.
 _HALVES = ("znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake")
 RELATIVE_SPEED = 2.0 if "+avx512f" in _HAS and not _NAME.startswith(_HALVES) else 1.0 if "+fma" in _HAS else 0.47
-_WRITTEN_OUT = 3  # side of the square kernel that has a tile of its own
+_SIDE = 3  # of the square kernel that has tiles of its own
 
 _types: Any = types  # untyped, as is the next
 _cgutils: Any = cgutils
@@ -58,22 +61,27 @@ _Part = tuple[ir.Value, list[tuple[int, ir.Value]]]
 
 
 class Tile(NamedTuple):
-    """Rows and vectors of a tile, and the side of the square kernel that it is written out for, or 0."""
+    """Rows and vectors of a tile, and which of the taps of 3 x 3 it is written out for, a bit a tap, or 0."""
 
     rows: int
     vectors: int
-    side: int
+    taps: int
 
 
 ONE_LINE = Tile(1, 8, 0)
 
 
-def choose(lines: int, height: int, side: int) -> Tile:
-    """The tile for an output of so many lines and a kernel of that height; `side` where it is square, else 0."""
-    rows, vectors = _SIZE_3 if side == _WRITTEN_OUT else _SIZE
+def choose(lines: int, height: int, taps: int) -> Tile:
+    """The tile for an output of so many lines and a kernel of that height; `taps` of 3 x 3, see `Tile`, else 0."""
+    rows, vectors = _SIZE_3 if taps else _SIZE
     if lines < rows or height == 1:
         return ONE_LINE
-    return Tile(rows, vectors, side) if side == _WRITTEN_OUT else Tile(min(rows, height + 1), vectors, 0)
+    return Tile(rows, vectors, taps) if taps else Tile(min(rows, height + 1), vectors, 0)
+
+
+def taps_of(weights: NDArray[Any]) -> int:
+    """Which of nine weights are not 0, a bit each, the first the lowest; 0 for any other number of weights."""
+    return sum(1 << i for i, weight in enumerate(weights.flat) if weight) if weights.size == _SIDE**2 else 0
 
 
 def lanes(dtype: str) -> int:
@@ -100,10 +108,10 @@ def _add_tile(
     `lines` holds `line_count` addresses a plane, of which the first height + rows - 1 are the input lines';
     neighbouring taps lie `step` elements apart. Reads up to a tile's width beyond the last column, writes none
     beyond. Nothing is passed in `sizes`: its type holds four numbers as lengths of tuples, rows and vectors of the
-    tile, 0 or the side of a square kernel for which everything is written out (one plane, step 1), and whether
-    multiply-adds are fused.
+    tile, 0 or the taps of 3 x 3 for which everything is written out (one plane, step 1), and whether multiply-adds
+    are fused.
     """
-    n_rows, n_vectors, side, is_fused = (kind.count for kind in sizes.dtype.types)
+    n_rows, n_vectors, taps, is_fused = (kind.count for kind in sizes.dtype.types)
     element = ir.FloatType() if weights.dtype == types.float32 else ir.DoubleType()
     item_bytes = 4 if weights.dtype == types.float32 else 8
     lanes = _VECTOR_BYTES // item_bytes
@@ -166,22 +174,23 @@ def _add_tile(
                 walk(line)
 
         none = _intp(0)
-        sides = range(side)
-        held = [[in_all_lanes(b.load(b.gep(weight_p, [_intp(y * side + x)]))) for x in sides] for y in sides]
-        held_lines = [line_at(none, _intp(y)) for y in range(side + n_rows - 1 if side else 0)]
+        used = [tap for tap in range(_SIDE**2) if taps >> tap & 1]
+        held = {divmod(tap, _SIDE): in_all_lanes(b.load(b.gep(weight_p, [_intp(tap)]))) for tap in used}
+        held_lines = [line_at(none, _intp(y)) for y in range(_SIDE + n_rows - 1 if taps else 0)]
 
         def written_out(column: ir.Value) -> None:
             for y, line in enumerate(held_lines):
-                for x in sides:
-                    read = vectors_at(b.gep(line, [b.add(column, _intp(x))]))
-                    for r in range(max(0, y - side + 1), min(n_rows, y + 1)):
-                        add(r, read, held[y - r][x])
+                for x in range(_SIDE):
+                    reached = [r for r in range(n_rows) if (y - r, x) in held]
+                    read = vectors_at(b.gep(line, [b.add(column, _intp(x))])) if reached else []
+                    for r in reached:
+                        add(r, read, held[y - r, x])
 
         width_of_tile = n_vectors * lanes
         with cgutils.for_range_slice(b, _intp(0), n_columns, _intp(width_of_tile)) as (column, _):
             for place in tile:
                 b.store(ir.Constant(vector, [0.0] * lanes), totals[place])
-            if side:
+            if taps:
                 written_out(column)
             else:
                 with cgutils.for_range(b, n_planes) as loop:
@@ -241,9 +250,9 @@ def _tile_function(  # pragma: no cover
     _tile(out, out_stride, lines, line_count, weights, planes, height, width, step, columns, sizes)
 
 
-def tile_address(dtype: str, rows: int, vectors: int, side: int, *, fused: bool) -> int:
+def tile_address(dtype: str, rows: int, vectors: int, taps: int, *, fused: bool) -> int:
     """Address of the tile of that size, compiled or loaded when first asked for."""
-    sizes = _types.Tuple([_types.UniTuple(types.int8, size) for size in (rows, vectors, side, int(fused))])
+    sizes = _types.Tuple([_types.UniTuple(types.int8, size) for size in (rows, vectors, taps, int(fused))])
     return address(types.void, _tile_function, *tile_kinds(dtype), _types.CPointer(sizes))
 
 

@@ -422,3 +422,28 @@ def test_nothing_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         convolve(np.full((4, 4), np.nan), np.ones((3, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("precision", [None, "float64"])
+def test_every_set_of_weights_that_are_0_in_3_x_3(dtype, precision):
+    source = random_array(1, (23, 70), dtype)
+    all_weights = random_array(2, (3, 3), "float64")
+    for used in (0b101101101, 0b111000111, 0b010111010, 0b000010000, 0b100000000, 0b011111110):
+        weights = all_weights * [[used >> (3 * y + x) & 1 for x in range(3)] for y in range(3)]
+        found = correlate(source, weights, np.float64, precision=precision)
+        expected = scipy.ndimage.correlate(source, weights, np.float64)
+        assert_close_to(found, expected, source, weights, 2**-53 if dtype == "float64" else 2**-24)
+        if precision == "float64":
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("cval", [0, 1 + 1j, 2, 3j])
+@pytest.mark.parametrize("size", [3, 9, 41])
+def test_complex_images_with_real_weights(mode, cval, size):
+    source = random_array(0, (60, 50), "complex128")[:, ::2]
+    weights = random_array(1, (size, size), "float64")
+    found = convolve(source, weights, mode=mode, cval=cval)
+    expected = scipy.ndimage.convolve(source, weights, mode=mode, cval=cval)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(weights).sum() * 200)

@@ -211,3 +211,41 @@ def test_spectra_are_remembered_with_the_kernel():
         convolve(np.ones((side, side)), weights, method="fft")
     kernel = ways.as_kernel(weights, (9, 9), is_convolution=True)
     assert len(kernel._spectra) == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_transforms_with_zeros_beyond_the_border(data):
+    """One block then is as short as the zeros on one side allow."""
+    shape = data.draw(st.tuples(*[st.integers(1, 60)] * 2))
+    taps = data.draw(st.tuples(*[st.integers(1, 40)] * 2))
+    modes = [data.draw(st.sampled_from(("constant", "reflect"))) for _ in taps]
+    origin = [data.draw(st.integers(-(k // 2), (k - 1) // 2)) for k in taps]
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    source, weights = generator.normal(size=shape), generator.normal(size=taps)
+    expected = convolve(source, weights, mode=modes, origin=origin, precision="float64", method="direct")
+    for dtype, epsilon in (("float32", 2e-6), ("float64", 1e-14)):
+        found = convolve(source.astype(dtype), weights, mode=modes, origin=origin, method="fft")
+        bound = np.abs(weights).sum() * np.abs(source).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=bound * epsilon)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("size", [5, 15, 31])
+@pytest.mark.parametrize("is_product", [True, False])
+def test_remembered_calls_do_as_others(dtype, size, is_product):
+    """Arrays' calls are remembered, lists' are not; the way taken must not depend on that."""
+    generator = np.random.default_rng(size)
+    image = generator.integers(1, 200, (150, 170)).astype(dtype)
+    weights = np.outer(gaussian(size), gaussian(size)) if is_product else generator.normal(size=(size, size))
+    found = [convolve(image, weights, np.float64) for _ in range(2)]
+    expected = convolve(image, weights.tolist(), np.float64)
+    np.testing.assert_array_equal(found[0], expected)
+    np.testing.assert_array_equal(found[1], expected)
+    image[70, 80] = 0
+    if dtype != "uint8":
+        image[70, 80] = np.nan
+    changed = convolve(image, weights, np.float64)
+    np.testing.assert_array_equal(changed, convolve(image, weights.tolist(), np.float64))
+    if dtype != "uint8":
+        assert np.isnan(changed).sum() == size**2
