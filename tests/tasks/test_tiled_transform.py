@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,26 @@ def test_files_hold_the_result_of_the_whole(tmp_path: Path, image_format: Any) -
         None: "a.ome.tif", "ome-tiff": "a.ome.tif", "ome-zarr": "a.ome.zarr", "tiff": "a.tif", "npy": "a.npy",
         "png": "a.png",
     }[image_format]  # fmt: skip
+
+
+@pytest.mark.parametrize("image_format", ["ome-tiff", "ome-zarr"])
+@pytest.mark.parametrize("tile", [(512, 512), (1024, 1024), (2048, 1024)])  # with no, one, and one smaller level
+def test_smaller_levels_are_means_of_the_whole(tmp_path: Path, image_format: Any, tile: tuple[int, int]) -> None:
+    image = picture("uint16", (2101, 1100))
+    task = parimg.Convolve("identity", tmp_path, format=image_format, color="unchanged")
+    path = run_by_tiles(task, image, tile, "a.tif")["path"]
+    if image_format == "ome-zarr":
+        levels = [array[:] for _, array in sorted(zarr.open_group(path, mode="r").arrays())]
+    else:
+        with tifffile.TiffFile(path) as file:
+            levels = [level.asarray() for level in file.series[0].levels]
+    assert [level.shape for level in levels] == [(2101, 1100), (1051, 550), (526, 275)]
+    for level, smaller in itertools.pairwise(levels):
+        odd = level.shape[0] % 2, level.shape[1] % 2
+        even = np.pad(level.astype(float), [(0, odd[0]), (0, odd[1])], "edge")
+        np.testing.assert_array_equal(
+            smaller, np.rint(cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        )
 
 
 @pytest.mark.parametrize("image_format", ["ome-tiff", "ome-zarr"])
