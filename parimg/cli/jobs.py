@@ -89,8 +89,9 @@ def resume(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run what a job did not record before it was interrupted."""
-    check_output(output)
+    """Run what a job did not record before it was interrupted; of matched pairs, what is missing of both jobs."""
+    if (pairs := _pair_directory(find_job(job))) is None:
+        check_output(output)
     check_engines(engines, profile, cluster_id)
     check_submission(submit, submit_set)
     from parimg.job.directory import JobDirectory
@@ -106,6 +107,11 @@ def resume(
         "tiles": parse_tiles(tiles),
     }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if pairs is not None:
+        from parimg.cli.pairs import resume_directory
+
+        resume_directory(pairs, (engines, profile, cluster_id), output, changed, quiet=quiet, verbose=verbose)
+        return
     # What cannot be resumed is told before a cluster is started.
     journal = Journal(find_job(job))
     journal.check_trust()
@@ -314,6 +320,16 @@ def jobs(
         print_table(columns, rows, title=folder, whole_names=True)
 
 
+def _pair_directory(directory: str) -> str | None:
+    """The directory of pairs that is meant: this one, or that of which it is one of both jobs."""
+    from parimg.pairs.directory import PairDirectory
+
+    parent = PairDirectory(os.path.dirname(directory))
+    if parent.holds_pairs and directory in {parent.features, parent.blocks}:
+        return parent.path
+    return directory if PairDirectory(directory).holds_pairs else None
+
+
 def _pairs_in(directory: str) -> PairJob | None:
     """The pairs that were matched in a directory, if it is one of pairs."""
     from parimg.pairs.directory import PairDirectory
@@ -324,10 +340,11 @@ def _pairs_in(directory: str) -> PairJob | None:
 
 def _print_status_of_pairs(job: PairJob, output: Path | None, *, verbose: bool) -> None:
     from parimg.cli.pairs import print_pairs
+    from parimg.job.directory import resume_command
 
     print_pairs(job, verbose=verbose)
     if job.state != "finished":
-        say("to go on: the same `parimg match-pairs` once more")
+        say(f"to go on: {resume_command(job.directory)}")
     if output is not None:
         job.to_parquet(output)
         say(f"table: {output}")

@@ -240,6 +240,33 @@ class PairJob:
             raise JobError(f"the features of {about.key!r} are lost, and the image is another one now")
         return found
 
+    def pixels_of(self, image: str | int) -> npt.NDArray[np.uint8]:
+        """Gray pixels of an image, as its features were sought in.
+
+        Parameters
+        ----------
+        image : str or int
+            By name, key, path or number.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width)
+
+        Raises
+        ------
+        JobError
+            If there is no such image, or it was given as an array.
+        ImageError
+            If it cannot be read.
+        """
+        from parimg.images.decode import read_image
+
+        about = self.images()[self.number(image)]
+        if not about.uri:
+            raise JobError(f"{about.key!r} was given as an array, which is not kept")
+        detect = self._task().detect
+        return read_image(about.uri, detect.color, reading=detect.reading)
+
     def match(self, first: str | int, second: str | int) -> PairMatches:
         """Match two images here and now, as their block does, with the same answer.
 
@@ -366,6 +393,10 @@ def block_task(place: PairDirectory, description: Description) -> MatchBlock:
         contrast_threshold=options.contrast_threshold,
         max_size=options.max_size,
         root=options.root,
+        channel=options.channel,
+        z=options.z,
+        project=options.project,
+        percentile=options.percentile,
     )
     return MatchBlock(place.path, detect, options)
 
@@ -376,7 +407,7 @@ def open_pairs(directory: str | os.PathLike[str]) -> PairJob:
     Parameters
     ----------
     directory : path
-        That of `match_pairs`.
+        That of `match_pairs`, or its name among the user's jobs.
 
     Returns
     -------
@@ -387,4 +418,4 @@ def open_pairs(directory: str | os.PathLike[str]) -> PairJob:
     JobError
         If it holds none.
     """
-    return PairJob(PairDirectory(os.fspath(directory)))
+    return PairJob(PairDirectory.find(directory))
