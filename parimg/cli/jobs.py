@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -294,7 +295,8 @@ def jobs(
     if remove and not names and older is None:
         raise typer.BadParameter("--remove wants the names of jobs, or --older")
     folder = jobs_folder()
-    found = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    listed = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    found = [_of_pairs(job) for job in listed]
     if older is not None:
         before = time.time() - parse_age(older)
         found = [job for job in found if job.last_used < before and job.state != "running"]
@@ -415,10 +417,29 @@ def _names(folder: str) -> list[str]:
     return sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), reverse=True)
 
 
+def _of_pairs(job: JobSummary) -> JobSummary:
+    """What a list says of a directory of matched pairs: its images, and where both jobs stand."""
+    matched = None if job.place.holds_job else _pairs_in(job.place.path)
+    if matched is None:
+        return job
+    from parimg.job.directory import JobDirectory
+    from parimg.job.listing import summarize
+
+    features, blocks = (summarize(JobDirectory(path)) for path in (matched.place.features, matched.place.blocks))
+    return replace(
+        features, name=job.name, place=job.place, task="MatchPairs", parameters={}, state=matched.state,
+        writer=features.writer or blocks.writer, seconds=features.seconds + blocks.seconds, nbytes=job.nbytes,
+        last_used=job.last_used
+    )  # fmt: skip
+
+
 def _remove(job: JobSummary) -> None:
     if client := describe_client(job.place):
         raise JobError(f"the client of {job.place.path!r} would make it anew: {client}; `scancel` ends it")
-    job.place.remove()
+    if (matched := _pairs_in(job.place.path)) is not None:
+        matched.place.remove()
+    else:
+        job.place.remove()
     path = job.place.path
     left = f"; {', '.join(sorted(os.listdir(path))[:3])} stays" if os.path.isdir(path) else ""
     say(f"removed {path} ({shown_size(job.nbytes)}){left}")

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -89,6 +91,27 @@ class PairDirectory:
     def holds_pairs(self) -> bool:
         """Whether it is such a directory."""
         return os.path.isfile(self.description)
+
+    def remove(self) -> None:
+        """Delete both jobs and all that they wrote; other files that lie in the directory stay, and then it.
+
+        Raises
+        ------
+        JobLockedError
+            If a process writes one of both.
+        JobError
+            If one cannot be deleted.
+        """
+        for path in (self.features, self.blocks):
+            if (job := JobDirectory(path)).holds_job:
+                job.remove()
+        for folder in (self.features, self.blocks, self.feature_files, self.match_files):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.images, self.plan, self.wanted, self.description):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
 
     def check_free(self) -> None:
         """Refuse a directory that holds something else.

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import plane_views
 import pytest
+from command_line import parimg as parimg_cli
 
 import parimg
 import parimg.kernels as pk
 from parimg.errors import JobError, SourceError, TaskError
 from parimg.pairs.feature_files import path_of
+from parimg.pairs.matching import resume_pairs
 from parimg.pairs.pair_job import open_pairs
+from parimg.pairs.selection import Index, check_selection, read_selection, write_selection
 
 pytestmark = pytest.mark.cluster
 
@@ -89,6 +93,69 @@ def test_added_images_are_matched_with_all_and_nothing_else_is(
     whole = controller.match_pairs(folder, job_dir=tmp_path / "other")
     whole.wait()
     assert {frozenset(pair[:2]): pair[2:] for pair in whole} == {frozenset(pair[:2]): pair[2:] for pair in second}
+
+
+def test_a_directory_is_made_among_the_jobs_and_found_again_by_name(
+    controller: parimg.Controller, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path / "jobs"))
+    with pytest.raises(SourceError):
+        controller.match_pairs(photos / "camera", [("camera0.png", "camera9.png")])
+    assert not (tmp_path / "jobs").exists()
+    job = controller.match_pairs(photos / "camera")
+    job.wait()
+    assert os.path.dirname(job.directory) == str(tmp_path / "jobs")
+    name = os.path.basename(job.directory)
+    again = parimg.match_pairs(controller, photos / "camera", job_dir=name)
+    again.wait()
+    assert again.directory == job.directory == open_pairs(name).directory
+    assert again.counts["matched"] == 6
+    assert f"{name}" in parimg_cli("jobs").out
+    assert "MatchPairs" in parimg_cli("jobs").out
+    assert parimg_cli("jobs", name, "--remove").code == 0
+    assert os.listdir(tmp_path / "jobs") == []
+
+
+def no_index(directory: str) -> Index:
+    raise AssertionError(f"{directory} is not wanted")
+
+
+def test_a_resume_runs_what_is_missing_of_both_jobs(
+    controller: parimg.Controller, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos / "camera", folder)
+    job = controller.match_pairs(folder, [("camera0.png", "camera1.png")], job_dir=tmp_path / "pairs")
+    job.wait()
+    for left in (job.place.blocks, job.place.plan, job.place.images):  # as where the first job was stopped
+        shutil.rmtree(left) if os.path.isdir(left) else os.remove(left)
+    (folder / "camera2.png").unlink()
+    resumed = resume_pairs(controller, tmp_path / "pairs", no_index)
+    resumed.wait()
+    assert resumed.state == "finished"
+    assert [pair[:2] for pair in resumed] == [("camera0.png", "camera1.png")]
+    os.remove(job.place.wanted)
+    with pytest.raises(JobError, match="give the same images and pairs again"):
+        resume_pairs(controller, tmp_path / "pairs", no_index)
+
+
+def test_sequences_with_an_index_are_resumed_with_it(tmp_path: Path) -> None:
+    class Opened:
+        directory = "/photos/index"
+        uris: ClassVar[list[str]] = []
+        descriptors = np.zeros((0, 2), np.float32)
+
+    opened = Opened()
+    selection = check_selection("sequential", overlap=3, neighbours=7, index=opened)
+    write_selection(selection, str(tmp_path / "wanted.json"))
+    asked = []
+
+    def open_index(directory: str) -> Index:
+        asked.append(directory)
+        return opened
+
+    assert read_selection(str(tmp_path / "wanted.json"), open_index) == selection
+    assert asked == ["/photos/index"]
 
 
 def test_lists_and_sequences_are_matched_and_then_all_others(
