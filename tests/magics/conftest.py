@@ -23,7 +23,6 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     monkeypatch.chdir(tmp_path / "here")
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    shell.history_manager.enabled = False
     shell.run_line_magic("load_ext", "parimg")
     yield shell
     InteractiveShell.clear_instance()

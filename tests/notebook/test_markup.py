@@ -29,7 +29,7 @@ ESCAPED = "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;&amp;&#x27;\\x1b[2J\\u2
 )
 def test_text_from_outside_is_escaped_wherever_it_stands(made: str) -> None:
     assert ESCAPED in made
-    assert "onerror=\"" not in made
+    assert 'onerror="' not in made
 
 
 def test_markup_is_not_escaped_twice() -> None:
@@ -74,4 +74,3 @@ def test_durations_are_in_units_that_fit() -> None:
         "0 ms", "250 ms", "1 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 0 h",
         "115 d 17 h",
     ]  # fmt: skip
-
