@@ -133,7 +133,8 @@ def main() -> None:
         write_image(large, arguments.side)
         write_pieces(large, pieces)
         first = next(pieces.iterdir())
-        run(controller, str(first), folder, arguments.format, None)  # compiles, and loads libraries
+        for tiles in (None, STORED):  # compiles, and loads libraries
+            run(controller, str(first), folder, arguments.format, tiles)
         times: dict[str, list[tuple[float, float]]] = {"by tiles": [], "small images": []}
         with Watch() as watch:
             for number in range(arguments.rounds):

@@ -254,10 +254,10 @@ def join_pixels(
 
     Examples
     --------
-    >>> left, right = np.array([[1, 0], [1, 1]]), np.array([[0, 2], [2, 2], [1, 2]])
-    >>> graph, order = join_pixels([left, right], shape=(3, 3))
+    >>> left, right = np.array([[1, 0], [1, 1]]), np.array([[0, 2]])
+    >>> graph, order = join_pixels([left, right], shape=(2, 3))
     >>> graph.degrees, order
-    (array([1, 1, 4, 1, 1]), array([2, 0, 1, 4, 3]))
+    (array([1, 1, 2]), array([2, 0, 1]))
     """
     steps = _checked_spacing(spacing, len(shape))
     found = [np.asarray(part, np.int64).reshape(-1, len(shape)) for part in parts]
