@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 _SLOW_SECONDS = 0.5
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # s
 
 # Control characters (an escape begins commands of a terminal), line separators, what turns the direction of
 # writing, and lone surrogates, which no terminal takes.
@@ -36,25 +35,6 @@ def visible(text: str, *, lines: bool = False) -> str:
     'a\\x1b[2J\\n.png'
     """
     return _OBEYED.sub(lambda found: found[0] if lines and found[0] in "\n\t" else ascii(found[0])[1:-1], text)
-
-
-def duration(seconds: float) -> str:
-    """A time in units that fit.
-
-    Examples
-    --------
-    >>> duration(0.0123), duration(75), duration(7260), duration(200_000)
-    ('12.3 ms', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.3g} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
 
 
 def say(text: str, *, error: bool = False) -> None:

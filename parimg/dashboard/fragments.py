@@ -7,8 +7,9 @@ import os
 from html import escape
 from typing import TYPE_CHECKING
 
-from parimg.console import duration, visible
+from parimg.console import visible
 from parimg.dashboard.follow import FAILURES_LOOKED_AT
+from parimg.notebook.markup import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

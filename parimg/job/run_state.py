@@ -6,6 +6,7 @@ A stored run is looked at again a few times a second. Users see either through `
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,11 @@ class LiveRun:
         return self._dispatcher.outstanding
 
     @property
+    def name(self) -> str:
+        """Name of the job's directory."""
+        return os.path.basename(self._dispatcher.journal.directory)
+
+    @property
     def state(self) -> str:
         return self._dispatcher.state
 
@@ -93,7 +99,7 @@ class LiveRun:
 
     @property
     def engines(self) -> int | None:
-        return len(self._dispatcher.engines.ids()) if not self.ready() else None
+        return len(self._dispatcher.engine_ids()) if not self.ready() else None
 
     @property
     def error(self) -> BaseException | None:
