@@ -93,6 +93,7 @@ class Page:
         self._chosen: str | None = None
         self._owned = ""
         self._due = 0.0
+        self._looked_at: str | None = None
         self._note = ""
         self._is_acting = False
         self._head = _div("Reading the journal ...")
@@ -137,11 +138,14 @@ class Page:
         try:
             loop, board = asyncio.get_running_loop(), self._board
             summaries, job, seconds = await loop.run_in_executor(board.reader, board.look, chosen)
+            self._due = 0.0
             if chosen == self._chosen:
                 begin = time.thread_time()
                 self._show(summaries, job)
                 seconds += time.thread_time() - begin
-            self._due = time.monotonic() + _REST * seconds - _PERIOD_MS / 1000 if chosen == self._chosen else 0.0
+                if self._looked_at == self._chosen:  # the first look reads all records, once
+                    self._due = time.monotonic() + _REST * seconds - _PERIOD_MS / 1000
+                self._looked_at = self._chosen
         except RuntimeError:  # the server is closing
             return
         except Exception as error:  # a journal that was removed: the page says so, and goes on
