@@ -248,9 +248,21 @@ class Dispatcher:
         now = time.monotonic()
         if now - self._looked_at >= _LOOK_SECONDS or self._disks.has_news:
             self._looked_at = now
-            self._in_flight.open(self._disks.usable(self.engines.ready(), self._next_images))
+            self._in_flight.open(self._disks.usable(self._ready_engines(), self._next_images))
             self._lost_engines.look(now)
             self.work_left = self._estimate_work()
+
+    def engine_ids(self) -> list[int]:
+        """Engines that may run the job now."""
+        there = self.engines.ids()
+        return [engine for engine in there if engine in self.plan.targets] or there
+
+    def _ready_engines(self) -> list[int]:
+        ready = self.engines.ready()
+        if not self.plan.targets:
+            return ready
+        wanted = set(self.engine_ids())
+        return [engine for engine in ready if engine in wanted]
 
     def _estimate_work(self) -> WorkLeft:
         unlisted = 0 if self.total is None else self.total - self._waiting.listed

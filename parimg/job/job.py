@@ -158,6 +158,16 @@ class Job:
     def _ipython_key_completions_(self) -> list[str]:
         return self._journal.keys()
 
+    def _repr_html_(self) -> str:
+        from parimg.job.showing import job_html
+
+        return job_html(self, self._journal)
+
+    def _ipython_display_(self) -> None:
+        from parimg.notebook.live import show_live
+
+        show_live(self._repr_html_, self.__repr__, lambda: not self.ready())
+
     def __repr__(self) -> str:
         counts = self.counts
         of = "" if counts["total"] is None else f"/{counts['total']}"
@@ -514,6 +524,15 @@ class Job:
     def engines(self) -> int | None:
         """Engines of the cluster that runs the job, None if this process does not run it."""
         return self._run.engines
+
+
+def _draw(record: Record) -> bytes:
+    from parimg.job import pictures
+
+    return pictures.drawn(record)
+
+
+Record.draw = staticmethod(_draw)
 
 
 def open_job(path: str | os.PathLike[str]) -> Job:
