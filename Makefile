@@ -5,7 +5,7 @@ VENV ?= .venv
 PACKAGE ?= -e .
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-clusters quick lowest chaos fuzz lint docs notebooks constraints clean
+.PHONY: demo test test-clusters test-processors test-generic quick lowest chaos fuzz lint docs notebooks constraints clean
 
 demo: $(VENV)/package  ## match 48 views of known photographs on an embedded cluster
 	$(BIN)/parimg demo demo
@@ -16,6 +16,14 @@ test: $(VENV)/installed  ## the whole test suite, on real clusters, which are ti
 
 test-clusters: $(VENV)/installed  ## on Slurm and SSH servers that the tests start; tests/setup-machine.sh installs them
 	$(BIN)/pytest -n 2 --dist loadfile -m daemons $(PYTEST_ARGS) tests/clusters
+
+test-processors: test-generic  ## the kernels as on other processors: lesser ones, and an emulated aarch64 where there is qemu
+	$(BIN)/python tests/processors/run_kernel_tests.py nehalem zen3 -- -n 2
+	$(BIN)/python tests/processors/emulate_aarch64.py $(VENV).aarch64
+
+test-generic: $(VENV)/installed  ## the part of it for every change: as on any x86-64, and compiled for processors that are not here
+	$(BIN)/python tests/processors/run_kernel_tests.py generic -- -n 2 -m "not slow"
+	$(BIN)/python tests/processors/compile_kernels.py
 
 quick: $(VENV)/installed  ## what takes no cluster and no long compilation
 	$(BIN)/pytest -n 2 -q -m "not cluster and not slow" tests

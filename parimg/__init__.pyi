@@ -5,6 +5,7 @@ from .job.comparison import compare_jobs
 from .job.job import Job, open_job
 from .job.merging import merge_jobs
 from .job.repro import write_repro
+from .magics.extension import load_ipython_extension
 from .pairs.matching import match_pairs
 from .pairs.pair_job import PairJob, open_pairs
 from .pairs.pictures import plot_match_graph, plot_pair
@@ -43,6 +44,7 @@ __all__ = [
     "draw_hits",
     "draw_matches",
     "index_images",
+    "load_ipython_extension",
     "match_pairs",
     "merge_jobs",
     "open_job",

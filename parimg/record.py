@@ -11,12 +11,14 @@ from their names and types.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from parimg.errors import ResultError
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_SHOWN_VALUES = 12  # and arrays, of a record in a notebook
+_PICTURE_WIDTH = 420  # px
 LARGEST_ARRAY = 2**28  # bytes, of a record's arrays together; SQLite takes 10**9
 _LARGEST_COLUMNS = 2**24  # characters of JSON, of a record's scalars and lists together
 Status = Literal["ok", "failed"]
@@ -118,6 +122,9 @@ class Record(Mapping[str, Any]):
     position: int = 0
     job: str = field(default="", repr=False, compare=False)
 
+    draw: ClassVar[Callable[[Record], bytes]] = staticmethod(lambda _: b"")
+    """Draws a record's image with its result, as a PNG or JPEG file; set by `parimg.job`, which stands above."""
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
             return NotImplemented
@@ -158,6 +165,25 @@ class Record(Mapping[str, Any]):
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
+
+    def _repr_html_(self) -> str:
+        from parimg.notebook import markup
+
+        picture = markup.Markup()
+        with contextlib.suppress(Exception):  # the image, the job or matplotlib is not there
+            picture = markup.picture(type(self).draw(self), width=_PICTURE_WIDTH)
+        seconds = self.decode_seconds + self.task_seconds
+        values = dict(itertools.islice(self.columns.items(), _SHOWN_VALUES))
+        shapes = {name: " x ".join(map(str, array.shape)) for name, array in self.arrays.items()}
+        arrays = {name: f"{self.arrays[name].dtype}, {shape}" for name, shape in shapes.items()}
+        about = {
+            f"failed in {self.stage}": None if self.ok else f"{self.error}: {self.message}",
+            **{name: "None" if value is None else value for name, value in values.items()},
+            **dict(itertools.islice(arrays.items(), _SHOWN_VALUES)),
+            "time": f"{markup.duration(seconds)} on engine {self.engine}, {self.host}",
+            "attempts": self.attempts if self.attempts > 1 else None,
+        }
+        return markup.box(self.key, self.status, [picture, markup.facts(about)])
 
 
 def failed_row(

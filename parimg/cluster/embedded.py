@@ -21,6 +21,7 @@ from traitlets.config import Config
 
 from parimg.cluster import farewell
 from parimg.cluster.ipyparallel_internals import exit_code, quiet, run
+from parimg.cluster.listed import cluster_file, new_cluster_id
 from parimg.cluster.parent_poller import FAREWELL
 from parimg.cluster.security import find_security
 from parimg.engine.setup import thread_environment
@@ -71,8 +72,12 @@ class EmbeddedCluster:
 
     def _start(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="parimg-cluster-")
+        cluster_id = new_cluster_id()
+        self._listed = cluster_file(cluster_id)
         self._cluster = ipp.Cluster(
-            config=_embedded_config(self._folder, curve=self._curve),
+            config=_embedded_config(self._folder, self._listed, curve=self._curve),
+            cluster_id=cluster_id,
+            cluster_file=self._listed,
             n=self._n,
             profile_dir=self._folder,
             load_profile=False,
@@ -187,6 +192,9 @@ class EmbeddedCluster:
                 self._end_engines()
             run(self._cluster.stop_cluster())
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._listed:
+            with contextlib.suppress(OSError):
+                os.unlink(self._listed)
 
     def _end_engines(self) -> None:
         """End all engines at once; ipyparallel waits five seconds for each one that is busy."""
@@ -220,7 +228,7 @@ def _last_lines(path: str) -> str:
     return " | ".join(said[-_LOG_LINES:])
 
 
-def _embedded_config(folder: str, *, curve: bool) -> Config:
+def _embedded_config(folder: str, listed: str, *, curve: bool) -> Config:
     poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
     engine_cmd = [*poller, "ipyparallel.engine"]
     return Config(
@@ -228,7 +236,7 @@ def _embedded_config(folder: str, *, curve: bool) -> Config:
             "Cluster": {"delay": 0.0, "engine_timeout": _START_TIMEOUT},
             "LocalControllerLauncher": {
                 "controller_cmd": [*poller, "ipyparallel.controller"],
-                "environment": {FAREWELL: json.dumps(farewell.command(folder))},
+                "environment": {FAREWELL: json.dumps(farewell.command(folder, listed))},
                 "controller_args": ["--IPController.enable_curve=True"] if curve else [],
             },
             "LocalEngineLauncher": {"engine_cmd": engine_cmd},

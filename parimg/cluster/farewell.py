@@ -1,7 +1,7 @@
 """Clear up after a client that was killed: what it left in a queue, in a profile, in the temporary folder.
 
-``python -m parimg.cluster.farewell FOLDER [PROFILE_DIR CLUSTER_ID]`` is started by the client's controller, which
-is told by `parimg.cluster.parent_poller` that its client is gone, and then ends itself.
+``python -m parimg.cluster.farewell FOLDER FILE [PROFILE_DIR CLUSTER_ID]`` is started by the client's controller,
+which is told by `parimg.cluster.parent_poller` that its client is gone, and then ends itself.
 """
 
 from __future__ import annotations
@@ -15,19 +15,24 @@ import time
 _END_SECONDS = 3.0  # in which the cluster's processes end, and write no more
 
 
-def command(folder: str | None, profile_dir: str | None = None, cluster_id: str = "") -> list[str]:
-    """The command that removes a folder, and stops the cluster of a profile, where they are given."""
+def command(
+    folder: str | None, file: str, profile_dir: str | None = None, cluster_id: str = ""
+) -> list[str]:
+    """The command that removes a folder and a file, and stops the cluster of a profile, where they are given."""
     stopped = [] if profile_dir is None else [profile_dir, cluster_id]
-    return [sys.executable, "-m", "parimg.cluster.farewell", folder or "", *stopped]
+    return [sys.executable, "-m", "parimg.cluster.farewell", folder or "", file, *stopped]
 
 
 def main() -> None:
     """Do what the command line says."""
-    folder, *stopped = sys.argv[1:]
+    folder, file, *stopped = sys.argv[1:]
     time.sleep(_END_SECONDS)
     if stopped:
         profile_dir, cluster_id = stopped
         _stop(os.path.join(profile_dir, "security"), profile_dir, cluster_id)
+    if file:
+        with contextlib.suppress(OSError):
+            os.unlink(file)
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import NoReturn
 
 from ipyparallel.engine.app import IPEngine
@@ -35,6 +36,13 @@ from parimg.errors import ClusterError
 _REGISTERED, _LEAVES = b"r", b"l"
 _LOOK_SECONDS = 0.2  # between looks for engines that have ended
 _END_SECONDS = 10.0  # in which engines end that are asked to
+_LOADED = (
+    "ipykernel.ipkernel",
+    "ipykernel.debugger",  # each engine loads it, which would be two thirds of its start
+    "parimg.engine.runner",
+    "parimg.images.described",
+    "parimg.images.encode",
+)
 _OPTIONS = (
     # Hundreds register at once, and each waits for its turn; those whose controller is gone end after 30 s.
     "--IPEngine.timeout=120",
@@ -269,13 +277,10 @@ def _nanny_of(n: int) -> Iterator[tuple[int, str]]:
 
 def warm_up() -> None:
     """Load what engines need, and the kernels of the commonest tasks."""
-    import ipykernel.debugger  # each engine loads it, which would be two thirds of its start
-    import ipykernel.ipkernel  # noqa: F401
     import numpy as np
 
-    import parimg.engine.runner
-    import parimg.images.decode
-    import parimg.images.encode  # noqa: F401
+    for module in _LOADED:
+        import_module(module)
     from parimg.engine.compile_once import prepare_once_a_host
     from parimg.tasks.match_sift import MatchSIFT
 

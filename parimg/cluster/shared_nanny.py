@@ -73,7 +73,7 @@ def look_after_engines(listener: socket.socket, lifeline: int, most: int) -> Non
     util._disable_session_extract_dates()  # noqa: SLF001 - as every process of ipyparallel does at its start
     loop = IOLoop()
     context = zmq.Context()
-    context.max_sockets = _SOCKETS * most + _SPARE_SOCKETS
+    context.set(zmq.MAX_SOCKETS, _SOCKETS * most + _SPARE_SOCKETS)
     listener.setblocking(False)
 
     def accept(*_: object) -> None:

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import ipyparallel as ipp
@@ -22,6 +21,7 @@ from parimg.cluster import farewell, profiles
 from parimg.cluster.allocation import Allocation
 from parimg.cluster.foreign import ForeignCluster, find_profile, stop_all
 from parimg.cluster.ipyparallel_internals import quiet, run
+from parimg.cluster.listed import new_cluster_id
 from parimg.cluster.parent_poller import FAREWELL
 from parimg.errors import ClusterError
 
@@ -57,7 +57,7 @@ class StartedCluster(ForeignCluster):
 
     def __init__(self, profile_dir: str, n: int, timeout: float, folder: str | None = None) -> None:
         self._folder = folder
-        cluster_id = f"own-{uuid.uuid4().hex[:8]}"
+        cluster_id = new_cluster_id()
         self._started = ipp.Cluster(
             profile_dir=profile_dir,
             cluster_id=cluster_id,
@@ -154,7 +154,7 @@ def _may_come(engine_set: Any) -> bool:
 
 def _ends_with_us(folder: str | None, profile_dir: str, cluster_id: str) -> Config:
     poller = [sys.executable, "-m", "parimg.cluster.parent_poller", str(os.getpid())]
-    command = farewell.command(folder, profile_dir, cluster_id)
+    command = farewell.command(folder, "", profile_dir, cluster_id)
     return Config(
         {
             "LocalControllerLauncher": {

@@ -35,6 +35,8 @@ from parimg.job.journal_writer import JournalWriter
 from parimg.job.output_files import name_files
 from parimg.job.run_state import LiveRun
 from parimg.job.versions import versions
+from parimg.notebook import markup
+from parimg.notebook.live import show_live
 from parimg.options import DEFAULT_MAX_PIXELS, Options, Orientation, Projection, Ship
 from parimg.pairs.matching import match_pairs
 from parimg.protocol import shared_objects
@@ -112,11 +114,40 @@ class Controller:
             state = "closed" if self._closing.is_set() else "lost"
         return f"<Controller of {kind}: {state}>"
 
+    def _repr_html_(self) -> str:
+        is_gone = self._closing.is_set() or bool(self._supervisor.lost)
+        running = [] if is_gone else self._supervisor.running_jobs()
+        state = "closed" if self._closing.is_set() else "lost" if is_gone else f"{len(self)} engines"
+        security = self.security
+        about = {
+            "cluster": "started with this controller" if self._cluster.is_own else "runs on without it",
+            "reached by": None if is_gone else ", ".join(security.interfaces),
+            "warning": security.warning or None,
+            "lost": self._supervisor.lost,
+        }
+        rows = [
+            (run.name, run.written, "unknown" if run.total is None else run.total, run.counts["failed"])
+            for run in running
+        ]
+        jobs = markup.table(("running", "done", "of", "failed"), rows)
+        return markup.box("Controller", state, [markup.facts(about), jobs or (None if is_gone else "no job runs")])
+
+    def _ipython_display_(self) -> None:
+        def runs() -> bool:
+            return self.running > 0
+
+        show_live(self._repr_html_, self.__repr__, runs)
+
     def __len__(self) -> int:
         return len(self.engines)
 
     def __bool__(self) -> bool:
         return True
+
+    @property
+    def running(self) -> int:
+        """Number of jobs that run."""
+        return 0 if self._closing.is_set() else len(self._supervisor.running_jobs())
 
     @property
     def engines(self) -> list[int]:
@@ -158,6 +189,7 @@ class Controller:
         percentile: tuple[float, float] | None = None,
         orientation: Orientation | None = None,
         metadata: Iterable[str] = (),
+        targets: int | Sequence[int] | None = None,
         listeners: Iterable[Listener] = (),
     ) -> Job:
         """Run a task on every image of a source.
@@ -219,6 +251,8 @@ class Controller:
         metadata : iterable of str, optional
             What files tell, as columns: ``"acquisition_time"``, or a format's own names (``"EXPTIME"``,
             ``"KVP"``). None where a file does not tell.
+        targets : int or sequence of int, optional
+            Ids of the engines that run it, by default all; see `engines`. Once none of them is left, all do.
         listeners : iterable of callable
             Called with each event of `parimg.events`, from another thread.
 
@@ -231,6 +265,8 @@ class Controller:
         ------
         SourceError, TaskError, JobError
             If something was typed wrong; nothing has been sent then.
+        ClusterError
+            If there is no such engine.
         """
         if not isinstance(task, Task):  # typed wrong in a shell, where no checker looks
             hint = "; for a plain function there is ctl.map(function, images)" if callable(task) else ""
@@ -258,6 +294,7 @@ class Controller:
             check_halo(task)
         heard = check_listeners(listeners)
         self._check_open()
+        chosen = self._check_targets(targets)
         source = as_source(images, column=column)
         with report_if_slow(f"preparing {task.name} ..."):
             task.resolve()
@@ -288,7 +325,7 @@ class Controller:
             if isinstance(error, OSError):
                 raise JobError(f"the job directory {place.path!r} cannot be written: {error}") from error
             raise
-        job = self._start(journal, Plan(tuple(refs), source, options, False, output), heard)
+        job = self._start(journal, Plan(tuple(refs), source, options, False, output, targets=chosen), heard)
         threading.Thread(target=_report_compiling, args=(job, task), name="parimg-report", daemon=True).start()
         return job
 
@@ -476,6 +513,13 @@ class Controller:
         if self._closing.is_set():
             raise ClusterError("this controller is closed; make another by parimg.start() or parimg.connect()")
         self._supervisor.check()
+
+    def _check_targets(self, targets: int | Sequence[int] | None) -> frozenset[int]:
+        wanted = () if targets is None else (targets,) if isinstance(targets, int) else tuple(targets)
+        there = self.engines
+        if targets is not None and (not wanted or not set(wanted) <= set(there)):
+            raise ClusterError(f"targets are ids of engines, of {there} (got {targets!r})")
+        return frozenset(wanted)
 
     # -- engines ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Runs a job in a temporary directory, into which the task writes its files, too; 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 import tempfile
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from parimg.images.readers.part import Described
 from parimg.job.journal import Journal
 from parimg.job.output_files import name_files
+from parimg.job.pictures import picture_with
 from parimg.job.plotting import image_of, listed, new_axes, options_of, plot_record
+from parimg.notebook import markup
 from parimg.options import Options
 from parimg.record import Record
 from parimg.sources.sampling import Chosen, choose
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from parimg.job.job import Job
     from parimg.sources.source import Source
 
+_PICTURES, _ROWS, _PICTURE_WIDTH = 12, 30, 200  # in a notebook; px
 _CONFIDENCE = 0.9  # that what all images take lies between low and high
 _UNKNOWN_TOTAL = 1000  # images that estimates are for where nobody knows how many there are
 
@@ -129,6 +133,25 @@ class Preview:
     def __repr__(self) -> str:
         return f"<Preview of {self.task.name}: {'; '.join(self.describe())}>"
 
+    def _repr_html_(self) -> str:
+        pictures = [
+            markup.picture(self._picture(record), record.key, width=_PICTURE_WIDTH)
+            for record in self.records[:_PICTURES]
+        ]
+        rows = [(record.key, record.status, _values(record)) for record in self.records[:_ROWS]]
+        parts = [*self.describe(), markup.row(pictures), markup.table(("image", "", "values"), rows)]
+        return markup.box(f"Preview of {self.task.name}", "", parts)
+
+    def _image(self, record: Record) -> Described | None:
+        array = self._arrays.get(record.key)
+        return image_of(self.task, record, self._options) if array is None else Described(array)
+
+    def _picture(self, record: Record) -> bytes:
+        try:
+            return picture_with(self.task, record, self._image(record))
+        except ImportError:  # no matplotlib
+            return b""
+
     def to_pandas(self) -> pd.DataFrame:
         """The values as a data frame: ``key, status, error``, the seconds, and the task's columns."""
         import pandas as pd
@@ -158,9 +181,7 @@ class Preview:
         """
         drawn = listed(axes) or new_axes(len(self.records), columns=min(4, len(self.records)))
         for ax, record in zip(drawn, self.records, strict=False):
-            array = self._arrays.get(record.key)
-            image = image_of(self.task, record, self._options) if array is None else Described(array)
-            plot_record(self.task, record, image, ax)
+            plot_record(self.task, record, self._image(record), ax)
         return drawn
 
 
@@ -239,6 +260,12 @@ def _size_of(path: object) -> float:
         return 0.0
     files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
     return float(sum(map(os.path.getsize, files or [path])))
+
+
+def _values(record: Record) -> str:
+    if not record.ok:
+        return f"{record.error}: {record.message}"
+    return ", ".join(f"{name} {value!s:.40}" for name, value in itertools.islice(record.columns.items(), 6))
 
 
 def _told(estimate: Estimate, shown: Any) -> str:

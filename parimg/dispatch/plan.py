@@ -30,6 +30,8 @@ class Plan:
     """Images that the job knows of already, where the source names not all of them; else 0."""
     is_added: bool = False
     """Whether the source names others than those."""
+    targets: frozenset[int] = frozenset()
+    """Engines that it runs on while any of them is there, else, and without, on all."""
 
 
 class EnginePool(Protocol):

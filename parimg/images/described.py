@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parimg.errors import ImageTooLargeError
+from parimg.errors import ImageFormatError, ImageTooLargeError
 from parimg.images.decode import decode
 from parimg.images.formats import identify
 from parimg.images.presenting import check_axes, chosen_places, present
 from parimg.images.read import read_bytes
 from parimg.images.readers.address import split_address
 from parimg.images.readers.guarding import guarded
+from parimg.images.readers.opened import open_part
 from parimg.images.readers.part import NO_METADATA, Described, Part
-from parimg.images.readers.registry import has_fallback, open_part, reader_by_magic, whole_file_is_decoded
+from parimg.images.readers.registry import has_fallback, reader_by_magic, whole_file_is_decoded
 from parimg.options import DEFAULT_MAX_PIXELS, DEFAULT_READING, Reading
 
 if TYPE_CHECKING:
@@ -102,6 +103,13 @@ def describe_bytes(
     color, max_pixels, reading, wants_pixel_size
         See `read_described`.
     """
+    if not wants_pixel_size and reading == DEFAULT_READING:  # nearly all images, which shall not wait
+        try:
+            return Described(decode(data, color, max_pixels=max_pixels, name=name))
+        except ImageFormatError:
+            if not data or identify(data) is not None or not _is_known_otherwise(name, data):
+                raise
+            return _read_part(name, color, max_pixels, reading)
     image_format = identify(data)
     is_tiff = image_format is not None and image_format.name == "TIFF"
     if data and image_format is None and (_is_known_otherwise(name, data)):

@@ -18,7 +18,8 @@ from parimg.images.presenting import check_axes, chosen_places, present
 from parimg.images.read import local_path
 from parimg.images.readers.address import split_address
 from parimg.images.readers.guarding import guarded
-from parimg.images.readers.registry import READERS, find_reader, open_part, whole_file_is_decoded
+from parimg.images.readers.opened import open_part
+from parimg.images.readers.registry import READERS, find_reader, whole_file_is_decoded
 from parimg.options import DEFAULT_READING, Reading
 
 if TYPE_CHECKING:

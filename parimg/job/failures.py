@@ -54,6 +54,11 @@ class Failures(Sequence[Record]):
         """The commonest error among the last 1 000 failures, found fast; None without failures."""
         return self._journal.commonest_failure()
 
+    def _repr_html_(self) -> str:
+        from parimg.job.showing import failures_html
+
+        return failures_html(self)
+
     def __repr__(self) -> str:
         groups = self.by_error.values()
         kinds = ", ".join(f"{group.count} {group.error}" for group in groups)

@@ -158,12 +158,23 @@ class Job:
     def _ipython_key_completions_(self) -> list[str]:
         return self._journal.keys()
 
+    def _repr_html_(self) -> str:
+        from parimg.job.showing import job_html
+
+        return job_html(self, self._journal)
+
+    def _ipython_display_(self) -> None:
+        from parimg.notebook.live import show_live
+
+        show_live(self._repr_html_, self.__repr__, lambda: not self.ready())
+
     def __repr__(self) -> str:
         counts = self.counts
         of = "" if counts["total"] is None else f"/{counts['total']}"
         failed = f", {counts['failed']} failed{tell_commonest(self)}" if counts["failed"] else ""
         duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
-        tiles = f", {self.tiles[0]}/{self.tiles[1]} tiles" if self.tiles else ""
+        done = self.tiles  # read once: another thread may end the image
+        tiles = f", {done[0]}/{done[1]} tiles" if done else ""
         engines = f", {self.engines} engines" if self.engines is not None else ""
         writer = self.writer if self.engines is None else ""
         by = f" by {writer}" if writer else ""
@@ -513,6 +524,15 @@ class Job:
     def engines(self) -> int | None:
         """Engines of the cluster that runs the job, None if this process does not run it."""
         return self._run.engines
+
+
+def _draw(record: Record) -> bytes:
+    from parimg.job import pictures
+
+    return pictures.drawn(record)
+
+
+Record.draw = staticmethod(_draw)
 
 
 def open_job(path: str | os.PathLike[str]) -> Job:

@@ -6,6 +6,7 @@ A stored run is looked at again a few times a second. Users see either through `
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,11 @@ class LiveRun:
         self._dispatcher.start()
 
     @property
+    def name(self) -> str:
+        """Name of the job's directory."""
+        return os.path.basename(self._dispatcher.journal.directory)
+
+    @property
     def state(self) -> str:
         return self._dispatcher.state
 
@@ -83,7 +89,7 @@ class LiveRun:
 
     @property
     def engines(self) -> int | None:
-        return len(self._dispatcher.engines.ids()) if not self.ready() else None
+        return len(self._dispatcher.engine_ids()) if not self.ready() else None
 
     @property
     def error(self) -> BaseException | None:

@@ -5,6 +5,7 @@ Made by `matching` when pairs are matched, and by `open_pairs` later; the export
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from parimg.errors import JobError
 from parimg.job.directory import JobDirectory
 from parimg.job.job import Job, open_job
 from parimg.job.journal import Journal
+from parimg.notebook import markup
+from parimg.notebook.live import show_live
 from parimg.pairs.block_task import PAIR_TABLE, MatchBlock
 from parimg.pairs.directory import Description, PairDirectory
 from parimg.pairs.feature_files import Features
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+_SHOWN_PAIRS = 5  # in a notebook
+_LOOKED_AT = 100_000  # pairs, among which the best are found
 _MODELS = {Configuration.UNCALIBRATED: "fundamental", Configuration.PLANAR_OR_PANORAMIC: "homography"}
 
 
@@ -182,6 +187,26 @@ class PairJob:
         counts = self.counts
         pairs = f"{counts['matched']}/{counts['pairs']} pairs, {counts['verified']} verified"
         return f"<PairJob {self.state}: {counts['images']} images, {pairs}, {self.directory!r}>"
+
+    def _repr_html_(self) -> str:
+        counts, runs = self.counts, self.state == "running"
+        images = self.features.counts
+        seen = f"{counts['unreadable']:,} unreadable, {counts['featureless']:,} without features"
+        parts = [
+            markup.bar(images["ok"] or 0, images["failed"] or 0, images["total"]),
+            f"{counts['images']:,} images, {seen}",
+            markup.bar(counts["matched"], 0, counts["pairs"]),
+            f"{counts['matched']:,} of {counts['pairs']:,} pairs matched, {counts['verified']:,} verified",
+            markup.facts({"left out": counts["skipped"] or None, "directory": self.directory}),
+        ]
+        if not runs:
+            pairs = sorted(itertools.islice(self, _LOOKED_AT), key=lambda pair: -pair.inliers)[:_SHOWN_PAIRS]
+            rows = [(pair.first, pair.second, pair.matches, pair.inliers, pair.model) for pair in pairs]
+            parts.append(markup.table(("best pairs", "", "matches", "inliers", "model"), rows) if rows else "")
+        return markup.box("PairJob", self.state, parts)
+
+    def _ipython_display_(self) -> None:
+        show_live(self._repr_html_, self.__repr__, lambda: self.state == "running")
 
     # -- images and pairs -------------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from parimg.job import pictures
 from parimg.job.job import Job, open_job
 from parimg.job.journal import Journal
 from parimg.job.plotting import load_task, options_of
-from parimg.report import pictures
+from parimg.notebook.markup import address
 from parimg.report.facts import when
 from parimg.report.page import check_libraries, write_page
 
@@ -44,7 +45,7 @@ def write_diff(
     looks = [(load_task(journal), options_of(journal)) for journal in journals]
 
     def picture(record: Record | None, place: int) -> str:
-        return "" if record is None else pictures.record_picture(looks[place][0], record, looks[place][1])
+        return "" if record is None else address(pictures.record_picture(looks[place][0], record, looks[place][1]))
 
     shown: list[dict[str, Any]] = []
     found = iter(comparison)

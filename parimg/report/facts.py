@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _VALUES = 12  # columns whose distribution is told
 _HOSTS = 40
 _CAUSES = 20
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400  # s
 
 
 @dataclass(frozen=True)
@@ -117,25 +116,6 @@ def shown_values(record: Record, longest: int = 120) -> str:
 def when(seconds: float | None) -> str:
     """A time of day and date here."""
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def duration(seconds: float) -> str:
-    """A time in units that fit.
-
-    Examples
-    --------
-    >>> duration(0.0123), duration(75), duration(7260), duration(200_000)
-    ('12.3 ms', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.3g} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
 
 
 def _image_seconds(journal: Journal) -> npt.NDArray[np.float64]:

@@ -13,13 +13,14 @@ from parimg import __version__
 from parimg.console import visible
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
+from parimg.job import pictures as drawing
 from parimg.job.causes import LOOKED_AT
 from parimg.job.job import Job, open_job
 from parimg.job.journal import Journal
 from parimg.job.plotting import choose_records, draw_course, load_task, options_of, plot_timeline
 from parimg.job.timeline import Timeline, read_timeline
-from parimg.report import pictures
-from parimg.report.facts import Facts, best_images, duration, read_facts, shown_values, when
+from parimg.notebook.markup import address, duration
+from parimg.report.facts import Facts, best_images, read_facts, shown_values, when
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +110,7 @@ def report_context(job: Job, journal: Journal, most: int) -> dict[str, Any]:
     failed = job.failures[:most]
 
     def small(record: Record) -> dict[str, Any]:
-        return {"record": record, "picture": pictures.thumbnail(task, record, options), **_told(record)}
+        return {"record": record, "picture": address(drawing.thumbnail(task, record, options)), **_told(record)}
 
     return {
         "job": job,
@@ -133,7 +134,7 @@ def _told(record: Record) -> dict[str, Any]:
 
 
 def _drawn(task: Task, record: Record, options: Options) -> dict[str, Any]:
-    return {"record": record, "picture": pictures.record_picture(task, record, options), **_told(record)}
+    return {"record": record, "picture": address(drawing.record_picture(task, record, options)), **_told(record)}
 
 
 def _plots(job: Job, journal: Journal, facts: Facts, timeline: Timeline) -> dict[str, str]:
@@ -149,7 +150,7 @@ def _plots(job: Job, journal: Journal, facts: Facts, timeline: Timeline) -> dict
     if not timeline.memory.any():
         del drawn["Memory of the largest engine"]
     heights = {"What the images gave": 3.6, "Engines over time": min(6.0, 1.8 + 0.25 * max(rows, 3))}
-    return {title: pictures.plot(draw, 9.5, heights.get(title, 2.4)) for title, draw in drawn.items()}
+    return {title: address(drawing.plot(draw, 9.5, heights.get(title, 2.4))) for title, draw in drawn.items()}
 
 
 def _plot_rate(timeline: Timeline, ax: Axes) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from parimg.errors import ImageError, ReaderMissingError, SourceError
 from parimg.images.readers import Address, open_file, open_part, reader_of, split_address
 from parimg.images.readers.guarding import guarded
-from parimg.images.readers.registry import folder_reader, split_axes
+from parimg.images.readers.opened import split_axes
+from parimg.images.readers.registry import folder_reader
 from parimg.sources.names import Place, escape_name
 from parimg.sources.source import Image, NamedSource
 

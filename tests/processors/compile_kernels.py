@@ -84,7 +84,7 @@ def compile_for(name: str) -> None:
     modules = keep_code(target)
     from kernel_calls import all_calls
 
-    for _, call in all_calls(("uint8", "float32", "float64")):
+    for _, call in all_calls(("uint8", "float32")):
         call()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()

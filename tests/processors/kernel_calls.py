@@ -1,4 +1,4 @@
-"""A call of every kernel, small: what is compiled for processors that are not here, and run on an emulated one.
+"""A small call of every kernel: to compile them for processors that are not here, and to run them emulated.
 
 Used by `compile_kernels.py` and `emulate_aarch64.py`; wants NumPy and parimg's kernels only.
 """
@@ -69,7 +69,6 @@ def of_one_dtype() -> dict[str, Callable[[], Any]]:
     graph = pk.pixel_graph(SKELETON)
     bits = VECTORS.astype(np.uint8)
     roots = np.sqrt(VECTORS[:, :64] / 255.0).astype(np.float32)
-    points = np.array([[0, 0], [9, 0], [9, 7], [0, 7], [4, 2], [3, 6]], float)
     calls = {
         f"convolve to {out}, {casting}": lambda out=out, casting=casting: pk.convolve(
             NOISE * 300 - 20, np.eye(5), out, casting=casting
@@ -81,7 +80,6 @@ def of_one_dtype() -> dict[str, Callable[[], Any]]:
         "detect_sift": lambda: tuple(pk.detect_sift(blobs())),
         "hamming": lambda: pk.match_descriptors(bits, bits[::-1], norm="hamming"),
         "roots": lambda: pk.match_descriptors(roots, roots[::-1], max_ratio=0.9),
-        "verify_matches": lambda: tuple(pk.verify_matches(points, points + 2, "homography")),
         "exact": lambda: list(pk.RegionIndex(MAP, "max").search(QUERY, exact=True)),
         "no norms": lambda: list(pk.RegionIndex(MAP, store_norms=False).search(QUERY, step=2)),
         "geometric_transform": lambda: pk.geometric_transform(NOISE, lambda place: (place[0] + 0.5, place[1])),

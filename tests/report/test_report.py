@@ -15,7 +15,6 @@ from made_journals import make_journal, multiply, row
 
 import parimg
 from parimg.errors import JobError
-from parimg.report.facts import duration
 
 
 def write(path: Path, level: int) -> str:
@@ -144,11 +143,3 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     if library == "matplotlib":
         with pytest.raises(JobError, match=r"pip install 'parimg\[plots\]'"):
             parimg.open_job(job).plot()
-
-
-def test_durations_are_in_units_that_fit() -> None:
-    given = [0.0, 0.25, 1.0, 59.9, 60.0, 3599.0, 3600.0, 86_399.0, 86_400.0, 1e7]
-    assert list(map(duration, given)) == [
-        "0 ms", "250 ms", "1 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 0 h",
-        "115 d 17 h",
-    ]  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 from parimg.errors import EmptySourceError, ImageError, ReaderMissingError, SourceError
 from parimg.images.decode import read_image
 from parimg.images.readers import registry
-from parimg.images.readers.registry import close_files
+from parimg.images.readers.opened import close_files
 from parimg.sources import parts
 from parimg.sources.as_source import as_source, source_from_spec
 
@@ -158,6 +158,14 @@ def test_urls_name_parts_and_stores_are_listed_up_to_zarr(here):
     assert keys("memory://parts/a.zarr#c=1") == ["memory://parts/a.zarr#c=1"]
     np.testing.assert_array_equal(read_image("memory://parts/a.zarr#c=1&z=0", "unchanged"), files.VOLUME[0, 1])
     np.testing.assert_array_equal(read_image(wanted[2], "unchanged"), files.VOLUME[1, 0])
+
+
+def test_objects_with_a_mark_in_their_name_are_read(here):
+    store = fsspec.filesystem("memory")
+    data = cv2.imencode(".png", files.COLORS)[1].tobytes()
+    store.pipe("/marks/a#1.png", data)
+    assert keys("memory://marks/") == keys("memory:///marks/a#1.png") == ["memory:///marks/a#1.png"]
+    np.testing.assert_array_equal(read_image("memory://marks/a#1.png", "color"), files.COLORS[..., ::-1])
 
 
 def test_a_missing_library_is_told_with_its_extra_wherever_its_files_are_met(here, monkeypatch):

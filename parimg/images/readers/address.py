@@ -108,13 +108,29 @@ def split_address(uri: str) -> tuple[str, str]:
     """
     if "#" not in uri or uri.startswith("parquet://"):
         return uri, ""
-    if "://" not in uri and os.path.lexists(uri):
+    if "://" in uri:
+        return _split_url(uri)
+    if os.path.lexists(uri):
         return uri, ""
     # The first mark behind which all is one part: `a#1.h5#data` is a part of `a#1.h5`.
     place = uri.find("#")
-    if "://" not in uri:
-        while place >= 0 and not os.path.exists(uri[:place]):
-            place = uri.find("#", place + 1)
+    while place >= 0 and not os.path.exists(uri[:place]):
+        place = uri.find("#", place + 1)
     if place < 0:
         place = uri.find("#")
     return uri[:place], uri[place + 1 :]
+
+
+def _split_url(url: str) -> tuple[str, str]:
+    """Split a URL by its text alone: whether an object has the whole name would be a request for each image."""
+    from parimg.images.readers.registry import reader_of  # which imports this
+
+    place = url.find("#")
+    while place >= 0:
+        file, part = url[:place], url[place + 1 :]
+        # `scan.tif#1.png` is an object's name, `scan.tif#c=1` a part of one.
+        is_part = "=" in part or "/" in part or "." not in part
+        if is_part and reader_of(file) is not None:
+            return file, part
+        place = url.find("#", place + 1)
+    return url, ""

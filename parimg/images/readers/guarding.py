@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from parimg.errors import (
     ImageError,
     ImageFormatError,
@@ -22,6 +20,7 @@ from parimg.files.retrying import may_pass, retried
 from parimg.images.damage import BeyondLimitError, DamagedError, UnsuitableError
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 T = TypeVar("T")
@@ -76,6 +75,7 @@ def read_guarded(
     name: str, read: Callable[[], Any], shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
     """Pixels of a part, contiguous, writable and of native byte order, of the shape that was told before."""
+    import numpy as np  # not at the top: what only lists files needs none
 
     def checked() -> npt.NDArray[Any]:
         pixels = np.asarray(read())

@@ -13,9 +13,9 @@ import pillow_heif
 
 from parimg.images.readers.address import Address
 from parimg.images.readers.exif import exif_fields, times_of
+from parimg.images.readers.opened import numbered
 from parimg.images.readers.opening import open_or_path
 from parimg.images.readers.part import Index, OpenedFile, StoredImage
-from parimg.images.readers.registry import numbered
 
 if TYPE_CHECKING:
     import numpy.typing as npt

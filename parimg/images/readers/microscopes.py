@@ -15,8 +15,8 @@ from bioio_base.exceptions import UnsupportedFileFormatError
 from parimg.images.damage import UnsuitableError
 from parimg.images.read import local_path
 from parimg.images.readers.address import Address
+from parimg.images.readers.opened import numbered
 from parimg.images.readers.part import Index, OpenedFile, StoredImage
-from parimg.images.readers.registry import numbered
 from parimg.images.readers.units import MICROMETRE, lengths
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from parimg.errors import ImagePartError
+from parimg.images.readers.guarding import read_guarded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -238,8 +239,6 @@ class Part:
         return self._read({"Y": slice(y1, y2), "X": slice(x1, x2)})
 
     def _read(self, region: Mapping[str, slice]) -> npt.NDArray[Any]:
-        from parimg.images.readers.guarding import read_guarded  # needs NumPy, which listing does not
-
         stored = self._stored
         index: Index = tuple(
             self._fixed[axis] if axis in self._fixed else region.get(axis, slice(0, length))

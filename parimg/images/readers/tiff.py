@@ -18,9 +18,9 @@ import tifffile
 
 from parimg.images.damage import DamagedError, UnsuitableError
 from parimg.images.readers.address import Address
+from parimg.images.readers.opened import numbered
 from parimg.images.readers.opening import open_or_path
 from parimg.images.readers.part import Index, OpenedFile, StoredImage
-from parimg.images.readers.registry import numbered
 from parimg.images.readers.units import MICROMETRE, lengths, micrometres
 
 if TYPE_CHECKING:

@@ -115,11 +115,13 @@ def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
     return Layout(signed, start, query_norm[: len(query)], columns, train_norm[: len(train)])
 
 
-def lay_out_words(query: NDArray[np.int16], train: NDArray[np.int16]) -> Layout:
-    """Lay out for products of 16-bit integers."""
+def lay_out_words(query: NDArray[np.int16], train: NDArray[np.int16], *, exact: bool) -> Layout:
+    """Lay out for products of 16-bit integers, which are exact, or rounded."""
     rows, columns = _padded(query, QUERIES, 0), _padded(train, TRAINS, 0)
     start = np.zeros(len(rows), np.int32)
-    return Layout(rows, start, _sums(query)[1], _in_blocks(columns), _sums(train)[1])
+    blocks = _in_blocks(columns)
+    trains = blocks.view(np.uint16) if exact else blocks
+    return Layout(rows, start, _sums(query)[1], trains, _sums(train)[1])
 
 
 def lay_out_bits(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:

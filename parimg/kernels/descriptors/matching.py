@@ -278,7 +278,8 @@ def _rank_bytes(
     if layout.MULTIPLIES_BYTES:
         laid_out = layout.lay_out_bytes(query, train)
     else:
-        laid_out = layout.lay_out_words(query.astype(np.int16) - 128, train.astype(np.int16) - 128)
+        words = (side.astype(np.int16) - np.int16(128) for side in (query, train))
+        laid_out = layout.lay_out_words(*words, exact=True)
     found = nearest_scan.scan(laid_out, exact=True)
     of_query = _settle_exact(query, train, found.row_squared, found.row_index, k)
     if not both:
@@ -315,7 +316,7 @@ def _rank_floats(
     scale = room / longest if longest > 0 else 1.0
     query_words, train_words = np.empty(query.shape, np.int16), np.empty(train.shape, np.int16)
     error = _round_to_words(query, scale, query_words) + _round_to_words(train, scale, train_words)
-    found = nearest_scan.scan(layout.lay_out_words(query_words, train_words), exact=False)
+    found = nearest_scan.scan(layout.lay_out_words(query_words, train_words, exact=False), exact=False)
     rounding = _Rounding(scale, error, found.unit)
     of_query = _settle_rounded(query, train, found.row_squared, found.row_index, k, rounding)
     if not both:

@@ -95,7 +95,7 @@ class _Product(NamedTuple):
     """How products of one dtype are summed, and how many nearest of a row and of a column are kept.
 
     Words may be rounded; then those kept beyond the wanted ones tell whether rounding can have changed the
-    order.
+    order. Those of bytes are not: their trains are said to be uint16, though the bits are the same.
     """
 
     add: Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
@@ -107,6 +107,7 @@ _PRODUCTS = {
     "uint8": _Product(_add_products_of_bytes, 2, 1),
     "int8": _Product(_add_products_of_signed_bytes, 2, 1),
     "int16": _Product(_add_products_of_words, 4, 3),
+    "uint16": _Product(_add_products_of_words, 2, 1),
     "uint32": _Product(_add_common_bits, 2, 1),
 }
 

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numba import types
 from scipy import LowLevelCallable, ndimage
 
 from parimg.kernels.borders import checked_axes, checked_modes
+from parimg.kernels.filters.choices import CHOSEN_FROM, find_out, narrowed
 from parimg.kernels.filters.dtypes import (
     COMPILED_DTYPES,
     address_of,
@@ -25,15 +27,13 @@ from parimg.kernels.filters.dtypes import (
 )
 from parimg.kernels.filters.loops import Plan, filter_lines
 from parimg.kernels.filters.user_functions import UserFunction, as_user_function, run_loop
-from parimg.kernels.filters.window_plan import Geometry, make_scratch, normalise_sequence, plan_filter
-from parimg.kernels.filters.windows import LARGEST_ON_STACK, Specification, check_result
+from parimg.kernels.filters.window_plan import Footprint, make_scratch, normalise_sequence, plan_all
+from parimg.kernels.filters.windows import LARGEST_ON_STACK, Window, check_result, specification
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.kernels.borders import Mode
-
-_WORTH_THREE_CALLS = 2**16  # elements
 
 
 def generic_filter(
@@ -188,16 +188,17 @@ def _filter(
     source = readable(image)
     if source.ndim == 0:
         source, footprint, modes, origins = source.reshape(1), footprint.reshape(1), ["nearest"], [0]
-    offsets = [
-        axis - size // 2 - one
-        for axis, size, one in zip(np.nonzero(footprint), footprint.shape, origins, strict=True)
-    ]
-    count = len(offsets[0])
+    count = int(np.count_nonzero(footprint))
     out_dtype = output_dtype(output, image.dtype)
     compiled = compiled_dtype(out_dtype)
     on_stack = 0 < count <= LARGEST_ON_STACK
-    spec = Specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
-    reader = Specification(source.dtype, values_dtype, values_dtype)
+    if on_stack and _may_choose(source.dtype, values_dtype, user, cval, modes):
+        own = specification(source.dtype, source.dtype, compiled, count)
+        if run_loop(find_out, user, (own,), (Window(types.float64, count),), check_result):
+            user, values_dtype = narrowed(user, source.dtype), source.dtype
+            cval = cval if "constant" in modes else 0.0
+    spec = specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
+    reader = specification(source.dtype, values_dtype, values_dtype)
     outside = values_dtype.type(cval)
 
     def run(plan: Plan, destination: int) -> int:
@@ -208,10 +209,12 @@ def _filter(
         return n_results
 
     planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
-    geometry = Geometry(planned.shape, planned.strides, source.itemsize, offsets, modes)
-    in_place = source.size > 0 and _is_read_in_place(source, values_dtype, geometry)
-    plan = plan_filter(geometry, in_place=in_place)
-    n_results = run(plan, 0)
+    window = Footprint(footprint.shape, footprint.tobytes(), tuple(origins))
+    layout = planned.shape, planned.strides, source.itemsize
+    whole, ends = plan_all(
+        *layout, window, tuple(modes), has_dtype=bool(source.size) and source.dtype == values_dtype
+    )
+    n_results = run(whole, 0)
     shape = (*([n_results] if n_results else []), *image.shape)
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != shape:
@@ -219,35 +222,31 @@ def _filter(
     direct = given is not None and can_be_written(given, compiled, [image, *user.arguments])
     result = given if given is not None and direct else np.empty(shape, compiled)
     if source.size:
-        run(plan, address_of(result))
-    if in_place:
-        # Both ends of lines, where windows reach beyond, are few and short: lines are laid across there.
-        axis, n_x = geometry.x_axis, source.shape[geometry.x_axis]
-        left, right = geometry.reach(axis)
-        for ends in (slice(0, left), slice(n_x - right, n_x)):
-            if ends.start < ends.stop:
-                part = np.moveaxis(result, axis - source.ndim, axis - source.ndim - 1)
-                part = part[(..., ends, *[slice(None)] * (source.ndim - axis))]
-                turned = np.empty(part.shape, compiled)
-                run(plan_filter(geometry.swapped(axis), rows=ends), address_of(turned))
-                part[...] = turned
+        run(whole, address_of(result))
+    for end in ends:
+        axis = end.axis - source.ndim
+        place: tuple[Any, ...] = (..., end.part, *[slice(None)] * -axis)
+        part = np.moveaxis(result, axis, axis - 1)[place]
+        turned = np.empty(part.shape, compiled)
+        run(end.plan, address_of(turned))
+        part[...] = turned
     if given is not None and not direct:
         np.copyto(given, result, casting="unsafe")
         return given
     return result if compiled == out_dtype else result.astype(out_dtype)
 
 
-def _is_read_in_place(image: npt.NDArray[Any], values_dtype: np.dtype[Any], geometry: Geometry) -> bool:
-    """Whether lines need not be copied, and are worth the three calls of the loop that it takes then."""
-    axis = geometry.x_axis
-    group = math.prod(image.shape[axis + 1 :])
-    return (
-        axis > 0
-        and image.dtype == values_dtype
-        and image.size >= _WORTH_THREE_CALLS
-        and image.strides[axis] == image.itemsize * group
-        and image.shape[axis] > sum(geometry.reach(axis))
-    )
+def _may_choose(
+    own: np.dtype[Any], values_dtype: np.dtype[Any], user: UserFunction, cval: float, modes: Sequence[str]
+) -> bool:
+    """Whether windows of the image's own dtype may do where float64 is asked for."""
+    if own.char not in CHOSEN_FROM or values_dtype != np.float64 or user.arguments:
+        return False
+    if "constant" not in modes:
+        return True
+    with np.errstate(all="ignore"):
+        is_held = own.kind == "f" or (math.isfinite(cval) and np.iinfo(own).min <= cval <= np.iinfo(own).max)
+        return bool(is_held and (float(own.type(cval)) == cval or math.isnan(cval)))
 
 
 def _window_dtype(wanted: npt.DTypeLike | None, own: np.dtype[Any]) -> np.dtype[Any]:

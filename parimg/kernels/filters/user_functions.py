@@ -120,10 +120,7 @@ def _jitted(function: FunctionType, known: dict[FunctionType, Dispatcher]) -> Di
     moved = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__, cells)
     moved.__kwdefaults__ = function.__kwdefaults__
     moved.__qualname__, moved.__module__ = function.__qualname__, __name__
-    # Inlined always: only then does LLVM see the window in registers and the loop over x as one of plain
-    # arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
-    known[function] = numba.njit(nogil=True, error_model="numpy", **options)(moved)
+    known[function] = _jitted_as_it_is(moved)
 
     def compiled(value: Any) -> Any:
         if not isinstance(value, FunctionType) or _is_known(value) or _has_numba_type(value):
@@ -136,6 +133,32 @@ def _jitted(function: FunctionType, known: dict[FunctionType, Dispatcher]) -> Di
         with contextlib.suppress(ValueError):  # not filled yet
             cell.cell_contents = compiled(given.cell_contents)
     return known[function]
+
+
+def _jitted_as_it_is(function: FunctionType) -> Dispatcher:
+    # Inlined always: only then does LLVM see the window in registers and the loop over x as one of plain
+    # arithmetic. Division by zero gives inf or NaN, as it does for NumPy's numbers.
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
+    dispatcher: Dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    return dispatcher
+
+
+def compiled_code(digest: str, argument_types: tuple[Any, ...]) -> tuple[str, Any]:
+    """What LLVM made of the function of that digest, and the type that it returns."""
+    dispatcher = _dispatchers[digest]
+    dispatcher.get_call_template(argument_types, {})
+    compiled: Any = dispatcher.overloads[argument_types]
+    return compiled.library.get_llvm_str(), compiled.signature.return_type
+
+
+def add_compiled(user: UserFunction, digest: str, make: Callable[[], FunctionType]) -> UserFunction:
+    """The user's function in another form, under a digest of its own; `make` makes that once a process."""
+    if digest not in _dispatchers:
+        _dispatchers[digest] = _jitted_as_it_is(make())
+    other = UserFunction.__new__(UserFunction)
+    other.function, other.arguments, other.can_be_cached = user.function, user.arguments, user.can_be_cached
+    other.numba_type = UserFunctionType(digest)
+    return other
 
 
 def _has_numba_type(function: FunctionType) -> bool:

@@ -9,6 +9,7 @@ compare every pair of rows at run time and give up beyond eight. Used by the fil
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,15 @@ class Specification:
         dtypes = (from_dtype(dtype) for dtype in (image, values, output))
         image_type, values_type, output_type = dtypes
         self.numba_type = SpecificationType(image_type, values_type, output_type, count)
+
+
+# What a filter wants is mostly what the last one wanted, and three dtypes take numba 10 us to look up.
+@functools.lru_cache(maxsize=256)
+def specification(
+    image: np.dtype[Any], values: np.dtype[Any], output: np.dtype[Any], count: int = 0
+) -> Specification:
+    """A `Specification` of these, made once."""
+    return Specification(image, values, output, count)
 
 
 register_model(SpecificationType)(models.OpaqueModel)

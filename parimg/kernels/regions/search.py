@@ -31,6 +31,7 @@ _LIKE: dict[int, NDArray[Any] | None] = {
     SUM_OF_DOUBLES: np.empty(0, np.float64),
     MAX: None,
 }
+_SHOWN_MATCHES = 20  # in a notebook
 _STEP_BEFORE_BOUNDS = 3  # the paper's grid, refined: what branch and bound starts from
 
 
@@ -48,6 +49,9 @@ class RegionMatch(NamedTuple):
     box: Box
     distance: float
 
+    def _repr_html_(self) -> str:
+        return _matches_html("RegionMatch", "", [self])
+
 
 class RegionMatches(list[RegionMatch]):
     """The windows that a search found, best first: a list that also says how much work it was.
@@ -64,6 +68,20 @@ class RegionMatches(list[RegionMatch]):
     def __init__(self, matches: Iterable[RegionMatch] = (), evaluated: int = 0) -> None:
         super().__init__(matches)
         self.evaluated = evaluated
+
+    def _repr_html_(self) -> str:
+        return _matches_html("RegionMatches", f"{len(self)} found, {self.evaluated:,} windows compared", self)
+
+
+def _matches_html(title: str, state: str, matches: list[RegionMatch]) -> str:
+    from parimg.notebook import markup
+
+    rows = [
+        (*found.box, f"{found.box[2] - found.box[0]} x {found.box[3] - found.box[1]}", f"{found.distance:.4f}")
+        for found in matches[:_SHOWN_MATCHES]
+    ]
+    more = f"{len(matches) - _SHOWN_MATCHES} more" if len(matches) > _SHOWN_MATCHES else None
+    return markup.box(title, state, [markup.table(("y1", "x1", "y2", "x2", "cells", "distance"), rows), more])
 
 
 def find(

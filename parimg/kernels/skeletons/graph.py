@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 TIP_JUNCTION, JUNCTION_JUNCTION, CYCLE = 1, 2, 3
 """Types of branches, as skan numbers them; 0 is from tip to tip."""
 
+_SMALL_SIDE = 256  # px of the longer side of the picture in a notebook
+_DEGREE_COLORS = np.array(
+    [(0, 0, 0), (255, 255, 255), (183, 55, 121), (241, 96, 93), (252, 253, 191)], np.uint8
+)  # of no pixel, isolated ones, tips, paths, junctions
 _MOST_AXES = 8  # 3**8 places around a pixel
 _LEAST_WIDE = 2**31  # pixels, or a side of the image, from which on their numbers need 64 bits
 
@@ -89,6 +93,26 @@ class PixelGraph:
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.shape))
         return f"<PixelGraph of {len(self)} pixels in an image of {size}>"
+
+    def _repr_html_(self) -> str:
+        from parimg.notebook import markup
+
+        counts = np.bincount(np.minimum(self.degrees, 3), minlength=4).tolist()
+        names = ("isolated", "tips", "inside a branch", "at junctions")
+        about = {"pixels": f"{len(self):,}", **{name: f"{n:,}" for name, n in zip(names, counts, strict=True)}}
+        picture = markup.picture(markup.png(self._small_picture()), width=_SMALL_SIDE) if len(self) else None
+        return markup.box("PixelGraph", " x ".join(map(str, self.shape)), [picture, markup.facts(about)])
+
+    def _small_picture(self) -> NDArray[np.uint8]:
+        """Pixels by degree on black; of volumes from the front, with the largest degree on top."""
+        is_line = len(self.shape) == 1
+        places: NDArray[Any] = np.pad(self.coordinates, ((0, 0), (1, 0))) if is_line else self.coordinates
+        height, width = (1, *self.shape)[-2:]
+        shrink = max(1.0, max(height, width) / _SMALL_SIDE)
+        cells = np.floor_divide(places[:, -2:], shrink).astype(int)
+        degrees = np.zeros((-int(-height // shrink), -int(-width // shrink)), np.int64)
+        np.maximum.at(degrees, (cells[:, 0], cells[:, 1]), 1 + np.minimum(self.degrees, 3))
+        return _DEGREE_COLORS[degrees]
 
     def __reduce__(self) -> tuple[type[PixelGraph], tuple[object, ...]]:
         return PixelGraph, tuple(getattr(self, item.name) for item in fields(self))
@@ -230,10 +254,10 @@ def join_pixels(
 
     Examples
     --------
-    >>> left, right = np.array([[1, 0], [1, 1]]), np.array([[0, 2], [2, 2], [1, 2]])
-    >>> graph, order = join_pixels([left, right], shape=(3, 3))
+    >>> left, right = np.array([[1, 0], [1, 1]]), np.array([[0, 2]])
+    >>> graph, order = join_pixels([left, right], shape=(2, 3))
     >>> graph.degrees, order
-    (array([1, 1, 4, 1, 1]), array([2, 0, 1, 4, 3]))
+    (array([1, 1, 2]), array([2, 0, 1]))
     """
     steps = _checked_spacing(spacing, len(shape))
     found = [np.asarray(part, np.int64).reshape(-1, len(shape)) for part in parts]

@@ -58,8 +58,8 @@ def thin(mask: NDArray[np.bool_], rounds: int) -> tuple[NDArray[np.bool_], NDArr
     --------
     >>> thinned, changed = thin(np.ones((3, 5), bool), rounds=10)
     >>> thinned.astype(int)
-    array([[0, 0, 0, 0, 0],
-           [0, 1, 1, 1, 0],
+    array([[0, 0, 0, 1, 0],
+           [1, 1, 1, 0, 0],
            [0, 0, 0, 0, 0]])
     >>> changed.any()
     np.False_

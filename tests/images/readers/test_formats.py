@@ -23,7 +23,7 @@ from PIL import Image
 from parimg.errors import ImageError, ImageFormatError, ImagePartError
 from parimg.images.described import read_described
 from parimg.images.readers import open_file, open_part
-from parimg.images.readers.registry import close_files
+from parimg.images.readers.opened import close_files
 from parimg.options import Reading
 
 

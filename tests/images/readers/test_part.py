@@ -14,7 +14,7 @@ import zarr
 from parimg.errors import ImageError, ImageMissingError, ImagePartError
 from parimg.images.readers import open_part, split_address
 from parimg.images.readers.address import Address
-from parimg.images.readers.registry import close_files
+from parimg.images.readers.opened import close_files
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.integers(0, 60_000, (2, 3, 50, 70)).astype(np.uint16)
@@ -198,3 +198,18 @@ def test_a_name_with_a_mark_that_exists_is_the_file(tmp_path, name):
 @pytest.mark.parametrize("text", ["", "c=1", "/entry/images?i=17", "B/03/0?t=0&c=1", "t=12.5s", "a=1?", "a%3Fb"])
 def test_an_address_is_written_as_it_was_read(text):
     assert str(Address.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("s3://bucket/a#1.png", "s3://bucket/a#1.png"),
+        ("s3://bucket/a.tif#1.png", "s3://bucket/a.tif#1.png"),
+        ("s3://bucket/a#1.tif#c=1", "s3://bucket/a#1.tif"),
+        ("s3://bucket/p.zarr#B/03/0?t=0", "s3://bucket/p.zarr"),
+        ("s3://bucket/i.fits#SCI", "s3://bucket/i.fits"),
+        ("https://host/page#top", "https://host/page#top"),
+    ],
+)
+def test_a_mark_in_a_url_begins_a_part_where_a_file_of_parts_is_before_it(url, file):
+    assert split_address(url)[0] == file

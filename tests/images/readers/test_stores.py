@@ -13,7 +13,7 @@ from flaky_store import FlakyStore, flaky_store
 from parimg.errors import ImageError, ImageMissingError
 from parimg.files import retrying
 from parimg.images.decode import read_image
-from parimg.images.readers.registry import close_files
+from parimg.images.readers.opened import close_files
 from parimg.sources.as_source import as_source
 
 

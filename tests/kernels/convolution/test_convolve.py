@@ -50,6 +50,7 @@ def assert_close_to(found, expected, source, weights, epsilon):
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(problems(), st.integers(0, 2**32), st.sampled_from((*INTEGERS, "float32", "float64")), st.booleans())
 def test_with_float64_asked_for_the_result_is_scipys_to_the_last_bit(problem, seed, dtype, turned):

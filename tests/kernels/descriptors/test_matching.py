@@ -87,11 +87,13 @@ def test_all_pairs_of_temple_views_match_as_in_opencv(temple):
         assert_same(found, of_opencv(matcher.match(temple[i], temple[j])))
 
 
+@pytest.mark.slow
 def test_float_sift_is_exact_too(temple):
     for other in temple[1:4]:
         assert_answers_of_opencv(temple[0], other)
 
 
+@pytest.mark.slow
 def test_ratio_test_is_the_one_users_write(temple):
     query, train = temple[0], temple[1]
     two = cv2.BFMatcher(cv2.NORM_L2).knnMatch(query, train, k=2)
@@ -100,12 +102,14 @@ def test_ratio_test_is_the_one_users_write(temple):
     assert_same(match_descriptors(query, train, cross_check=None, max_ratio=0.75), expected)
 
 
+@pytest.mark.slow
 def test_root_sift_matches_as_in_opencv(temple):
     roots = [root_sift(view) for view in temple[:6]]
     for query, train in itertools.combinations(roots, 2):
         assert_answers_of_opencv(query, train, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_way_counts_are_near_the_published_ones(temple):
     """The published example used an older OpenCV, whose SIFT and rule differ; see shared/data/README.md."""
     published = [802, 549, 491, 482, 470, 441]
@@ -202,6 +206,7 @@ def test_hamming_is_that_of_opencv(width):
     assert_answers_of_opencv(query, train, norm="hamming")
 
 
+@pytest.mark.slow
 def test_orb_matches_as_in_opencv(temple):
     del temple  # skips where there are no views
     views = [cv2.imread(str(DATA / "templeRing" / f"templeR000{i}.png"), cv2.IMREAD_GRAYSCALE) for i in (1, 2)]

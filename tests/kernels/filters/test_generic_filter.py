@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from parimg.kernels.filters import generic_filter as module
-from parimg.kernels.filters import loops
+from parimg.kernels.filters import loops, window_plan
 from parimg.kernels.filters.generic_filter import generic_filter
 from parimg.kernels.filters.windows import LARGEST_ON_STACK
 
@@ -93,6 +93,7 @@ def problems(draw):
     return image, options | ({} if axes is None else {"axes": tuple(axes)})
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(problems(), st.booleans())
 def test_any_window_over_any_array_gives_scipy_s_answer(problem, in_place):
@@ -100,8 +101,10 @@ def test_any_window_over_any_array_gives_scipy_s_answer(problem, in_place):
     before = image.copy()
     with pytest.MonkeyPatch.context() as patch:  # one loop for windows of all lengths: nothing is compiled anew
         patch.setattr(module, "LARGEST_ON_STACK", 0)
-        patch.setattr(module, "_WORTH_THREE_CALLS", 0 if in_place else np.inf)  # as for large images
+        patch.setattr(window_plan, "_WORTH_THREE_CALLS", 0 if in_place else np.inf)  # as for large images
+        window_plan.plan_all.cache_clear()
         found = generic_filter(image, weighted, **options)
+    window_plan.plan_all.cache_clear()
     expected = ndimage.generic_filter(image, weighted, **options)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
     assert found.shape == image.shape
@@ -117,8 +120,9 @@ def test_windows_on_the_stack_give_scipy_s_answer(mode, size):
     )
 
 
-def test_lines_longer_than_a_tile_are_filtered_without_a_seam():
-    image = RNG.normal(size=(3, 5000))
+@pytest.mark.parametrize("rows", [3, 14])  # the second is read in place
+def test_lines_longer_than_a_tile_are_filtered_without_a_seam(rows):
+    image = RNG.normal(size=(rows, 5000))
     np.testing.assert_array_equal(
         generic_filter(image, fmin, footprint=CROSS), ndimage.grey_erosion(image, footprint=CROSS)
     )

@@ -43,6 +43,7 @@ def problems(draw):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(problems(), st.sampled_from([1, 2]))
 def test_any_lines_of_any_array_give_scipy_s_answer(problem, power):

@@ -82,6 +82,7 @@ def test_sse2_avx2_and_avx512_give_the_same_bits(tmp_path: Path) -> None:
     assert len(set(digests)) == 1
 
 
+@pytest.mark.slow
 def test_the_code_leaves_a_compiler_no_freedom(tmp_path: Path) -> None:
     """No flag that allows another order or a fused sum, and no function of a C library: so for any processor."""
     assert run(_WITHOUT_LIBRARY, NUMBA_CACHE_DIR=str(tmp_path)).splitlines() == ["True []", "[]"] * 2

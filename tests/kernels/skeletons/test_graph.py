@@ -419,3 +419,28 @@ def test_a_spacing_of_another_length_is_refused(spacing: Any) -> None:
 def test_a_spacing_that_is_not_positive_is_refused(spacing: Any) -> None:
     with pytest.raises(ValueError, match="spacing must be positive and finite"):
         pk.pixel_graph(TEE, spacing=spacing)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_pixels_that_come_in_parts_make_the_graph_of_the_whole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(side) for side in rng.integers(1, 12, rng.integers(1, 4)))
+    skeleton = rng.random(shape) < 0.4
+    coordinates = np.argwhere(skeleton)
+    shuffled = rng.permutation(len(coordinates))
+    parts = np.array_split(coordinates[shuffled], rng.integers(1, 5))
+    whole = pk.pixel_graph(skeleton, 0.5)
+    joined, order = pk.join_pixels(parts, shape, 0.5)
+    for name in ("indptr", "indices", "distances", "coordinates", "spacing"):
+        found, wanted = getattr(joined, name), getattr(whole, name)
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(coordinates[shuffled][order], whole.coordinates)
+
+
+def test_pixels_outside_the_image_or_twice_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"pixels must lie within the image of shape \(3, 4\)"):
+        pk.join_pixels([np.array([[3, 0]])], (3, 4))
+    with pytest.raises(ValueError, match="each pixel must come once"):
+        pk.join_pixels([np.array([[1, 1]]), np.array([[1, 1]])], (3, 4))
+    assert len(pk.join_pixels([], (3, 4))[0]) == 0
