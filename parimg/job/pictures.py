@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from parimg.images.display import encoded
 from parimg.job.journal import Journal
 from parimg.job.plotting import image_of, load_task, options_of, picture_of, plot_record
-from parimg.tasks.task import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from parimg.images.readers.part import Described
     from parimg.options import Options
     from parimg.record import Record
+    from parimg.tasks.task import Task
 
 _THUMBNAIL = 200  # px of the longer side, 5 to 10 kB
 _DPI = 100
@@ -71,7 +71,7 @@ def drawn(record: Record) -> bytes:
     options = replace(options, max_pixels=min(options.max_pixels, _MOST_PIXELS))
     task = load_task(journal)
     image = image_of(task, record, options)
-    if image is None and (not record.ok or type(task).plot is Task.plot):
+    if image is None and not record.arrays:
         return b""  # it would be an empty frame
     try:
         return picture_with(task, record, image)
