@@ -117,7 +117,7 @@ def temple(rounds):
 
         def ours(number):
             begin, before = time.perf_counter(), cpu_of(engines)
-            job = ctl.match_pairs(images, f"{folder}/pairs{number}")
+            job = ctl.match_pairs(images, job_dir=f"{folder}/pairs{number}")
             job.wait()
             job.to_colmap(f"{folder}/ours.db", overwrite=True)
             return {"seconds": time.perf_counter() - begin, "cpu": cpu_of(engines) - before}
@@ -186,7 +186,7 @@ def overlap():
     with tempfile.TemporaryDirectory() as folder, parimg.start(2) as ctl:
         os.mkdir(f"{folder}/views")
         views = make_views(f"{folder}/views")
-        job = ctl.match_pairs(f"{folder}/views", f"{folder}/views.pairs")
+        job = ctl.match_pairs(f"{folder}/views", job_dir=f"{folder}/views.pairs")
         job.wait()
         near = near_verified = different = different_verified = 0
         missed = []
@@ -208,7 +208,7 @@ def overlap():
             f"{different} of different photographs, {different_verified}"
         )
         lund = str(DATA / "lund")
-        job = ctl.match_pairs(lund, f"{folder}/lund.pairs")
+        job = ctl.match_pairs(lund, job_dir=f"{folder}/lund.pairs")
         job.wait()
         job.to_colmap(f"{folder}/lund.db")
         verified = {(pair.first, pair.second) for pair in job if pair.model}
@@ -276,7 +276,7 @@ def many_run(folder, n_features):
                     memory.append((client.memory_info().rss, max(each.memory_info().rss for each in engines)))
 
         before = _matched(folder)
-        job = ctl.match_pairs(f"{folder}/images", f"{folder}/pairs", n_features=n_features)
+        job = ctl.match_pairs(f"{folder}/images", job_dir=f"{folder}/pairs", n_features=n_features)
         job.features.wait()
         job.has_begun()
         threading.Thread(target=watch, daemon=True).start()

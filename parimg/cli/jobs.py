@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -89,8 +90,9 @@ def resume(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run what a job did not record before it was interrupted."""
-    check_output(output)
+    """Run what a job did not record before it was interrupted; of matched pairs, what is missing of both jobs."""
+    if (pairs := _pair_directory(find_job(job))) is None:
+        check_output(output)
     check_engines(engines, profile, cluster_id)
     check_submission(submit, submit_set)
     from parimg.job.directory import JobDirectory
@@ -106,6 +108,11 @@ def resume(
         "tiles": parse_tiles(tiles),
     }
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if pairs is not None:
+        from parimg.cli.pairs import resume_directory
+
+        resume_directory(pairs, (engines, profile, cluster_id), output, changed, quiet=quiet, verbose=verbose)
+        return
     # What cannot be resumed is told before a cluster is started.
     journal = Journal(find_job(job))
     journal.check_trust()
@@ -288,7 +295,8 @@ def jobs(
     if remove and not names and older is None:
         raise typer.BadParameter("--remove wants the names of jobs, or --older")
     folder = jobs_folder()
-    found = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    listed = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    found = [_of_pairs(job) for job in listed]
     if older is not None:
         before = time.time() - parse_age(older)
         found = [job for job in found if job.last_used < before and job.state != "running"]
@@ -314,6 +322,16 @@ def jobs(
         print_table(columns, rows, title=folder, whole_names=True)
 
 
+def _pair_directory(directory: str) -> str | None:
+    """The directory of pairs that is meant: this one, or that of which it is one of both jobs."""
+    from parimg.pairs.directory import PairDirectory
+
+    parent = PairDirectory(os.path.dirname(directory))
+    if parent.holds_pairs and directory in {parent.features, parent.blocks}:
+        return parent.path
+    return directory if PairDirectory(directory).holds_pairs else None
+
+
 def _pairs_in(directory: str) -> PairJob | None:
     """The pairs that were matched in a directory, if it is one of pairs."""
     from parimg.pairs.directory import PairDirectory
@@ -324,10 +342,11 @@ def _pairs_in(directory: str) -> PairJob | None:
 
 def _print_status_of_pairs(job: PairJob, output: Path | None, *, verbose: bool) -> None:
     from parimg.cli.pairs import print_pairs
+    from parimg.job.directory import resume_command
 
     print_pairs(job, verbose=verbose)
     if job.state != "finished":
-        say("to go on: the same `parimg match-pairs` once more")
+        say(f"to go on: {resume_command(job.directory)}")
     if output is not None:
         job.to_parquet(output)
         say(f"table: {output}")
@@ -398,10 +417,29 @@ def _names(folder: str) -> list[str]:
     return sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), reverse=True)
 
 
+def _of_pairs(job: JobSummary) -> JobSummary:
+    """What a list says of a directory of matched pairs: its images, and where both jobs stand."""
+    matched = None if job.place.holds_job else _pairs_in(job.place.path)
+    if matched is None:
+        return job
+    from parimg.job.directory import JobDirectory
+    from parimg.job.listing import summarize
+
+    features, blocks = (summarize(JobDirectory(path)) for path in (matched.place.features, matched.place.blocks))
+    return replace(
+        features, name=job.name, place=job.place, task="MatchPairs", parameters={}, state=matched.state,
+        writer=features.writer or blocks.writer, seconds=features.seconds + blocks.seconds, nbytes=job.nbytes,
+        last_used=job.last_used
+    )  # fmt: skip
+
+
 def _remove(job: JobSummary) -> None:
     if client := describe_client(job.place):
         raise JobError(f"the client of {job.place.path!r} would make it anew: {client}; `scancel` ends it")
-    job.place.remove()
+    if (matched := _pairs_in(job.place.path)) is not None:
+        matched.place.remove()
+    else:
+        job.place.remove()
     path = job.place.path
     left = f"; {', '.join(sorted(os.listdir(path))[:3])} stays" if os.path.isdir(path) else ""
     say(f"removed {path} ({shown_size(job.nbytes)}){left}")

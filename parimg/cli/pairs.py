@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,6 +44,7 @@ from parimg.errors import ParimgError
 from parimg.options import DEFAULT_MAX_PIXELS, Options
 
 if TYPE_CHECKING:
+    from parimg.cli.options import EngineNumber
     from parimg.pairs.pair_job import PairJob
 
 PairFormat = Literal["colmap", "hloc", "parquet"]
@@ -143,25 +145,17 @@ def match_pairs(
         job = match_pairs(
             controller,
             source,
-            place.path,
-            pairs=pairs,
+            pairs,
+            job_dir=place.path,
             feature_folder=features,
             **choice,
             **matching,
             **job_options,
         )
-        _follow(job, quiet=quiet)
+        follow_pairs(job, quiet=quiet)
         if not quiet:
             print_left_out(source)
-    if not quiet:
-        print_pairs(job, verbose=verbose)
-    if output is not None:
-        export_pairs(job, output, kind, cameras=cameras, overwrite=overwrite)
-        if not quiet:
-            say(f"{'database' if kind == 'colmap' else 'table'}: {output}")
-    say(place.path if quiet else f"pairs: {place.path}")
-    if job.counts["unreadable"] or (job.blocks is not None and job.blocks.counts["failed"]):
-        raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
+    _finish(job, output, kind, cameras=cameras, overwrite=overwrite, quiet=quiet, verbose=verbose)
 
 
 def export_pairs(
@@ -199,8 +193,10 @@ def _check_output(output: Path | None, kind: PairFormat, identity: str | None, *
         check_database(identity, str(output), overwrite=overwrite)
 
 
-def _follow(job: PairJob, *, quiet: bool) -> None:
+def follow_pairs(job: PairJob, *, quiet: bool) -> None:
     """Show both jobs until they end; however that is, it is said how to go on."""
+    from parimg.job.directory import resume_command
+
     try:
         with progress(job.features, quiet=quiet):
             job.features.wait()
@@ -211,12 +207,57 @@ def _follow(job: PairJob, *, quiet: bool) -> None:
                 blocks.wait()
         job.wait()
     except KeyboardInterrupt:
-        say("all pairs go on by the same command once more", error=True)
+        say(f"to go on with all pairs: {resume_command(job.directory)}", error=True)
         raise
     except ParimgError as error:
         say(f"parimg: {error}", error=True)
-        say("all pairs go on by the same command once more", error=True)
+        say(f"to go on with all pairs: {resume_command(job.directory)}", error=True)
         raise typer.Exit(EXIT_FAILED) from None
+
+
+def resume_directory(
+    directory: str,
+    clusters: tuple[EngineNumber | None, str | None, str],
+    output: Path | None,
+    options: Mapping[str, Any],
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Run what is missing of a directory of pairs, and write what of it is wanted."""
+    from parimg.pairs.directory import Description, PairDirectory
+    from parimg.pairs.matching import resume_pairs
+    from parimg.retrieval.image_index import ImageIndex
+
+    kind = _kind_of(output)
+    place = PairDirectory(directory)
+    _check_output(output, kind, Description.read(place).identity, overwrite=False)
+    with open_controller(*clusters) as controller:
+        job = resume_pairs(controller, place.path, ImageIndex, **options)
+        follow_pairs(job, quiet=quiet)
+    _finish(job, output, kind, quiet=quiet, verbose=verbose)
+
+
+def _finish(
+    job: PairJob,
+    output: Path | None,
+    kind: PairFormat,
+    *,
+    cameras: Literal["auto", "one", "image"] = "auto",
+    overwrite: bool = False,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Say what became of the pairs, and write them."""
+    if not quiet:
+        print_pairs(job, verbose=verbose)
+    if output is not None:
+        export_pairs(job, output, kind, cameras=cameras, overwrite=overwrite)
+        if not quiet:
+            say(f"{'database' if kind == 'colmap' else 'table'}: {output}")
+    say(job.directory if quiet else f"pairs: {job.directory}")
+    if job.counts["unreadable"] or (job.blocks is not None and job.blocks.counts["failed"]):
+        raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
 
 
 def print_pairs(job: PairJob, *, verbose: bool = False) -> None:

@@ -62,8 +62,8 @@ def print_summary(job: Job, *, verbose: bool = False) -> None:
         f"{job.name}, {job.state}: {counts['done']}{of} images, {counts['failed']} failed, {job.wall_time:.1f} s "
         f"({job.serial_time:.1f} s on engines)"
     )
-    if job.tiles:
-        say(f"  {job.tiles[0]} of {job.tiles[1]} tiles are done of the images under way")
+    if tiles := job.tiles:
+        say(f"  {tiles[0]} of {tiles[1]} tiles are done of the images under way")
     if job.duplicates:
         say(f"  {job.duplicates} images were named more than once, and run once")
     if verbose:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     from parimg.images.decode import ColorMode
     from parimg.pairs.pair_job import PairJob
+    from parimg.pairs.selection import Pairs
     from parimg.sources.as_source import Images
 
 
@@ -407,19 +408,26 @@ class Controller:
             source = _shard(source, shard)
         return preview(self, task, source, n, seed, options)
 
-    def match_pairs(self, images: Images, directory: str | os.PathLike[str], **options: Any) -> PairJob:
+    def match_pairs(
+        self,
+        images: Images,
+        pairs: Pairs = "all",
+        *,
+        job_dir: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> PairJob:
         """Find features of images and match them pair by pair: `parimg.match_pairs` on this controller.
 
         Parameters
         ----------
-        images, directory, **options
+        images, pairs, job_dir, **options
             See `parimg.match_pairs`.
 
         Returns
         -------
         PairJob
         """
-        return match_pairs(self, images, directory, **options)
+        return match_pairs(self, images, pairs, job_dir=job_dir, **options)
 
     def resume(
         self,

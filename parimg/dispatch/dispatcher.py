@@ -8,7 +8,6 @@ of the controller) is put into one inbox, as something to call.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import enum
 import functools
@@ -20,30 +19,28 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 
 from parimg import events
-from parimg.dispatch.chunk_size import MAX_CHUNK_BYTES, ChunkSize
+from parimg.dispatch.chunk_size import ChunkSize
 from parimg.dispatch.common_failure import MISSING
 from parimg.dispatch.disk_sharing import DiskSharing
 from parimg.dispatch.in_flight import InFlight, Pending, Sent
 from parimg.dispatch.lost_engines import LostEngines
 from parimg.dispatch.new_images import NewImages
 from parimg.dispatch.plan import EnginePool, Plan
-from parimg.dispatch.read_ahead import ReadAhead
 from parimg.dispatch.recording import Recording
 from parimg.dispatch.retries import RetryDecision, decide_refusal
 from parimg.dispatch.shipping import Shipping, write_returned
 from parimg.dispatch.tiled_images import Answered, TiledImages
+from parimg.dispatch.waiting import Waiting
 from parimg.errors import (
     ControllerLost,
     EngineGone,
     EngineRefused,
     EngineVersionError,
     JobError,
-    ParimgError,
-    SourceError,
     TaskError,
 )
 from parimg.job.directory import resume_command
@@ -57,7 +54,6 @@ from parimg.sources.as_source import Image
 
 _log = logging.getLogger(__name__)
 
-_LISTING_SECONDS = 0.05  # a slow source gives a smaller chunk rather than keep results waiting
 _MOST_AT_ONCE = 15  # more answers in one transaction, while the engines that gave them get no chunk
 _LOOK_SECONDS = 0.5  # between looks at the engines
 _TELL_TILES_SECONDS = 1.0  # between notes in the journal of how many tiles are done
@@ -95,8 +91,6 @@ class Dispatcher:
         ``running``, then ``finished``, ``interrupted``, ``aborted`` or ``failed``.
     error : BaseException or None
         Why the job ended as ``failed``.
-    listed : int
-        Images that the source named so far.
     total : int or None
         Images that it has, once that is known.
     duplicates : int
@@ -120,7 +114,6 @@ class Dispatcher:
         self.state = "running"
         self.error: BaseException | None = None
         self.restarts = 0
-        self.listed = 0
         self.total: int | None = None
         self.duplicates = 0
         self.tiles: tuple[int, int] | None = None
@@ -128,10 +121,8 @@ class Dispatcher:
         self._recording = Recording(plan, journal, self.listeners, self.changed)
         self._closing = _Closing.NO
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._read_ahead = ReadAhead(plan.source, lambda: self._inbox.put(_nothing))
         self._new_images = NewImages(journal, retry_failed=plan.retry_failed, on_duplicate=self._report_duplicate)
-        self._new: collections.deque[Pending] = collections.deque()
-        self._retry: collections.deque[list[Pending]] = collections.deque()
+        self._waiting = Waiting(plan.source, self._new_images, lambda: self._inbox.put(_nothing))
         self._in_flight = InFlight()
         self._tiled = TiledImages(journal.place.tiles)
         self._tiles_told_at = 0.0
@@ -211,7 +202,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         self._lost_engines.make_folder()
-        self._read_ahead.start()
+        self._waiting.start()
         self.listeners.emit(events.JobStarted(self.journal.directory, sum(self.counts.values())))
         threading.Thread(target=self._count_images, name="parimg-count", daemon=True).start()
         state = "failed"
@@ -219,11 +210,11 @@ class Dispatcher:
             self._look_after_engines()
             while self._closing < _Closing.ABORT:
                 self._fill()
-                if not self._is_busy() and (self._closing or self._read_ahead.exhausted):
+                if not self._is_busy() and (self._closing or self._waiting.exhausted):
                     break
                 self._handle_next()
             self._recording.report()
-            self._raise_source_error()
+            self._waiting.raise_source_error()
             state = self._end_state()
         except BaseException as error:
             self.error = error
@@ -233,7 +224,7 @@ class Dispatcher:
     def _is_busy(self) -> bool:
         if self._in_flight or self._lost_engines.n_awaited:
             return True
-        return not self._closing and bool(self._retry or self._new)
+        return not self._closing and bool(self._waiting)
 
     def _handle_next(self) -> None:
         """Wait for something to do, and do it; look at the engines now and then."""
@@ -274,30 +265,18 @@ class Dispatcher:
         return [engine for engine in ready if engine in wanted]
 
     def _estimate_work(self) -> WorkLeft:
-        unlisted = 0 if self.total is None else self.total - self.listed
-        if self.total is None and not self._read_ahead.exhausted:
-            unlisted = self.listed  # nobody knows; as many again, until the source ends
-        images = 0 if self._closing else max(0, unlisted) + sum(map(len, self._retry)) + len(self._new)
+        unlisted = 0 if self.total is None else self.total - self._waiting.listed
+        if self.total is None and not self._waiting.exhausted:
+            unlisted = self._waiting.listed  # nobody knows; as many again, until the source ends
+        images = 0 if self._closing else max(0, unlisted) + len(self._waiting)
         images += self._in_flight.n_images
         return WorkLeft(images, images * self._chunk_size.image_seconds, frozenset(self._in_flight.engines))
 
     def _next_images(self) -> list[Image]:
         """Some of those that are to be run next, none if the source has listed none yet."""
-        if not self._new and not self._retry:
-            self._list(1)
-        return [pending.image for pending in itertools.islice(self._following(), MISSING)]
-
-    def _following(self) -> Iterator[Pending]:
-        return itertools.chain(itertools.chain.from_iterable(self._retry), self._new)
-
-    def _raise_source_error(self) -> None:
-        error = self._read_ahead.error
-        if isinstance(error, ParimgError):
-            raise error
-        if error is not None:
-            raise SourceError(
-                f"the source of images stopped after {self.listed}: {type(error).__name__}: {error}"
-            ) from error
+        if not self._waiting and not self._closing:
+            self._waiting.list_images(1)
+        return [pending.image for pending in itertools.islice(self._waiting, MISSING)]
 
     def _gather_outstanding(self) -> None:
         """Journal what engines are still computing when the job ends with an error."""
@@ -309,10 +288,10 @@ class Dispatcher:
     def _end_state(self) -> str:
         if self._closing == _Closing.ABORT:
             return "aborted"
-        return "interrupted" if self._retry or self._new or not self._read_ahead.exhausted else "finished"
+        return "interrupted" if self._waiting or not self._waiting.exhausted else "finished"
 
     def _finish(self, state: str) -> None:
-        self._read_ahead.stop()
+        self._waiting.stop()
         self._shipping.stop()
         self._disks.close()
         reason = None if self.error is None else f"{type(self.error).__name__}: {self.error}"
@@ -333,7 +312,7 @@ class Dispatcher:
         self.listeners.emit(events.JobFinished(state))
 
     def _total_at_end(self) -> int:
-        return sum(self.counts.values()) if self.plan.known else self.listed
+        return sum(self.counts.values()) if self.plan.known else self._waiting.listed
 
     def _count_images(self) -> None:
         """Find the total, for progress and for the size of the last chunks; listing a folder may take a while."""
@@ -358,34 +337,15 @@ class Dispatcher:
             engine_id = self._in_flight.engine_with_room(self._chunk_size.depth)
             if engine_id is None:
                 return
-            chunk = self._retry.popleft() if self._retry else self._next_chunk()
+            chunk = self._waiting.next_chunk(self._next_size)
             if not chunk:
                 return
             if not self._submit(chunk, engine_id):
-                self._retry.appendleft(chunk)
+                self._waiting.put_first(chunk)
 
-    def _next_chunk(self) -> list[Pending]:
-        """Images that were not given out yet, fewer than wanted if the source is slow."""
-        remaining = None if self.total is None else self.total - self.listed + len(self._new)
-        size = self._chunk_size.next(remaining, self._in_flight.n_open)
-        self._list(size)
-        chunk: list[Pending] = []
-        nbytes = 0
-        while self._new and len(chunk) < size and nbytes < MAX_CHUNK_BYTES:
-            chunk.append(self._new.popleft())
-            array = chunk[-1].image.array
-            nbytes += 0 if array is None else array.nbytes
-        return chunk
-
-    def _list(self, size: int, seconds: float = _LISTING_SECONDS) -> None:
-        """List images until there are `size` new ones, or the source is too slow."""
-        deadline = time.monotonic() + seconds
-        while len(self._new) < size and not self._closing:
-            listed = self._read_ahead.take(size - len(self._new), deadline - time.monotonic())
-            if not listed:
-                break
-            self.listed += len(listed)
-            self._new.extend(self._new_images.choose(listed))
+    def _next_size(self) -> int:
+        remaining = None if self.total is None else self._waiting.not_given_out(self.total)
+        return self._chunk_size.next(remaining, self._in_flight.n_open)
 
     def _submit(self, images: list[Pending], engine_id: int) -> bool:
         """Send a chunk; False if the engine left in this moment."""
@@ -431,10 +391,11 @@ class Dispatcher:
         answer.add_done_callback(lambda _: self._inbox.put(functools.partial(self._collect, sent)))
         self.listeners.emit(events.ChunkSubmitted(len(images), len(self._in_flight)))
         if rest:  # more bytes than one message takes
-            self._retry.appendleft(rest)
+            self._waiting.put_first(rest)
         if not seen.images:
-            self._list(len(images), 0.0)
-            self._shipping.read_ahead(itertools.islice(self._following(), len(images)))
+            if not self._closing:
+                self._waiting.list_images(len(images), 0.0)
+            self._shipping.read_ahead(itertools.islice(self._waiting, len(images)))
         return True
 
     def _sees_output(self, seen: SeenDisks) -> bool:
@@ -469,7 +430,7 @@ class Dispatcher:
         found = write_returned(reply, self.plan.output) if self.plan.output and reply.files else reply.rows
         n = len(found)
         if rest := sent.images[n:]:  # the answer would have become too large
-            self._retry.append(rest)
+            self._waiting.put_back([rest])
         self._chunk_size.adapt(reply.seconds / n, len(message) / n)
         self._report_pages(reply.most_pages)
         self._report_whole(reply.read_whole)
@@ -497,14 +458,12 @@ class Dispatcher:
     ) -> None:
         """Record images that are done, and send what those that are run by tiles need next."""
         rows, pieces = self._tiled.gather(answers, steps)
-        self._new.extendleft(reversed(pieces))
+        self._waiting.add_pieces(pieces)
         if rows:
             self._new_images.forget(row.key for row, _ in rows)
             self._recording.write(rows, placement, seconds)
-            if self.plan.options.tile is not None:  # those of images of which a tile failed
-                self._new = collections.deque(one for one in self._new if not self._tiled.is_over(one))
-                kept = ([one for one in chunk if not self._tiled.is_over(one)] for chunk in self._retry)
-                self._retry = collections.deque(chunk for chunk in kept if chunk)
+            if self.plan.options.tile is not None:
+                self._waiting.drop(self._tiled.is_over)  # other tiles of images of which one failed
         if self.plan.options.tile is not None:
             self._tell_tiles()
 
@@ -532,11 +491,11 @@ class Dispatcher:
                     raise JobError(f"engine {sent.engine} cannot store a shared object: {error}")
             if self._submit(sent.images, sent.engine):
                 return
-        self._retry.append(sent.images)
+        self._waiting.put_back([sent.images])
 
     def _settle(self, decision: RetryDecision) -> None:
         """Do what was decided about images that an engine did not answer for."""
-        self._retry.extend(decision.again)
+        self._waiting.put_back(decision.again)
         answers = [
             Answered(
                 pending,
@@ -553,7 +512,7 @@ class Dispatcher:
     # -- the controller ---------------------------------------------------------------------------------------
 
     def _take_all_back(self) -> None:
-        self._retry.extend(sent.images for sent in self._lost_engines.take_all_back())
+        self._waiting.put_back(sent.images for sent in self._lost_engines.take_all_back())
         self._sending.clear()
 
     def _lose_controller(self, message: str) -> None:

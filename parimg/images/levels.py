@@ -41,7 +41,7 @@ class Picture:
     channels: int
     dtype: str
     tile: tuple[int, int]
-    """Height and width of what comes at once: multiples of 16, or as large as the picture."""
+    """Height and width of what comes at once of the largest level: multiples of 16, or as large as the picture."""
     pyramid: bool = True
     """Whether there are smaller levels."""
     pixel_size: tuple[float, float] | None = None
@@ -60,6 +60,19 @@ class Picture:
     def block(self) -> tuple[int, int]:
         """Height and width of blocks, of which every tile consists."""
         return _block_side(self.tile[0]), _block_side(self.tile[1])
+
+    @property
+    def levels_at_once(self) -> int:
+        """Smaller levels that are made of each tile alone, since its part of them consists of whole blocks."""
+        count = 0
+        while all(side % (block << count + 1) == 0 for side, block in zip(self.tile, self.block, strict=True)):
+            count += 1
+        return min(count, len(self.shapes) - 1)
+
+    def tile_of(self, level: int) -> tuple[int, int]:
+        """Height and width of what comes at once of a level."""
+        halvings = level if level <= self.levels_at_once else 0
+        return self.tile[0] >> halvings, self.tile[1] >> halvings
 
     @property
     def nbytes(self) -> int:
@@ -151,7 +164,7 @@ class BlockFiles:
         picture = self.picture
         height, width = picture.block
         for plane in range(picture.planes):
-            for top in range(0, picture.shapes[level][0], picture.tile[0]):
+            for top in range(0, picture.shapes[level][0], picture.tile_of(level)[0]):
                 tiles = [tile for tile in self._tiles(level) if tile[0] == top]
                 rows = -(-(tiles[0][2] - top) // height)
                 with ExitStack() as opened:
@@ -170,9 +183,10 @@ class BlockFiles:
 
     def _tiles(self, level: int) -> Iterator[tuple[int, int, int, int]]:
         height, width = self.picture.shapes[level]
-        for y in range(0, height, self.picture.tile[0]):
-            for x in range(0, width, self.picture.tile[1]):
-                yield y, x, min(y + self.picture.tile[0], height), min(x + self.picture.tile[1], width)
+        tile_height, tile_width = self.picture.tile_of(level)
+        for y in range(0, height, tile_height):
+            for x in range(0, width, tile_width):
+                yield y, x, min(y + tile_height, height), min(x + tile_width, width)
 
     def _path(self, level: int, y: int, x: int) -> str:
         return os.path.join(self._folder, f"picture-{level}-{y}-{x}.blocks")

@@ -173,7 +173,8 @@ class Job:
         of = "" if counts["total"] is None else f"/{counts['total']}"
         failed = f", {counts['failed']} failed{tell_commonest(self)}" if counts["failed"] else ""
         duplicates = f", {self.duplicates} duplicates" if self.duplicates else ""
-        tiles = f", {self.tiles[0]}/{self.tiles[1]} tiles" if self.tiles else ""
+        done = self.tiles  # read once: another thread may end the image
+        tiles = f", {done[0]}/{done[1]} tiles" if done else ""
         engines = f", {self.engines} engines" if self.engines is not None else ""
         writer = self.writer if self.engines is None else ""
         by = f" by {writer}" if writer else ""

@@ -103,7 +103,8 @@ def _shows_bars() -> bool:
 def _told(job: Watched) -> list[str]:
     """What is said of failures and engines."""
     failed = job.counts["failed"]
-    said = [f"tiles={job.tiles[0]}/{job.tiles[1]}"] if job.tiles else []
+    tiles = job.tiles  # read once: another thread may end the image
+    said = [f"tiles={tiles[0]}/{tiles[1]}"] if tiles else []
     said += [f"failed={failed}{tell_commonest(job, message=False)}"] if failed else []
     engines = job.engines
     if engines is not None:

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import shutil
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from parimg.errors import JobError, TaskError
 from parimg.files.atomic import whole_file
 from parimg.files.permissions import check_private
-from parimg.job.directory import JobDirectory
+from parimg.job.directory import JobDirectory, jobs_folder
+from parimg.options import Projection, Reading
 from parimg.pairs.two_view import Verify
 
 _FORMAT = 1
@@ -35,6 +38,19 @@ class PairDirectory:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.path.abspath(self.path))
+
+    @classmethod
+    def find(cls, name: str | os.PathLike[str] | None) -> PairDirectory:
+        """The directory of a path, or of a name among those that were given none; without a name a new one."""
+        if name is None:
+            return cls(JobDirectory.make("MatchPairs").path)
+        here, there = cls(os.fspath(name)), cls(os.path.join(jobs_folder(), os.fspath(name)))
+        return there if there.holds_pairs and not here.holds_pairs else here
+
+    @property
+    def wanted(self) -> str:
+        """The file that says which pairs were asked for last."""
+        return os.path.join(self.path, "wanted.json")
 
     @property
     def description(self) -> str:
@@ -76,6 +92,27 @@ class PairDirectory:
         """Whether it is such a directory."""
         return os.path.isfile(self.description)
 
+    def remove(self) -> None:
+        """Delete both jobs and all that they wrote; other files that lie in the directory stay, and then it.
+
+        Raises
+        ------
+        JobLockedError
+            If a process writes one of both.
+        JobError
+            If one cannot be deleted.
+        """
+        for path in (self.features, self.blocks):
+            if (job := JobDirectory(path)).holds_job:
+                job.remove()
+        for folder in (self.features, self.blocks, self.feature_files, self.match_files):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.images, self.plan, self.wanted, self.description):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
+
     def check_free(self) -> None:
         """Refuse a directory that holds something else.
 
@@ -97,7 +134,7 @@ class PairOptions:
 
     Raises
     ------
-    TaskError
+    TaskError, JobError
         If one is out of its range.
     """
 
@@ -109,8 +146,15 @@ class PairOptions:
     verify: Verify | None = "fundamental"
     verify_threshold: float = 2.0
     min_inliers: int = 15
+    channel: int | str | None = None
+    z: int | None = None
+    project: Projection | None = None
+    percentile: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "percentile", Reading(self.channel, self.z, self.project, self.percentile).percentile
+        )
         if self.max_ratio is not None and not (_is_number(self.max_ratio) and 0 < self.max_ratio <= 1):
             raise TaskError(f"max_ratio must lie in (0, 1] or be None (got {self.max_ratio!r})")
         if self.verify not in {"fundamental", "homography", None}:

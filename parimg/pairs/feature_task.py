@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from parimg.errors import ImageFormatError, TaskError
-from parimg.options import DEFAULT_MAX_PIXELS
-from parimg.pairs.camera import Camera, read_camera
+from parimg.options import DEFAULT_MAX_PIXELS, Projection, Reading
+from parimg.pairs.camera import CAMERA_FIELDS, Camera, camera_of, read_camera
 from parimg.pairs.feature_files import Features, open_features, write_features
 from parimg.tasks.writing_task import WritingTask
 
@@ -60,10 +60,12 @@ class DetectFeatures(WritingTask):
         Images whose longer side has more pixels are scaled down to it before features are sought.
     root : bool, default True
         Write square roots of descriptors normalised to a sum of 1 (RootSIFT), as bytes.
+    channel, z, project, percentile : optional
+        What of each image is read, as for `parimg.Controller.submit`. Of arrays, `percentile` alone.
 
     Raises
     ------
-    TaskError
+    TaskError, JobError
         If a parameter is out of its range.
 
     Notes
@@ -77,7 +79,7 @@ class DetectFeatures(WritingTask):
     """
 
     writes_images: ClassVar[bool] = False
-    color: ClassVar[ColorMode] = "unchanged"
+    color: ClassVar[ColorMode] = "gray"
     columns: ClassVar[Mapping[str, str]] = {
         "features": "int64",
         "width": "int64",
@@ -93,6 +95,10 @@ class DetectFeatures(WritingTask):
     contrast_threshold: float = 0.016
     max_size: int | None = 3200
     root: bool = True
+    channel: int | str | None = None
+    z: int | None = None
+    project: Projection | None = None
+    percentile: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.n_features, bool) or not isinstance(self.n_features, int) or self.n_features < 0:
@@ -103,23 +109,40 @@ class DetectFeatures(WritingTask):
             raise TaskError(
                 f"max_size must be an integer of at least {_LEAST_SIZE}, or None (got {self.max_size!r})"
             )
+        self.reading  # noqa: B018 - which checks what is read
         self.check_folder()
 
     def declared_columns(self) -> dict[str, str]:
         return dict(self.columns)
 
     def read(self, uri: str, *, max_pixels: int) -> _Readable:
-        """Read an image, and decode it unless its features are there."""
-        from parimg.images.decode import decode
-        from parimg.images.read import read_bytes
+        """Read an image or a part of a file, and decode it unless its features are there.
 
-        data = read_bytes(uri)
+        A file that is decoded whole is known by its bytes, anything else by its pixels.
+        """
+        from parimg.images.described import describe_bytes, read_described
+        from parimg.images.read import read_bytes
+        from parimg.images.readers.address import split_address
+        from parimg.images.readers.registry import whole_file_is_decoded
+
+        file, part = split_address(uri)
+        if part or not whole_file_is_decoded(file):
+            reading = replace(self.reading, metadata=CAMERA_FIELDS)
+            read = read_described(uri, self.color, max_pixels=max_pixels, reading=reading)
+            name, camera = self._name_of_array(read.pixels), camera_of(read.metadata, *read.pixels.shape[::-1])
+            return _Readable(name, camera, read.pixels, open_features(self.folder or "", name))
+        data = read_bytes(file)
         name = self._name(data)
         found = open_features(self.folder or "", name)
         if found is not None:
             return _Readable(name, read_camera(data, *found.size), None, found)
-        pixels = gray_as_stored(decode(data, "unchanged", max_pixels=max_pixels, name=uri), uri)
+        pixels = describe_bytes(data, file, self.color, max_pixels=max_pixels, reading=self.reading).pixels
         return _Readable(name, read_camera(data, pixels.shape[1], pixels.shape[0]), pixels, None)
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read: not turned, as they are stored."""
+        return Reading(self.channel, self.z, self.project, self.percentile, "stored")
 
     def run(self, image: _Readable | npt.NDArray[Any], key: str) -> dict[str, object]:
         """Values of one image, its features written.
@@ -130,10 +153,8 @@ class DetectFeatures(WritingTask):
         key : str
         """
         if isinstance(image, np.ndarray):
-            pixels = gray_as_stored(image, key)
-            name = self._name(
-                np.ascontiguousarray(image).tobytes() + repr((image.shape, image.dtype.str)).encode()
-            )
+            pixels = gray_as_stored(image, key, self.percentile)
+            name = self._name_of_array(image)
             camera = read_camera(b"", pixels.shape[1], pixels.shape[0])
             image = _Readable(name, camera, pixels, open_features(self.folder or "", name))
         found = image.found
@@ -185,12 +206,16 @@ class DetectFeatures(WritingTask):
         scale = np.array([width / pixels.shape[1], height / pixels.shape[0]], np.float32)
         return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
 
+    def _name_of_array(self, pixels: npt.NDArray[Any]) -> str:
+        return self._name(np.ascontiguousarray(pixels).tobytes() + repr((pixels.shape, pixels.dtype.str)).encode())
+
     def _name(self, content: bytes) -> str:
         made_by = {
             "n_features": self.n_features,
             "contrast_threshold": float(self.contrast_threshold),
             "max_size": self.max_size,
             "root": self.root,
+            "reading": repr(self.reading),
             "detector": detector_version(),
         }
         digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
@@ -233,15 +258,22 @@ def detector_version() -> str:
     return digest.hexdigest()[:16]
 
 
-def gray_as_stored(image: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:
-    """8 bit gray of an image as it is stored, not turned."""
+def gray_as_stored(
+    image: npt.NDArray[Any], name: str, percentile: tuple[float, float] | None = None
+) -> npt.NDArray[np.uint8]:
+    """8 bit gray of an image that was given as an array."""
     import cv2
 
+    if percentile is not None:
+        from parimg.images.presenting import as_levels
+
+        image = as_levels(image, percentile)
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     if image.dtype != np.uint8 or image.ndim not in {2, 3} or 0 in image.shape:
         raise ImageFormatError(
-            f"{name!r} holds {image.dtype} of shape {image.shape}; features are sought in images of 8 or 16 bit"
+            f"{name!r} holds {image.dtype} of shape {image.shape}; features are sought in images of 8 or 16 "
+            "bit; percentile=(1, 99.8) makes 8 bit of others"
         )
     n_channels = image.shape[2] if image.ndim == 3 else 1
     if n_channels in {1, 2}:  # the second is alpha

@@ -6,22 +6,31 @@ Takes whatever submits jobs; called by the controller, the command line and user
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
 
-from parimg.errors import SourceError
+from parimg.errors import JobError, SourceError
 from parimg.job.directory import JobDirectory
 from parimg.job.journal import Journal
 from parimg.pairs.directory import Description, PairDirectory, PairOptions
 from parimg.pairs.image_table import ImageTable, add_images, no_images, read_images, write_images
 from parimg.pairs.pair_job import PairJob, block_task
 from parimg.pairs.planning import COLUMN, add_pairs
-from parimg.pairs.selection import Index, Selection, check_selection, select_pairs, unknown_names
+from parimg.pairs.selection import (
+    Index,
+    Selection,
+    check_selection,
+    read_selection,
+    select_pairs,
+    unknown_names,
+    write_selection,
+)
 from parimg.sources.as_source import as_source, source_from_spec
 
 if TYPE_CHECKING:
     from parimg.job.job import Job
+    from parimg.options import Projection
     from parimg.pairs.selection import Pairs
     from parimg.pairs.two_view import Verify
     from parimg.sources.as_source import Images, Source
@@ -44,9 +53,9 @@ class Submits(Protocol):
 def match_pairs(
     controller: Submits,
     images: Images,
-    directory: str | os.PathLike[str],
-    *,
     pairs: Pairs = "all",
+    *,
+    job_dir: str | os.PathLike[str] | None = None,
     overlap: int = 10,
     neighbours: int = 50,
     index: Index | None = None,
@@ -58,6 +67,10 @@ def match_pairs(
     contrast_threshold: float = 0.016,
     max_size: int | None = 3200,
     root: bool = True,
+    channel: int | str | None = None,
+    z: int | None = None,
+    project: Projection | None = None,
+    percentile: tuple[float, float] | None = None,
     feature_folder: str | os.PathLike[str] | None = None,
     column: str | None = None,
     **options: Any,
@@ -67,17 +80,18 @@ def match_pairs(
     Parameters
     ----------
     controller : Controller
-        Whose engines see `directory`.
+        Whose engines see the directory.
     images : see `Controller.submit`
         Those that are in the directory already keep their features; those that failed are tried again. With images
         that were added, only pairs are matched that were not before.
-    directory : path
-        New, or that of pairs matched with the same options.
     pairs : {"all", "sequential", "retrieval"}, path, or list of (str, str)
         ``"all"``: every image with every other. ``"sequential"``: each with the next `overlap` images of the
         source, and, with an `index`, with those that look alike, which closes loops. ``"retrieval"``: each with
         the `neighbours` that look most alike. Or pairs of names: a list, a data frame or Arrow table of two
         columns, a ``.csv`` or ``.parquet`` file of one, or a text file with two names a line.
+    job_dir : path, optional
+        Directory of the pairs: new, or that of pairs matched with the same options, which are gone on with. By
+        default a new one among the user's data; ``job.directory`` tells it.
     overlap : int, default 10
     neighbours : int, default 50
     index : ImageIndex, optional
@@ -101,12 +115,15 @@ def match_pairs(
         Images whose longer side has more pixels are scaled down to it before features are sought.
     root : bool, default True
         Compare square roots of descriptors normalised to a sum of 1 (RootSIFT).
+    channel, z, project, percentile : optional
+        What of each image is read, and how it is made 8 bit, as for `Controller.submit`.
     feature_folder : path, optional
-        Where feature files lie, for several directories of pairs that share them; by default in `directory`.
+        Where feature files lie, for several directories of pairs that share them; by default in `job_dir`.
     column : str, optional
         Column of paths, if `images` is a table.
     **options
-        As for `Controller.submit`, without `job_dir`; `timeout` and `max_pixels` are for images, not for blocks.
+        Those of `Controller.submit` that say how jobs are run; `timeout` and `max_pixels` are for images, not for
+        blocks.
 
     Returns
     -------
@@ -130,7 +147,7 @@ def match_pairs(
     Examples
     --------
     >>> with parimg.start() as ctl:  # doctest: +SKIP
-    ...     job = parimg.match_pairs(ctl, "photos/", "photos.pairs")
+    ...     job = parimg.match_pairs(ctl, "photos/")
     ...     job.wait()
     ...     job.to_colmap("matches.db")
     """
@@ -143,21 +160,71 @@ def match_pairs(
         verify=verify,
         verify_threshold=verify_threshold,
         min_inliers=min_inliers,
+        channel=channel,
+        z=z,
+        project=project,
+        percentile=percentile,
     )
     selection = check_selection(pairs, overlap=overlap, neighbours=neighbours, index=index)
-    place = PairDirectory(os.fspath(directory))
-    description = check_directory(place, given, feature_folder)
     source = as_source(images, column=column, absolute_keys=True)
+    if job_dir is None:
+        check_names(selection, source)
+    place = PairDirectory.find(job_dir)
+    description = check_directory(place, given, feature_folder)
     check_names(selection, source, place)
-    task = block_task(place, description)
-    job_options = {name: value for name, value in options.items() if name not in _OF_IMAGES}
+    block_task(place, description)  # which checks how features are sought
     if not place.holds_pairs:
         os.makedirs(place.path, mode=0o700, exist_ok=True)
         description.write(place)
+    write_selection(selection, place.wanted)
+    return _run(controller, place, description, selection, source, options)
+
+
+def resume_pairs(
+    controller: Submits, directory: str | os.PathLike[str], open_index: Callable[[str], Index], **options: Any
+) -> PairJob:
+    """Run what is missing of a directory of pairs: features, and the pairs that were asked for last.
+
+    Parameters
+    ----------
+    controller : Controller
+    directory : path
+    open_index : callable
+        Opens the index in a directory, where pairs are chosen by one.
+    **options
+        See `match_pairs`.
+
+    Returns
+    -------
+    PairJob
+
+    Raises
+    ------
+    JobError
+        If it holds no pairs, or what was asked for cannot be found any more.
+    """
+    place = PairDirectory.find(directory)
+    description = Description.read(place)
+    return _run(controller, place, description, read_selection(place.wanted, open_index), None, options)
+
+
+def _run(
+    controller: Submits,
+    place: PairDirectory,
+    description: Description,
+    selection: Selection,
+    source: Source | None,
+    options: dict[str, Any],
+) -> PairJob:
+    """Both jobs, new or gone on with; without a source the images are those of before."""
+    task = block_task(place, description)
+    job_options = {name: value for name, value in options.items() if name not in _OF_IMAGES}
     if JobDirectory(place.features).holds_job:
         features: Job = controller.resume(place.features, images=source, retry="failed", **options)
-    else:
+    elif source is not None:
         features = controller.submit(task.detect, source, job_dir=place.features, **options)
+    else:
+        raise JobError(f"the pairs in {place.path!r} never began; give their images once more")
 
     def go_on() -> Job | None:
         features.wait()
@@ -193,7 +260,7 @@ def check_directory(
     return found
 
 
-def check_names(selection: Selection, source: Source, place: PairDirectory) -> None:
+def check_names(selection: Selection, source: Source, place: PairDirectory | None = None) -> None:
     """Refuse pairs of images that the source and the directory do not have, as far as that is known before.
 
     Raises
@@ -202,7 +269,7 @@ def check_names(selection: Selection, source: Source, place: PairDirectory) -> N
     """
     if selection.mode == "list" and source.restartable:
         listed = list(source)
-        known = read_images(place.images) if os.path.exists(place.images) else no_images()
+        known = read_images(place.images) if place and os.path.exists(place.images) else no_images()
         keys = [*known.keys(), *(image.key for image in listed)]
         uris = [*known.uris(), *(image.uri for image in listed)]
         _refuse_unknown(selection, keys, uris)
@@ -217,7 +284,7 @@ def _refuse_unknown(selection: Selection, keys: Sequence[str], uris: Sequence[st
         )
 
 
-def _plan(place: PairDirectory, selection: Selection, source: Source) -> int:
+def _plan(place: PairDirectory, selection: Selection, source: Source | None) -> int:
     """Number the images, and add the pairs that are wanted and not planned yet; the number of blocks there are."""
     journal = Journal(place.features)
     before = read_images(place.images) if os.path.exists(place.images) else no_images()
@@ -239,10 +306,10 @@ def _plan(place: PairDirectory, selection: Selection, source: Source) -> int:
     return int(pq.read_metadata(place.plan).num_rows)
 
 
-def _order(images: ImageTable, journal: Journal, source: Source) -> list[int]:
+def _order(images: ImageTable, journal: Journal, source: Source | None) -> list[int]:
     """Numbers of the images as their sources name them now, as far as these can be listed again."""
     numbers = {key: number for number, key in enumerate(images.keys())}
-    if source.restartable:
+    if source is None or source.restartable:
         named = [image.key for image in source_from_spec(journal.meta("source"))]
         found = [numbers.pop(key) for key in named if key in numbers]
         return [*found, *numbers.values()]

@@ -77,6 +77,8 @@ class PairJob:
 
     Attributes
     ----------
+    place : PairDirectory
+        What lies where.
     features : Job
         A record an image.
     """
@@ -84,7 +86,7 @@ class PairJob:
     def __init__(
         self, place: PairDirectory, features: Job | None = None, go_on: Callable[[], Job | None] | None = None
     ) -> None:
-        self._place = place
+        self.place = place
         self._description = Description.read(place)
         self.features = open_job(place.features) if features is None else features
         self._blocks: Job | None = None
@@ -106,13 +108,13 @@ class PairJob:
     @property
     def directory(self) -> str:
         """The directory of both jobs."""
-        return self._place.path
+        return self.place.path
 
     @property
     def blocks(self) -> Job | None:
         """The job of the blocks of pairs; None until all images have a record."""
-        if self._blocks is None and self._begun.is_set() and JobDirectory(self._place.blocks).holds_job:
-            return open_job(self._place.blocks)
+        if self._blocks is None and self._begun.is_set() and JobDirectory(self.place.blocks).holds_job:
+            return open_job(self.place.blocks)
         return self._blocks
 
     @property
@@ -126,7 +128,7 @@ class PairJob:
             return self.features.state
         if (blocks := self.blocks) is not None:
             return blocks.state
-        return "finished" if os.path.exists(self._place.plan) else "interrupted"
+        return "finished" if os.path.exists(self.place.plan) else "interrupted"
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end of both jobs.
@@ -166,7 +168,7 @@ class PairJob:
         """
         images = self.features.counts
         good, failed = images["ok"] or 0, images["failed"] or 0
-        plan = read_plan(self._place.plan)
+        plan = read_plan(self.place.plan)
         matched = verified = 0
         for record in self._block_records(arrays=False):
             matched += record["pairs"]
@@ -220,7 +222,7 @@ class PairJob:
 
     def images(self) -> ImageTable:
         """The images that have features, numbered from 0; empty until all images have a record."""
-        return read_images(self._place.images) if os.path.exists(self._place.images) else no_images()
+        return read_images(self.place.images) if os.path.exists(self.place.images) else no_images()
 
     def names(self) -> list[str]:
         """Names of the images, by number: paths below the folder that all local images are in, else keys."""
@@ -265,6 +267,33 @@ class PairJob:
             raise JobError(f"the features of {about.key!r} are lost, and the image is another one now")
         return found
 
+    def pixels_of(self, image: str | int) -> npt.NDArray[np.uint8]:
+        """Gray pixels of an image, as its features were sought in.
+
+        Parameters
+        ----------
+        image : str or int
+            By name, key, path or number.
+
+        Returns
+        -------
+        ndarray of uint8, shape (height, width)
+
+        Raises
+        ------
+        JobError
+            If there is no such image, or it was given as an array.
+        ImageError
+            If it cannot be read.
+        """
+        from parimg.images.decode import read_image
+
+        about = self.images()[self.number(image)]
+        if not about.uri:
+            raise JobError(f"{about.key!r} was given as an array, which is not kept")
+        detect = self._task().detect
+        return read_image(about.uri, detect.color, reading=detect.reading)
+
     def match(self, first: str | int, second: str | int) -> PairMatches:
         """Match two images here and now, as their block does, with the same answer.
 
@@ -295,11 +324,11 @@ class PairJob:
         """
         for record in self._block_records(arrays=False):
             try:
-                found = list(read_matches(self._place.match_files, record.key))
+                found = list(read_matches(self.place.match_files, record.key))
             except JobError:
                 task = self._task()
                 task.run(task.read(record.uri, max_pixels=2**28), record.key)
-                found = list(read_matches(self._place.match_files, record.key))
+                found = list(read_matches(self.place.match_files, record.key))
             yield from found
 
     def __iter__(self) -> Iterator[Pair]:
@@ -317,12 +346,12 @@ class PairJob:
         return pd.DataFrame(list(self), columns=list(Pair._fields))
 
     def _block_records(self, *, arrays: bool) -> Iterator[Any]:
-        if JobDirectory(self._place.blocks).holds_job:
-            with Journal(self._place.blocks).snapshot(arrays=arrays) as records:
+        if JobDirectory(self.place.blocks).holds_job:
+            with Journal(self.place.blocks).snapshot(arrays=arrays) as records:
                 yield from (record for record in records() if record.ok)
 
     def _task(self) -> MatchBlock:
-        return block_task(self._place, self._description)
+        return block_task(self.place, self._description)
 
     # -- exports ----------------------------------------------------------------------------------------------
 
@@ -391,6 +420,10 @@ def block_task(place: PairDirectory, description: Description) -> MatchBlock:
         contrast_threshold=options.contrast_threshold,
         max_size=options.max_size,
         root=options.root,
+        channel=options.channel,
+        z=options.z,
+        project=options.project,
+        percentile=options.percentile,
     )
     return MatchBlock(place.path, detect, options)
 
@@ -401,7 +434,7 @@ def open_pairs(directory: str | os.PathLike[str]) -> PairJob:
     Parameters
     ----------
     directory : path
-        That of `match_pairs`.
+        That of `match_pairs`, or its name among the user's jobs.
 
     Returns
     -------
@@ -412,4 +445,4 @@ def open_pairs(directory: str | os.PathLike[str]) -> PairJob:
     JobError
         If it holds none.
     """
-    return PairJob(PairDirectory(os.fspath(directory)))
+    return PairJob(PairDirectory.find(directory))

@@ -1,28 +1,28 @@
-"""Pictures of matched pairs, for notebooks and reports: one pair with its lines, and all pairs as a matrix."""
+"""Matched pairs on matplotlib's axes: one pair with its lines, and all pairs as a matrix."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from parimg.errors import TaskError
+from parimg.job.plotting import new_axes
 from parimg.pairs.feature_task import gray_as_stored
+from parimg.pairs.two_view import Configuration
+from parimg.tasks._axes import set_caption, show_image
 from parimg.tasks._match_picture import MOST_LINES, match_picture, shrunk
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.axes import Axes
 
     from parimg.pairs.pair_job import PairJob
 
     Gray = npt.NDArray[np.uint8]
 
-_LEAST_CELL, _MOST_CELL = 1, 16  # px of a pair
-_MARGIN = 46  # px left of the matrix and above it, for numbers
-_LETTER = 0.38  # of OpenCV's font
-_INK = (60, 60, 60)
-_UNMATCHED = (236, 236, 236)
+_UNMATCHED = "#ececec"
 
 
 def plot_pair(
@@ -33,7 +33,8 @@ def plot_pair(
     images: tuple[Gray, Gray] | None = None,
     max_matches: int = MOST_LINES,
     longest: int | None = 1000,
-) -> Gray:
+    ax: Axes | None = None,
+) -> Axes:
     """Draw two images side by side, with lines between their matches; outliers below them, thin and red.
 
     Parameters
@@ -48,34 +49,30 @@ def plot_pair(
         Draw at most so many inliers, and so many outliers, evenly chosen.
     longest : int or None, default 1000
         Images with a longer side are scaled down to it.
+    ax : matplotlib Axes, optional
+        By default in a new figure, which is not shown.
 
     Returns
     -------
-    ndarray of uint8, shape (height, width, 3)
-        RGB. Images are not turned by their EXIF orientation, as features are found.
+    matplotlib Axes
+        Images are not turned by their EXIF orientation, as features are found.
 
     Raises
     ------
     JobError
-        If there is no such image.
+        If there is no such image, it was given as an array, or matplotlib is not installed.
     ImageError
         If one cannot be read.
 
     Examples
     --------
-    >>> import matplotlib.pyplot as plt  # doctest: +SKIP
-    >>> plt.imshow(parimg.plot_pair(job, "a.jpg", "b.jpg"))  # doctest: +SKIP
+    >>> parimg.plot_pair(job, "a.jpg", "b.jpg")  # doctest: +SKIP
     """
     opened = _opened(job)
     found = opened.match(first, second)
     numbers = (found.first, found.second)
     if images is None:
-        uris = [opened.images()[number].uri for number in numbers]
-        if "" in uris:
-            raise TaskError("these images were arrays; give them as images=(first, second)")
-        from parimg.images.decode import read_image
-
-        images = cast("tuple[Gray, Gray]", tuple(read_image(uri, "unchanged") for uri in uris))
+        images = (opened.pixels_of(found.first), opened.pixels_of(found.second))
     views, points = [], []
     for image, number, column in zip(images, numbers, found.matches.T, strict=True):
         small, scale = shrunk(gray_as_stored(image, str(number)), longest)
@@ -83,77 +80,82 @@ def plot_pair(
         points.append(opened.features_of(number).points[column, :2] * np.float32(scale))
     # Colours by place: no distances are kept.
     places = np.arange(len(found.matches))
-    inliers = None if not found.configuration and opened.keeps_unverified else found.inliers
-    return match_picture((views[0], views[1]), (points[0], points[1]), places, inliers, most=max_matches)
+    is_verified = found.configuration != Configuration.UNDEFINED
+    inliers = None if opened.keeps_unverified and not is_verified else found.inliers
+    picture = match_picture((views[0], views[1]), (points[0], points[1]), places, inliers, most=max_matches)
+    ax = ax if ax is not None else new_axes(1, width=9.0, height=4.0)[0]
+    show_image(ax, picture)
+    names = opened.names()
+    said = f"{len(found.matches)} matches, {int(found.inliers.sum())} inliers"
+    set_caption(ax, f"{names[found.first]} and {names[found.second]}\n{said}")
+    return ax
 
 
-def plot_match_graph(job: PairJob | str | os.PathLike[str], *, size: int = 800, by: str = "inliers") -> Gray:
+def plot_match_graph(
+    job: PairJob | str | os.PathLike[str],
+    *,
+    by: Literal["inliers", "matches"] = "inliers",
+    most: int = 800,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw which images match which: a matrix of all pairs, brighter for more inliers.
 
     Parameters
     ----------
     job : PairJob or path
         Or its directory.
-    size : int, default 800
-        Pixels of each side of the matrix, about. Where there are more images than that, a pixel is the best of
-        several pairs.
     by : {"inliers", "matches"}
+    most : int, default 800
+        Cells of a side at most. Where there are more images, a cell is the best of several pairs.
+    ax : matplotlib Axes, optional
+        By default in a new figure, which is not shown.
 
     Returns
     -------
-    ndarray of uint8, shape (height, width, 3)
-        RGB: gray for pairs that were not matched, dark blue for no inliers, then by their logarithm up to yellow.
+    matplotlib Axes
+        Gray for pairs that were not matched, dark blue for no inliers, then by their logarithm up to yellow.
 
     Raises
     ------
     TaskError
         If there are no images, or a parameter is out of its range.
-    """
-    import cv2
+    JobError
+        If matplotlib is not installed.
 
+    Examples
+    --------
+    >>> parimg.plot_match_graph(job, by="matches")  # doctest: +SKIP
+    """
     if by not in {"inliers", "matches"}:
         raise TaskError(f"by must be 'inliers' or 'matches' (got {by!r})")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 16:
-        raise TaskError(f"size must be an integer of at least 16 (got {size!r})")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise TaskError(f"most must be an integer of at least 1 (got {most!r})")
     opened = _opened(job)
     n_images = len(opened.images())
     if not n_images:
         raise TaskError(f"no image of {opened.directory!r} has features yet")
-    each = -(-n_images // size)  # images of a cell
+    each = -(-n_images // most)  # images of a cell
     n_cells = -(-n_images // each)
     counts = np.full((n_cells, n_cells), -1, np.int64)
     for table in opened.tables():
         rows, columns = table["first"] // each, table["second"] // each
         np.maximum.at(counts, (rows, columns), table[by])
         np.maximum.at(counts, (columns, rows), table[by])
-    level = np.log1p(np.maximum(counts, 0))
-    scaled = (255 * level / max(float(level.max()), 1e-9)).astype(np.uint8)
-    colored = cv2.cvtColor(cv2.applyColorMap(scaled, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    colored[counts < 0] = _UNMATCHED
-    cell = min(_MOST_CELL, max(_LEAST_CELL, size // n_cells))
-    matrix = np.asarray(np.repeat(np.repeat(colored, cell, axis=0), cell, axis=1), np.uint8)
-    return _with_numbers(matrix, n_images, cell / each)
+    ax = ax if ax is not None else new_axes(1, width=6.0, height=5.0)[0]
+    from matplotlib.colors import SymLogNorm
 
-
-def _with_numbers(matrix: npt.NDArray[np.uint8], n_images: int, pixels: float) -> npt.NDArray[np.uint8]:
-    """The matrix with numbers of images beside and above it."""
-    import cv2
-
-    side = len(matrix)
-    picture = np.full((side + _MARGIN, side + _MARGIN, 3), 255, np.uint8)
-    picture[_MARGIN:, _MARGIN:] = matrix
-    step = next(step for step in _steps() if step * pixels >= 48)
-    for number in range(0, n_images, step):
-        at = round(_MARGIN + number * pixels)
-        cv2.putText(picture, str(number), (4, at + 9), cv2.FONT_HERSHEY_SIMPLEX, _LETTER, _INK, 1, cv2.LINE_AA)
-        cv2.putText(
-            picture, str(number), (at, _MARGIN - 6), cv2.FONT_HERSHEY_SIMPLEX, _LETTER, _INK, 1, cv2.LINE_AA
-        )
-    return picture
-
-
-def _steps() -> list[int]:
-    return [number * 10**power for power in range(8) for number in (1, 2, 5)]
+    ax.set_facecolor(_UNMATCHED)
+    side = (-0.5, n_cells * each - 0.5)  # in numbers of images
+    shown = ax.imshow(
+        np.ma.masked_less(counts, 0),
+        norm=SymLogNorm(1, vmin=0, vmax=max(int(counts.max()), 1)),
+        extent=(*side, *side[::-1]),
+        interpolation="nearest",
+    )
+    ax.figure.colorbar(shown, ax=ax, label=by)
+    ax.set_xlabel("image")
+    ax.set_ylabel("image")
+    return ax
 
 
 def _opened(job: PairJob | str | os.PathLike[str]) -> PairJob:

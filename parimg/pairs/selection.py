@@ -6,13 +6,15 @@ Called by `matching` on the client, before anything is sent as far as names go, 
 from __future__ import annotations
 
 import csv
+import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from parimg.errors import SourceError, TaskError
+from parimg.errors import JobError, SourceError, TaskError
+from parimg.files.atomic import whole_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -48,6 +50,49 @@ class Selection(NamedTuple):
     neighbours: int
     retrieval: Index | None
     names: list[tuple[str, str]]
+
+
+def write_selection(selection: Selection, path: str) -> None:
+    """Write what was asked for, for whoever goes on with it."""
+    index = getattr(selection.retrieval, "directory", None)
+    content = {
+        **selection._replace(retrieval=None)._asdict(),
+        "index": index if selection.retrieval is not None else None,
+        "has_index": selection.retrieval is not None,
+    }
+    with whole_file(path) as unfinished, open(unfinished, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+
+
+def read_selection(path: str, open_index: Callable[[str], Index]) -> Selection:
+    """What was asked for last.
+
+    Parameters
+    ----------
+    path : str
+    open_index : callable
+        Called with the directory of the index that pairs are chosen by, if they are.
+
+    Raises
+    ------
+    JobError
+        If it cannot be read, or its index was not a directory.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        selection = Selection(
+            found["mode"], found["overlap"], found["neighbours"], None, [(a, b) for a, b in found["names"]]
+        )
+        index, has_index = found["index"], found["has_index"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise JobError(
+            f"which pairs were asked for cannot be read ({type(error).__name__}: {error}); give the same images "
+            "and pairs again, to match_pairs or `parimg match-pairs`"
+        ) from error
+    if has_index and index is None:
+        raise JobError("the index that pairs are chosen by lies in no directory; give it to match_pairs again")
+    return selection if index is None else selection._replace(retrieval=open_index(index))
 
 
 class Names:

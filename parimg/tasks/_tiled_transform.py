@@ -1,7 +1,7 @@
 """How an `ImageTransform` is run by tiles: its image tile by tile, then the smaller levels, then one file.
 
-Step ``level-0`` transforms the tiles, ``level-1`` and so on halve the level before. Called by `image_transform` on
-engines.
+Step ``level-0`` transforms the tiles and makes the smaller levels that consist of one tile's blocks; the other
+levels are a step each, which halves the level before. Called by `image_transform` on engines.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _LARGEST_TILE = 2048  # of images that are all there, a multiple of all blocks
 
 def next_step(task: ImageTransform, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
     """What is to be done next, or the values of the image; see `Task.next_step`."""
-    level = 0
     if after is None:
         _begin(task, image)
-    else:
-        level = int(after.rpartition("-")[2]) + 1
     picture = _picture(image)
+    level = 0
+    if after is not None:
+        level = max(int(after.rpartition("-")[2]), picture.levels_at_once) + 1
     if level < len(picture.shapes):
-        return Step(_STEP.format(level), len(Grid(picture.shapes[level], picture.tile)))
+        return Step(_STEP.format(level), len(Grid(picture.shapes[level], picture.tile_of(level))))
     return _finish(task, image, picture)
 
 
 def run_tile(task: ImageTransform, image: TiledImage, step: str, index: int) -> None:
-    """Make one tile of a level."""
+    """Make one tile of a level, of the first with what lies below it."""
     import numpy as np
 
     level = int(step.rpartition("-")[2])
     picture = _picture(image)
     target = _target(task, image, picture)
-    box = Grid(picture.shapes[level], picture.tile)[index]
+    box = Grid(picture.shapes[level], picture.tile_of(level))[index]
     if level:
         part = shrink(target.read(level - 1, *_twice(box, picture.shapes[level - 1])))
         target.write(level, box.y1, box.x1, part)
@@ -60,7 +60,11 @@ def run_tile(task: ImageTransform, image: TiledImage, step: str, index: int) -> 
     region, core = image.read(box, task.halo() or NO_HALO, task.wraps, task.alignment)
     result = task.transform_part(region, image.shape)
     result = result[(slice(None),) * (result.ndim - region.ndim) + core.slices]
-    target.write(0, box.y1, box.x1, result.reshape(picture.planes, *box.shape, picture.channels))
+    part = result.reshape(picture.planes, *box.shape, picture.channels)
+    target.write(0, box.y1, box.x1, part)
+    for smaller in range(1, picture.levels_at_once + 1):
+        part = shrink(part)
+        target.write(smaller, box.y1 >> smaller, box.x1 >> smaller, part)
     image.save(step, index, moments=np.array(Moments.of(result)))
 
 
@@ -179,7 +183,7 @@ def write_with_levels(
             target = _new_zarr(task, key, picture)
         for number, shape in enumerate(picture.shapes):
             level = shrink(level) if number else level
-            for box in Grid(shape, tile):
+            for box in Grid(shape, picture.tile_of(number)):
                 target.write(number, box.y1, box.x1, level[:, *box.slices])
         if not isinstance(target, BlockFiles):
             return target.finish()

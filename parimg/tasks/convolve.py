@@ -164,10 +164,11 @@ class Convolve(ImageTransform):
     @property
     def alignment(self) -> Alignment:
         """That of lines which are summed together."""
-        from parimg.kernels.convolution.convolve import LINES_REPEAT, MOST_LINES
+        from parimg.kernels.convolution.convolve import LINES_REPEAT
+        from parimg.kernels.convolution.tile import MOST_ROWS
         from parimg.tasks.tiling import Alignment
 
-        return Alignment(LINES_REPEAT, MOST_LINES)
+        return Alignment(LINES_REPEAT, MOST_ROWS)
 
     def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Convolve a part in the way that the whole image would be.

@@ -73,9 +73,11 @@ def elsewhere(private_folders: None, tmp_path_factory: pytest.TempPathFactory) -
             wait_until(lambda: len(controller) == 2)
             yield Elsewhere(disk, controller, engines)
     finally:
-        for process in (*engines, started):
+        for process in engines:
             process.kill()
             process.wait()
+        started.terminate()  # ends its schedulers, too, which would outlive it if it were killed
+        started.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,9 @@ def bucket() -> Iterator[FailingBucket]:
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")  # botocore's own
-        fsspec.filesystem("s3").mkdir("bucket")
+        fsspec.filesystem("s3").mkdir(
+            "results"
+        )  # all servers of moto in a process have the same buckets: not one of other tests
         yield app
     server.shutdown()
     thread.join()
@@ -67,16 +69,16 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_file_is_written_again_after_a_pause_where_the_store_fails(bucket: FailingBucket) -> None:
     bucket.failures, bucket.refused = 2, 0
-    stores.write_url("s3://bucket/a.txt", lambda file: file.write(b"abc") and None)
-    assert fsspec.filesystem("s3").cat("bucket/a.txt") == b"abc"
+    stores.write_url("s3://results/a.txt", lambda file: file.write(b"abc") and None)
+    assert fsspec.filesystem("s3").cat("results/a.txt") == b"abc"
     assert bucket.refused == 2
 
 
 def test_a_store_that_fails_to_the_last_is_told(bucket: FailingBucket) -> None:
     bucket.failures = 1000
     try:
-        with pytest.raises(TaskError, match=r"writing 's3://bucket/b.txt' failed 4 times, the last time with"):
-            stores.write_url("s3://bucket/b.txt", lambda file: file.write(b"abc") and None)
+        with pytest.raises(TaskError, match=r"writing 's3://results/b.txt' failed 4 times, the last time with"):
+            stores.write_url("s3://results/b.txt", lambda file: file.write(b"abc") and None)
     finally:
         bucket.failures = 0
 
@@ -91,12 +93,12 @@ def test_what_does_not_go_away_is_told_at_once(bucket: FailingBucket) -> None:
 @pytest.mark.parametrize("image_format", ["png", "npy", "ome-tiff", "ome-zarr"])
 def test_results_are_written_below_a_url(bucket: FailingBucket, image_format: Any) -> None:
     image = np.random.default_rng(2).integers(0, 256, (40, 60)).astype(np.uint8)
-    task = parimg.Convolve("box(3)", "s3://bucket/out/", format=image_format, color="gray")
+    task = parimg.Convolve("box(3)", "s3://results/out/", format=image_format, color="gray")
     task.resolve()
     bucket.failures, bucket.refused = 2, 0
     values = task.run(image, "views/a.png")
     endings = {"png": "png", "npy": "npy", "ome-tiff": "ome.tif", "ome-zarr": "ome.zarr"}
-    assert values["path"] == f"s3://bucket/out/views/a.{endings[image_format]}"
+    assert values["path"] == f"s3://results/out/views/a.{endings[image_format]}"
     assert bucket.refused == 2
     wanted = task(image)["image"]
     if image_format == "ome-zarr":

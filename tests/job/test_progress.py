@@ -34,6 +34,7 @@ class Following:
     writer: JournalWriter
     n_good: int = 0
     engines: int | None = 2
+    tiles: tuple[int, int] | None = None
     name: str = "Mean"
 
     @property
@@ -68,13 +69,13 @@ def test_a_bar_tells_images_engines_and_the_commonest_failure(
     job: Following, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    job.n_good = 97
+    job.n_good, job.tiles = 97, (30, 225)
     with show_progress(job):
         job.fail("TimeoutError", "ValueError", "ValueError")
     last = terminal.getvalue().rsplit("\r", 1)[-1]
     assert "Mean:  25%" in last
     assert "100/400" in last
-    assert "failed=3 (most ValueError), engines=2" in last
+    assert "tiles=30/225, failed=3 (most ValueError), engines=2" in last
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(

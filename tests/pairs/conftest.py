@@ -28,6 +28,6 @@ def matched(
     controller: parimg.Controller, photos: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> parimg.PairJob:
     """All pairs of them."""
-    job = controller.match_pairs(str(photos), tmp_path_factory.mktemp("pairs") / "photos.pairs")
+    job = controller.match_pairs(str(photos), job_dir=tmp_path_factory.mktemp("pairs") / "photos.pairs")
     assert job.wait(100)
     return job

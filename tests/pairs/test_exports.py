@@ -117,7 +117,7 @@ def test_a_turned_photograph_lies_in_the_database_as_colmap_reads_it(
         exif[0x0112], exif[0x010F], exif[0x0110] = turn, "Maker", "Model"
         exif.get_ifd(0x8769).update({0x920A: 35.0, 0xA405: 50})
         Image.fromarray(coffee()).save(tmp_path / "photos" / f"{number}.jpg", exif=exif, quality=95)
-    job = controller.match_pairs(tmp_path / "photos", tmp_path / "pairs")
+    job = controller.match_pairs(tmp_path / "photos", job_dir=tmp_path / "pairs")
     job.wait()
     job.to_colmap(tmp_path / "ours.db")
     program = "import sys; __import__('pycolmap').extract_features(sys.argv[1], sys.argv[2])"
@@ -146,7 +146,7 @@ def test_a_reconstruction_takes_the_database_as_it_is(
 ) -> None:
     if "templeRing" not in temple_ring[0]:
         pytest.skip("the demonstration's views are flat; set PARIMG_DATA to a folder with templeRing")
-    job = controller.match_pairs(temple_ring, tmp_path / "pairs")
+    job = controller.match_pairs(temple_ring, job_dir=tmp_path / "pairs")
     job.wait()
     job.to_colmap(tmp_path / "matches.db")
     program = """
@@ -240,24 +240,37 @@ def test_hloc_finds_its_features_and_matches(matched: parimg.PairJob, tmp_path: 
 
 
 def test_a_pair_is_drawn_with_its_lines(matched: parimg.PairJob) -> None:
-    picture = parimg.plot_pair(matched, "camera/camera0.png", "camera/camera1.png")
-    assert picture.shape == (plane_views.SIDE, 2 * plane_views.SIDE, 3)
-    plain = parimg.plot_pair(matched.directory, "camera/camera0.png", "camera/camera1.png", max_matches=0)
+    axes = parimg.plot_pair(matched, "camera/camera0.png", "camera/camera1.png")
+    (shown,) = axes.get_images()
+    assert shown.get_array().shape == (plane_views.SIDE, 2 * plane_views.SIDE, 3)
+    again = parimg.plot_pair(matched.directory, "camera/camera0.png", "camera/camera1.png", max_matches=0, ax=axes)
+    assert again is axes
+    plain = axes.get_images()[-1].get_array()
     assert (plain == plain[..., :1]).all()
-    assert (picture != plain).any()
+    assert (shown.get_array() != plain).any()
+    assert axes.get_title().startswith("camera/camera0.png and camera/camera1.png\n")
 
 
-def test_the_graph_is_bright_where_images_match(matched: parimg.PairJob) -> None:
-    picture = parimg.plot_match_graph(matched, size=64)
-    cell, margin = 8, 46
-    assert picture.shape == (margin + 64, margin + 64, 3)
-    brightness = picture[margin + 4 :: cell, margin + 4 :: cell].astype(int).sum(axis=2)
-    matrix = np.zeros((8, 8), int)
+@pytest.mark.parametrize("by", ["inliers", "matches"])
+def test_the_graph_has_the_numbers_of_all_pairs(by: str, matched: parimg.PairJob) -> None:
+    (shown,) = parimg.plot_match_graph(matched, by=by).get_images()
+    matrix = np.full((8, 8), -1)
     for pair in matched:
         first, second = matched.number(pair.first), matched.number(pair.second)
-        matrix[first, second] = matrix[second, first] = pair.inliers
-    off_diagonal = ~np.eye(8, dtype=bool)
-    assert (brightness[off_diagonal & (matrix > 0)].min()) > brightness[off_diagonal & (matrix == 0)].max()
-    assert picture[margin + 4, margin + 4].tolist() == [236, 236, 236]
-    with pytest.raises(TaskError, match="by must be"):
-        parimg.plot_match_graph(matched, by="color")
+        matrix[first, second] = matrix[second, first] = getattr(pair, by)
+    drawn = shown.get_array()
+    assert np.array_equal(drawn.filled(-1), matrix)
+    assert list(np.flatnonzero(drawn.mask)) == list(range(0, 64, 9))
+    assert shown.get_extent() == [-0.5, 7.5, 7.5, -0.5]
+
+
+def test_many_images_share_cells_of_the_graph(matched: parimg.PairJob) -> None:
+    (shown,) = parimg.plot_match_graph(matched, most=4).get_images()
+    assert shown.get_array().shape == (4, 4)
+    assert shown.get_array().max() == max(pair.inliers for pair in matched)
+
+
+@pytest.mark.parametrize("options", [{"by": "color"}, {"most": 0}])
+def test_a_graph_of_nothing_is_refused(options: dict[str, object], matched: parimg.PairJob) -> None:
+    with pytest.raises(TaskError, match=f"{next(iter(options))} must be"):
+        parimg.plot_match_graph(matched, **options)

@@ -141,6 +141,48 @@ def test_colours_alpha_and_16_bit_are_made_gray(tmp_path: Path) -> None:
     assert all(np.array_equal(found[0], other) for other in found[1:])
 
 
+def test_parts_of_files_and_levels_are_read_as_for_all_tasks(tmp_path: Path) -> None:
+    import h5py
+
+    gray = skimage.data.camera()
+    deep = gray.astype(np.uint16) + 300
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["data"] = np.stack([np.zeros_like(gray), gray])
+        file["deep"] = deep
+    cv2.imwrite(str(tmp_path / "gray.png"), gray)
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    folder = str(tmp_path / "features")
+    plain, stretched = (DetectFeatures(folder, n_features=300, percentile=p) for p in (None, (0, 100)))
+    wanted = open_features(folder, run(plain, tmp_path / "gray.png")["file"])
+    part = run(plain, tmp_path / "run.h5#/data?i=1")
+    assert (part["width"], part["height"], part["focal_known"]) == (512, 512, False)
+    assert np.array_equal(open_features(folder, part["file"]).points, wanted.points)
+    assert features_of(plain, part["file"], str(tmp_path / "run.h5#/data?i=1")) is not None
+    for deep_image in ("deep.png", "run.h5#/deep"):
+        values = run(stretched, tmp_path / deep_image)
+        assert np.array_equal(open_features(folder, values["file"]).points, wanted.points)
+    with pytest.raises(ImageError, match="percentile"):
+        run(plain, tmp_path / "run.h5#/deep")
+    with pytest.raises(ImageError, match="holds 2 images along"):
+        run(plain, tmp_path / "run.h5#/data")
+
+
+def test_a_heif_photograph_has_the_features_of_its_stored_pixels_and_its_camera(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA405] = 50
+    image = pillow_heif.from_pillow(Image.fromarray(COFFEE))
+    image.save(tmp_path / "a.heic", exif=exif.tobytes(), quality=-1)
+    task = DetectFeatures(tmp_path / "features", n_features=300)
+    values = run(task, tmp_path / "a.heic")
+    assert values["focal"] == pytest.approx(50 / 43.27 * np.hypot(600, 400))
+    assert values["focal_known"]
+    found = open_features(str(tmp_path / "features"), values["file"])
+    assert found.size == (values["width"], values["height"])
+    assert len(found.points) >= 300
+
+
 def test_large_images_are_scaled_down_and_their_points_are_of_the_original(tmp_path: Path) -> None:
     gray = np.kron(skimage.data.camera(), np.ones((2, 2), np.uint8))
     small = DetectFeatures(tmp_path, max_size=512).detect(gray)

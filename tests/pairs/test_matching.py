@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import plane_views
 import pytest
+from command_line import parimg as parimg_cli
 
 import parimg
 import parimg.kernels as pk
 from parimg.errors import JobError, SourceError, TaskError
 from parimg.pairs.feature_files import path_of
+from parimg.pairs.matching import resume_pairs
 from parimg.pairs.pair_job import open_pairs
+from parimg.pairs.selection import Index, check_selection, read_selection, write_selection
 
 pytestmark = pytest.mark.cluster
 
@@ -72,36 +76,99 @@ def test_added_images_are_matched_with_all_and_nothing_else_is(
 ) -> None:
     folder = tmp_path / "photos"
     shutil.copytree(photos / "camera", folder)
-    first = controller.match_pairs(folder, tmp_path / "pairs")
+    first = controller.match_pairs(folder, job_dir=tmp_path / "pairs")
     first.wait()
     assert first.counts["matched"] == 6
     before = {record.key: record.started for record in first.blocks}
-    nothing = controller.match_pairs(folder, tmp_path / "pairs")
+    nothing = controller.match_pairs(folder, job_dir=tmp_path / "pairs")
     nothing.wait()
     assert {record.key: record.started for record in nothing.blocks} == before
     plane_views.write_views(folder, "camera", range(4, 6))
-    second = controller.match_pairs(folder, tmp_path / "pairs")
+    second = controller.match_pairs(folder, job_dir=tmp_path / "pairs")
     second.wait()
     pairs = [(pair.first, pair.second) for pair in second]
     assert len(pairs) == len(set(pairs)) == 15
     after = {record.key: record.started for record in second.blocks}
     assert {key: after[key] for key in before} == before
-    whole = controller.match_pairs(folder, tmp_path / "other")
+    whole = controller.match_pairs(folder, job_dir=tmp_path / "other")
     whole.wait()
     assert {frozenset(pair[:2]): pair[2:] for pair in whole} == {frozenset(pair[:2]): pair[2:] for pair in second}
+
+
+def test_a_directory_is_made_among_the_jobs_and_found_again_by_name(
+    controller: parimg.Controller, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path / "jobs"))
+    with pytest.raises(SourceError):
+        controller.match_pairs(photos / "camera", [("camera0.png", "camera9.png")])
+    assert not (tmp_path / "jobs").exists()
+    job = controller.match_pairs(photos / "camera")
+    job.wait()
+    assert os.path.dirname(job.directory) == str(tmp_path / "jobs")
+    name = os.path.basename(job.directory)
+    again = parimg.match_pairs(controller, photos / "camera", job_dir=name)
+    again.wait()
+    assert again.directory == job.directory == open_pairs(name).directory
+    assert again.counts["matched"] == 6
+    assert f"{name}" in parimg_cli("jobs").out
+    assert "MatchPairs" in parimg_cli("jobs").out
+    assert parimg_cli("jobs", name, "--remove").code == 0
+    assert os.listdir(tmp_path / "jobs") == []
+
+
+def no_index(directory: str) -> Index:
+    raise AssertionError(f"{directory} is not wanted")
+
+
+def test_a_resume_runs_what_is_missing_of_both_jobs(
+    controller: parimg.Controller, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos / "camera", folder)
+    job = controller.match_pairs(folder, [("camera0.png", "camera1.png")], job_dir=tmp_path / "pairs")
+    job.wait()
+    for left in (job.place.blocks, job.place.plan, job.place.images):  # as where the first job was stopped
+        shutil.rmtree(left) if os.path.isdir(left) else os.remove(left)
+    (folder / "camera2.png").unlink()
+    resumed = resume_pairs(controller, tmp_path / "pairs", no_index)
+    resumed.wait()
+    assert resumed.state == "finished"
+    assert [pair[:2] for pair in resumed] == [("camera0.png", "camera1.png")]
+    os.remove(job.place.wanted)
+    with pytest.raises(JobError, match="give the same images and pairs again"):
+        resume_pairs(controller, tmp_path / "pairs", no_index)
+
+
+def test_sequences_with_an_index_are_resumed_with_it(tmp_path: Path) -> None:
+    class Opened:
+        directory = "/photos/index"
+        uris: ClassVar[list[str]] = []
+        descriptors = np.zeros((0, 2), np.float32)
+
+    opened = Opened()
+    selection = check_selection("sequential", overlap=3, neighbours=7, index=opened)
+    write_selection(selection, str(tmp_path / "wanted.json"))
+    asked = []
+
+    def open_index(directory: str) -> Index:
+        asked.append(directory)
+        return opened
+
+    assert read_selection(str(tmp_path / "wanted.json"), open_index) == selection
+    assert asked == ["/photos/index"]
 
 
 def test_lists_and_sequences_are_matched_and_then_all_others(
     controller: parimg.Controller, photos: Path, tmp_path: Path
 ) -> None:
     folder, directory = photos / "camera", tmp_path / "pairs"
-    job = controller.match_pairs(folder, directory, pairs=[("camera0.png", "camera3.png")])
+    job = controller.match_pairs(folder, job_dir=directory, pairs=[("camera0.png", "camera3.png")])
     job.wait()
     assert [pair[:2] for pair in job] == [("camera0.png", "camera3.png")]
-    job = controller.match_pairs(folder, directory, pairs="sequential", overlap=1)
+    job = controller.match_pairs(folder, job_dir=directory, pairs="sequential", overlap=1)
     job.wait()
     assert job.counts["matched"] == 4
-    job = controller.match_pairs(folder, directory)
+    job = controller.match_pairs(folder, job_dir=directory)
     job.wait()
     pairs = [pair[:2] for pair in job]
     assert len(pairs) == len(set(pairs)) == 6
@@ -111,7 +178,7 @@ def test_an_unknown_name_in_a_list_is_refused_before_anything_is_made(
     controller: parimg.Controller, photos: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceError, match=r"is 'camera9\.png'; similar: camera"):
-        controller.match_pairs(photos / "camera", tmp_path / "pairs", pairs=[("camera0.png", "camera9.png")])
+        controller.match_pairs(photos / "camera", [("camera0.png", "camera9.png")], job_dir=tmp_path / "pairs")
     assert not (tmp_path / "pairs").exists()
 
 
@@ -119,7 +186,7 @@ def test_an_unreadable_image_in_a_list_costs_only_its_pairs(
     controller: parimg.Controller, photos: Path, tmp_path: Path
 ) -> None:
     pairs = [("camera/camera0.png", "broken.png"), ("camera/camera0.png", "camera/camera1.png")]
-    job = controller.match_pairs(photos, tmp_path / "pairs", pairs=pairs)
+    job = controller.match_pairs(photos, job_dir=tmp_path / "pairs", pairs=pairs)
     job.wait()
     assert [pair[:2] for pair in job] == [("camera/camera0.png", "camera/camera1.png")]
     assert job.counts["skipped"] == 1
@@ -129,13 +196,13 @@ def test_damaged_feature_files_are_made_anew_and_lost_matches_matched_again(
     controller: parimg.Controller, photos: Path, tmp_path: Path
 ) -> None:
     folder, directory = photos / "camera", tmp_path / "pairs"
-    job = controller.match_pairs(folder, directory, pairs=[("camera0.png", "camera1.png")])
+    job = controller.match_pairs(folder, job_dir=directory, pairs=[("camera0.png", "camera1.png")])
     job.wait()
     wanted = [(pair.matches.tolist(), pair.inliers.tolist()) for pair in job.matches()]
     paths = [Path(path_of(str(directory / "feature_files"), image.file)) for image in job.images().slice(0, 4)]
     paths[0].write_bytes(b"foreign")
     paths[2].unlink()
-    job = controller.match_pairs(folder, directory)
+    job = controller.match_pairs(folder, job_dir=directory)
     job.wait()
     assert job.counts["verified"] == 6
     for file in (directory / "match_files").rglob("*.npz"):
@@ -149,31 +216,31 @@ def test_a_block_whose_image_is_gone_with_its_features_fails_alone_and_is_matche
 ) -> None:
     folder, directory = tmp_path / "photos", tmp_path / "pairs"
     shutil.copytree(photos / "camera", folder)
-    job = controller.match_pairs(folder, directory, pairs=[("camera0.png", "camera1.png")])
+    job = controller.match_pairs(folder, job_dir=directory, pairs=[("camera0.png", "camera1.png")])
     job.wait()
     Path(path_of(str(directory / "feature_files"), job.images()[3].file)).unlink()
     (folder / "camera3.png").rename(tmp_path / "away.png")
-    job = controller.match_pairs(folder, directory, pairs=[("camera0.png", str(folder / "camera3.png"))])
+    job = controller.match_pairs(folder, job_dir=directory, pairs=[("camera0.png", str(folder / "camera3.png"))])
     job.wait()
     [failed] = job.blocks.failures
     assert failed.error == "ImageMissingError"
     assert "camera3.png' are lost or damaged, and cannot be found anew" in failed.message
     (tmp_path / "away.png").rename(folder / "camera3.png")
-    job = controller.match_pairs(folder, directory, pairs=[("camera0.png", "camera3.png")])
+    job = controller.match_pairs(folder, job_dir=directory, pairs=[("camera0.png", "camera3.png")])
     job.wait()
     assert job.counts["verified"] == 2
 
 
 def test_arrays_are_matched_too(controller: parimg.Controller, photos: Path, tmp_path: Path) -> None:
     images = {f"view {n}": cv2.imread(str(photos / "camera" / f"camera{n}.png"), 0) for n in range(2)}
-    job = controller.match_pairs(images, tmp_path / "pairs", verify="homography")
+    job = controller.match_pairs(images, job_dir=tmp_path / "pairs", verify="homography")
     job.wait()
     [pair] = job
     assert (pair.first, pair.second, pair.model) == ("view 0", "view 1", "homography")
 
 
 def test_one_image_makes_no_pair(controller: parimg.Controller, photos: Path, tmp_path: Path) -> None:
-    job = controller.match_pairs(photos / "black.png", tmp_path / "pairs")
+    job = controller.match_pairs(photos / "black.png", job_dir=tmp_path / "pairs")
     job.wait()
     assert (job.state, job.blocks, list(job)) == ("finished", None, [])
 
@@ -181,7 +248,7 @@ def test_one_image_makes_no_pair(controller: parimg.Controller, photos: Path, tm
 def test_without_verification_all_matches_are_kept(
     controller: parimg.Controller, photos: Path, tmp_path: Path
 ) -> None:
-    job = controller.match_pairs(photos / "camera", tmp_path / "pairs", verify=None)
+    job = controller.match_pairs(photos / "camera", job_dir=tmp_path / "pairs", verify=None)
     job.wait()
     kept = list(job.matches())
     assert len(kept) == 6
@@ -211,7 +278,7 @@ def test_what_was_typed_wrong_is_told_before_anything_is_made(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(error, match=message):
-        controller.match_pairs(photos, tmp_path / "pairs", **options)
+        controller.match_pairs(photos, job_dir=tmp_path / "pairs", **options)
     assert not (tmp_path / "pairs").exists()
 
 
@@ -219,10 +286,10 @@ def test_other_options_want_another_directory(
     controller: parimg.Controller, photos: Path, matched: parimg.PairJob, tmp_path: Path
 ) -> None:
     with pytest.raises(JobError, match=r"matched with max_ratio=0\.8, not 0\.7; give another directory"):
-        controller.match_pairs(photos, matched.directory, max_ratio=0.7)
+        controller.match_pairs(photos, job_dir=matched.directory, max_ratio=0.7)
     (tmp_path / "mine.txt").write_text("text")
     with pytest.raises(JobError, match=r"holds 'mine\.txt'; the directory of pairs must be new or empty"):
-        controller.match_pairs(photos, tmp_path)
+        controller.match_pairs(photos, job_dir=tmp_path)
     with pytest.raises(JobError, match="holds no pairs of images; `parimg match-pairs"):
         open_pairs(tmp_path)
 

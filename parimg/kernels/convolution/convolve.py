@@ -24,6 +24,7 @@ from parimg.kernels.convolution.methods import (
     prepare,
     run,
 )
+from parimg.kernels.convolution.tile import MOST_ROWS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -173,10 +174,8 @@ def correlate(
 
 NARROW = LONGEST_MERGED + 1
 """Columns of an array from which on sums by a kernel of one column are the same, whatever the width is."""
-MOST_LINES = 6
-"""Lines that are summed together, at most. A sum's last bit depends on the place of its line among them."""
-LINES_REPEAT = math.lcm(*range(1, MOST_LINES + 1))
-"""Lines so far apart have the same place, counted from an array's first; its last `MOST_LINES` have others."""
+LINES_REPEAT = math.lcm(*range(1, MOST_ROWS + 1))
+"""Lines so far apart are summed in one order, counted from an array's first; its last `MOST_ROWS` in others."""
 
 
 def method_for_shape(
