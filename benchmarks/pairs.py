@@ -53,21 +53,25 @@ import pycolmap
 def points_of(model):
     return sum(point.track.length() >= 3 for point in model.points3D.values())
 
-def database(images, path, threads):
+def database(images, path, threads, camera_mode="AUTO"):
     begin = time.perf_counter()
     extraction, matching = pycolmap.FeatureExtractionOptions(), pycolmap.FeatureMatchingOptions()
     for options in (extraction, matching):
         options.num_threads, options.use_gpu = threads, False
-    pycolmap.extract_features(path, images, extraction_options=extraction)
+    mode = getattr(pycolmap.CameraMode, camera_mode)
+    pycolmap.extract_features(path, images, camera_mode=mode, extraction_options=extraction)
     pycolmap.match_exhaustive(path, matching_options=matching)
     return {"seconds": time.perf_counter() - begin, "cpu": time.process_time()}
 
-def reconstruction(images, path, folder):
-    Path(folder).mkdir()
-    pycolmap.set_random_seed(0)
-    options = pycolmap.IncrementalPipelineOptions()
-    options.random_seed, options.num_threads = 0, 2
-    models = pycolmap.incremental_mapping(path, images, folder, options=options)
+def reconstruction(images, path, folder, seeds=1):
+    models = {}
+    for seed in range(seeds):
+        Path(f"{folder}-{seed}").mkdir()
+        pycolmap.set_random_seed(seed)
+        options = pycolmap.IncrementalPipelineOptions()
+        options.random_seed, options.num_threads = seed, 2
+        found = pycolmap.incremental_mapping(path, images, f"{folder}-{seed}", options=options)
+        models.update({(seed, number): model for number, model in found.items()})
     best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
     if best is None:
         return {"registered": 0}
@@ -210,12 +214,13 @@ def overlap():
         lund = str(DATA / "lund")
         job = ctl.match_pairs(lund, job_dir=f"{folder}/lund.pairs")
         job.wait()
-        job.to_colmap(f"{folder}/lund.db")
+        # EXIF's focal length is wrong by half: only one camera of all images, and some seeds, register them.
+        job.to_colmap(f"{folder}/lund.db", cameras="one")
         verified = {(pair.first, pair.second) for pair in job if pair.model}
-        colmap("database", lund, f"{folder}/theirs.db", 2)
-        theirs = colmap("reconstruction", lund, f"{folder}/theirs.db", f"{folder}/theirs")
+        colmap("database", lund, f"{folder}/theirs.db", 2, "SINGLE")
+        theirs = colmap("reconstruction", lund, f"{folder}/theirs.db", f"{folder}/theirs", 5)
         near_pairs = [(a, b) for a, b, share in theirs["shared"] if share > 0.5]
-        ours = colmap("reconstruction", lund, f"{folder}/lund.db", f"{folder}/ours")
+        ours = colmap("reconstruction", lund, f"{folder}/lund.db", f"{folder}/ours", 5)
         found = sum(tuple(sorted(pair)) in verified for pair in near_pairs)
         print(
             f"Lund: of {len(near_pairs)} pairs that share more than half of pycolmap's points {found} verified; "

@@ -174,8 +174,7 @@ class Record(Mapping[str, Any]):
             picture = markup.picture(type(self).draw(self), width=_PICTURE_WIDTH)
         seconds = self.decode_seconds + self.task_seconds
         values = dict(itertools.islice(self.columns.items(), _SHOWN_VALUES))
-        shapes = {name: " x ".join(map(str, array.shape)) for name, array in self.arrays.items()}
-        arrays = {name: f"{self.arrays[name].dtype}, {shape}" for name, shape in shapes.items()}
+        arrays = {name: _described(array) for name, array in self.arrays.items()}
         about = {
             f"failed in {self.stage}": None if self.ok else f"{self.error}: {self.message}",
             **{name: "None" if value is None else value for name, value in values.items()},
@@ -184,6 +183,12 @@ class Record(Mapping[str, Any]):
             "attempts": self.attempts if self.attempts > 1 else None,
         }
         return markup.box(self.key, self.status, [picture, markup.facts(about)])
+
+
+def _described(array: npt.NDArray[np.generic]) -> str:
+    if array.dtype.names:
+        return f"table of {len(array)} rows: {', '.join(array.dtype.names)}"
+    return f"{array.dtype}, {' x '.join(map(str, array.shape))}"
 
 
 def failed_row(

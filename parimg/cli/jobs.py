@@ -110,8 +110,15 @@ def resume(
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if pairs is not None:
         from parimg.cli.pairs import resume_directory
+        from parimg.pairs.directory import PairDirectory
 
-        resume_directory(pairs, (engines, profile, cluster_id), output, changed, quiet=quiet, verbose=verbose)
+        place = PairDirectory(pairs)
+        if submit is not None and submitted_for() is None:
+            name = os.path.basename(pairs)
+            submit_client(JobDirectory(place.features), submit_set, name=name, quiet=quiet)
+            return
+        with handing_over(submit_set, [JobDirectory(place.blocks)]):
+            resume_directory(pairs, (engines, profile, cluster_id), output, changed, quiet=quiet, verbose=verbose)
         return
     # What cannot be resumed is told before a cluster is started.
     journal = Journal(find_job(job))

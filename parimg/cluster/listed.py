@@ -16,8 +16,7 @@ _LONGEST = 24  # characters of a program's name
 def new_cluster_id() -> str:
     """An id that no other cluster has, and that says what it is: ``parimg-train.py-4711-3f2a``."""
     program = os.path.basename(sys.argv[0] if sys.argv else "")
-    if program == "ipykernel_launcher.py":
-        program = "notebook"
+    program = {"ipykernel_launcher.py": "notebook", "-c": "", "-m": ""}.get(program, program)
     program = re.sub(r"[^A-Za-z0-9._-]", "", program)[:_LONGEST].lstrip(".-") or "python"
     # Profiles may be shared by hosts, whose process ids are alike.
     return f"parimg-{program}-{os.getpid()}-{uuid.uuid4().hex[:4]}"

@@ -7,7 +7,6 @@ Runs a job in a temporary directory, into which the task writes its files, too; 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import os
 import tempfile
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from parimg.job.job import Job
     from parimg.sources.source import Source
 
-_PICTURES, _ROWS, _PICTURE_WIDTH = 12, 30, 200  # in a notebook; px
+_PICTURES, _PICTURE_WIDTH, _ROWS, _COLUMNS = 12, 200, 30, 6  # in a notebook; px wide
 _CONFIDENCE = 0.9  # that what all images take lies between low and high
 _UNKNOWN_TOTAL = 1000  # images that estimates are for where nobody knows how many there are
 
@@ -138,8 +137,14 @@ class Preview:
             markup.picture(self._picture(record), record.key, width=_PICTURE_WIDTH)
             for record in self.records[:_PICTURES]
         ]
-        rows = [(record.key, record.status, _values(record)) for record in self.records[:_ROWS]]
-        parts = [*self.describe(), markup.row(pictures), markup.table(("image", "", "values"), rows)]
+        names = list(next((record.columns for record in self.records if record.ok), {}))[:_COLUMNS]
+        rows = [
+            (record.key, *(record.get(name, "") for name in names))
+            if record.ok
+            else (record.key, f"{record.error}: {record.message}")
+            for record in self.records[:_ROWS]
+        ]
+        parts = [*self.describe(), markup.row(pictures), markup.table(("image", *names), rows)]
         return markup.box(f"Preview of {self.task.name}", "", parts)
 
     def _image(self, record: Record) -> Described | None:
@@ -260,12 +265,6 @@ def _size_of(path: object) -> float:
         return 0.0
     files = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
     return float(sum(map(os.path.getsize, files or [path])))
-
-
-def _values(record: Record) -> str:
-    if not record.ok:
-        return f"{record.error}: {record.message}"
-    return ", ".join(f"{name} {value!s:.40}" for name, value in itertools.islice(record.columns.items(), 6))
 
 
 def _told(estimate: Estimate, shown: Any) -> str:

@@ -70,7 +70,10 @@ def drawn(record: Record) -> bytes:
     options = options_of(journal)
     options = replace(options, max_pixels=min(options.max_pixels, _MOST_PIXELS))
     task = load_task(journal)
+    image = image_of(task, record, options)
+    if image is None and not record.arrays:
+        return b""  # it would be an empty frame
     try:
-        return record_picture(task, record, options)
+        return picture_with(task, record, image)
     except ImportError:  # no matplotlib
         return thumbnail(task, record, options)

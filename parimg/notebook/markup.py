@@ -33,7 +33,7 @@ class Markup(str):
 
 
 def text(value: object) -> Markup:
-    """Any value as text: escaped, on one line, of at most 300 characters; markup as it is.
+    """Any value as text: escaped, on one line, of at most 300 characters, numbers to five places; markup as it is.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def text(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    plain = str(value)
+    plain = f"{value:.5g}" if isinstance(value, float) else str(value)
     plain = plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}..."
     return Markup(escape(visible(plain)))
 
@@ -84,10 +84,10 @@ def facts(values: Mapping[str, object]) -> Markup:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
-    """A table."""
+    """A table; nothing without rows."""
     head = "".join(f'<th style="{_CELL};{_MUTED};font-weight:normal">{text(column)}</th>' for column in columns)
     body = "".join(_row(f'<td style="{_CELL}">{text(cell)}</td>' for cell in row) for row in rows)
-    return _table(_row([head]) + body)
+    return _table(_row([head]) + body if body else "")
 
 
 def picture(data: bytes, caption: object = "", *, width: int) -> Markup:

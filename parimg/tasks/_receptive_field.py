@@ -91,9 +91,7 @@ def _through(
     return merged[0], merged[1]
 
 
-def _windowed(
-    layer: _Layer, given: tuple[Reach, Reach], axis: int, weights: dict[str, list[int]]
-) -> Reach:
+def _windowed(layer: _Layer, given: tuple[Reach, Reach], axis: int, weights: dict[str, list[int]]) -> Reach:
     numbers = layer.numbers
     if layer.texts.get("auto_pad", "NOTSET") not in {"NOTSET", "VALID"} or numbers.get("ceil_mode", [0]) != [0]:
         raise ValueError(f"its layer {layer.outputs[0]!r} ({layer.kind}) pads by the size of the image")

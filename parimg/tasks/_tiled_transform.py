@@ -216,5 +216,3 @@ def _write_npy(file: BinaryIO, target: BlockFiles, picture: Picture, *, pages: b
         for y in range(0, picture.height, picture.tile[0]):
             rows = target.read(0, y, 0, min(y + picture.tile[0], picture.height), picture.width)
             file.write(np.ascontiguousarray(rows[plane]).tobytes())
-
-

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from parimg.errors import ImageError, TaskError
+from parimg.errors import TaskError
+from parimg.tasks._network import N_COLORS, Model, Network, read_model
 from parimg.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 PerChannel = float | tuple[float, float, float]
 _PROBE_CELLS = 7  # a side of the image that a network is tried with, in multiples
-_N_COLORS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +117,7 @@ class FeatureMap(WritingTask):
         for name in ("mean", "scale"):
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple | list) else (value,)
-            if len(numbers) not in {1, _N_COLORS} or not all(_is_finite(number) for number in numbers):
+            if len(numbers) not in {1, N_COLORS} or not all(_is_finite(number) for number in numbers):
                 raise TaskError(f"{name} must be a number, or three for red, green and blue (got {value!r})")
             if name == "scale" and 0 in numbers:
                 raise TaskError(f"scale must not be 0, which leaves nothing of an image (got {value!r})")
@@ -208,7 +207,7 @@ class FeatureMap(WritingTask):
         """
         import numpy as np
 
-        if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (_N_COLORS,)}:
+        if image.dtype != np.uint8 or image.ndim not in {2, 3} or image.shape[2:] not in {(), (N_COLORS,)}:
             raise TaskError(
                 f"a feature map wants a uint8 image of shape (h, w, 3), RGB, or (h, w) (got {image.dtype}, shape "
                 f"{image.shape})"
@@ -222,7 +221,7 @@ class FeatureMap(WritingTask):
         import numpy as np
 
         if resized.ndim == 2:
-            resized = np.repeat(resized[:, :, None], _N_COLORS, axis=2)
+            resized = np.repeat(resized[:, :, None], N_COLORS, axis=2)
         pixels = (resized - np.asarray(self.mean, np.float32)) * np.asarray(self.scale, np.float32)
         blob = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32)
         return self._network.run(blob)
@@ -343,7 +342,7 @@ class FeatureMap(WritingTask):
 
         side = _PROBE_CELLS * self.multiple
         height, width = self.size if isinstance(self.size, tuple | list) else (side, side)
-        found = self._network.run(np.zeros((1, _N_COLORS, height, width), np.float32))
+        found = self._network.run(np.zeros((1, N_COLORS, height, width), np.float32))
         self._descriptor(found)
         if self.index is not None:
             from parimg.kernels import RegionIndex
@@ -366,88 +365,17 @@ class FeatureMap(WritingTask):
         return hashlib.sha256(self._model.data.tobytes()).hexdigest()[:16]
 
     @cached_property
-    def _model(self) -> _Model:
+    def _model(self) -> Model:
         """What travels with the task: the model, cut behind the layer."""
-        import numpy as np
-
-        from parimg.images.read import read_bytes
-        from parimg.tasks._onnx_graph import cut_model
-
-        name = os.fspath(self.model)
-        try:
-            data = read_bytes(name if "://" in name else os.path.abspath(name))
-        except ImageError as error:
-            raise TaskError(f"the model cannot be read: {error}") from error
-        try:
-            cut = cut_model(data, self.layer)
-        except ValueError as error:
-            raise TaskError(f"the model {name!r} cannot be used: {error}") from error
-        if len(cut.input_shape) > 1 and cut.input_shape[1] not in {None, _N_COLORS}:
-            raise TaskError(
-                f"the model {name!r} cannot be used: its input {cut.input_name!r} has {cut.input_shape[1]} "
-                "channels, wanted 3, an RGB image"
-            )
-        label = repr(name) if self.layer is None else f"{name!r}, layer {self.layer!r}"
-        return _Model(label, np.frombuffer(cut.data, np.uint8), cut.input_name, cut.output_name)
+        return read_model(os.fspath(self.model), self.layer)
 
     @cached_property
-    def _network(self) -> _Network:
-        return _Network(self._model)
+    def _network(self) -> Network:
+        return Network(self._model)
 
     def __getstate__(self) -> dict[str, object]:
         # OpenCV's network cannot be pickled; every process makes its own.
         return {name: value for name, value in super().__getstate__().items() if name != "_network"}
-
-
-class _Model(NamedTuple):
-    """An ONNX model with one input and one output; an array, because large arrays become shared objects."""
-
-    label: str
-    data: npt.NDArray[np.uint8]
-    input_name: str
-    output_name: str
-
-
-class _Network:
-    """OpenCV's network of a model; one image at a time, whichever thread it comes from."""
-
-    def __init__(self, model: _Model) -> None:
-        import cv2
-
-        self._model = model
-        self._one_at_a_time = threading.Lock()
-        try:
-            self._net: cv2.dnn.Net = cv2.dnn.readNetFromONNX(model.data)
-        except cv2.error as error:
-            raise TaskError(
-                f"the model {model.label} cannot be loaded by OpenCV {cv2.__version__}: {_reason(error)}"
-            ) from None
-
-    def run(self, blob: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Map of a batch of one image of shape ``(1, 3, height, width)``."""
-        import cv2
-        import numpy as np
-
-        name = self._model.label
-        size = f"{blob.shape[2]} x {blob.shape[3]}"
-        try:
-            with self._one_at_a_time:
-                self._net.setInput(blob, self._model.input_name)
-                # Its memory is the network's, which the next image may write over.
-                found = np.array(self._net.forward(self._model.output_name), np.float32)
-        except cv2.error as error:
-            raise TaskError(f"the model {name} cannot be run on an image of {size}: {_reason(error)}") from None
-        if found.ndim != 4 or found.shape[0] != 1 or not found.size:
-            raise TaskError(
-                f"the model {name} gives an array of shape {found.shape} for an image of {size}, wanted a feature "
-                "map, (1, channels, height, width); name a layer before its pooling"
-            )
-        return np.asarray(found[0])
-
-
-def _reason(error: Exception) -> str:
-    """What OpenCV says, without the place in its source."""
-    return " ".join((getattr(error, "err", "") or str(error)).split())
 
 
 def _columns(feature_map: npt.NDArray[np.float32], size: tuple[int, ...]) -> dict[str, object]:

@@ -181,7 +181,6 @@ class TiledImage:
             )
 
 
-
 def folder_of(folder: str, key: str) -> str:
     """Folder of one image below that of all; keys may be long and hold any character."""
     stem = re.sub(r"[^A-Za-z0-9]+", "-", key)[-40:].strip("-")

@@ -109,3 +109,24 @@ def test_a_killed_client_goes_on_and_no_block_runs_twice(tmp_path: Path) -> None
     assert len(before) < len(after)
     pairs = [pair[:2] for pair in job]
     assert len(pairs) == len(set(pairs)) == 48 * 47 // 2
+
+
+def test_features_that_stopped_half_way_are_resumed_and_all_pairs_matched(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("camera", "coffee"):
+        plane_views.write_views(folder, name, range(20))
+    command = [sys.executable, "-m", "parimg.cli", "match-pairs", str(folder), "-o", "matches.db", "-n", "1"]
+    client = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    place = tmp_path / "matches.pairs"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and client.poll() is None and not list(place.glob("feature_files/*/*")):
+        time.sleep(0.01)
+    client.send_signal(signal.SIGINT)
+    _, told = client.communicate(timeout=60)
+    assert f"to go on with all pairs: parimg resume {place}" in told
+    assert not (place / "blocks").exists()
+    # The command that the first job prints by itself leads to the whole, too.
+    resumed = run("resume", place / "features", "-n", "1", "-o", "matches.db", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "40 images, 780 of 780 pairs matched" in resumed.stdout
+    assert (tmp_path / "matches.db").exists()

@@ -22,7 +22,7 @@ ESCAPED = "&lt;img src=x onerror=&quot;alert(1)&quot;&gt;&amp;&#x27;\\x1b[2J\\u2
         markup.box("", "", [EVIL]),
         markup.facts({EVIL: 1}),
         markup.facts({"name": EVIL}),
-        markup.table([EVIL], []),
+        markup.table([EVIL], [[1]]),
         markup.table(["a"], [[EVIL]]),
         markup.picture(b"\xff\xd8", EVIL, width=10),
     ],
