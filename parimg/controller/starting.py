@@ -29,9 +29,9 @@ def start(
     """Start a cluster that ends with the controller, or with this process.
 
     On this machine it listens on the loopback interface only, takes no settings of an IPython profile (that of
-    ``default`` holds a file by which ``ipcluster list`` shows it), and holds each engine to one thread. Inside an allocation of Slurm, PBS, LSF or Grid Engine it takes all of its hosts. What takes more
-    than half a second is reported on standard error, unless the environment variable ``IPP_NONINTERACTIVE`` is
-    set.
+    ``default`` holds a file by which ``ipcluster list`` shows it), and holds each engine to one thread. Inside an
+    allocation of Slurm, PBS, LSF or Grid Engine it takes all of its hosts. What takes more than half a second is
+    reported on standard error, unless the environment variable ``IPP_NONINTERACTIVE`` is set.
 
     Parameters
     ----------
