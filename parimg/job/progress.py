@@ -97,7 +97,11 @@ def show_progress(job: Watched) -> Iterator[None]:
 
 def _shows_bars() -> bool:
     """Whether standard error is a terminal or a notebook's."""
-    return sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
+    return sys.stderr.isatty() or _is_in_notebook()
+
+
+def _is_in_notebook() -> bool:
+    return type(sys.stderr).__module__.startswith("ipykernel")
 
 
 def _told(job: Watched) -> list[str]:
@@ -113,7 +117,10 @@ def _told(job: Watched) -> list[str]:
 
 
 def _bar(job: Watched) -> tuple[Callable[[], None], Callable[[], None]]:
-    from tqdm.auto import tqdm
+    if _is_in_notebook():
+        from tqdm.auto import tqdm
+    else:  # tqdm.auto goes by whether some kernel was made in this process, wherever standard error goes
+        from tqdm import tqdm
 
     counts = job.counts
     bar: Any = tqdm(
