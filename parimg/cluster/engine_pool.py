@@ -19,7 +19,7 @@ from parimg.cluster.ipyparallel_internals import is_closed, kill_unregistered
 from parimg.engine.disks import look_at_disks
 from parimg.engine.flight_recorder import fetch_crash_report
 from parimg.engine.runner import receive_shared, run_chunk
-from parimg.engine.setup import handshake
+from parimg.engine.setup import Handshake, handshake
 from parimg.errors import EngineGone
 from parimg.protocol.disk_sharing import DiskQuestion, SeenDisks
 
@@ -77,11 +77,12 @@ class ClientEngines:
         processes, disks, groups = self._processes, self._disks, self._groups
         answering, replaced = self._answering, self._replaced
 
-        def note(answer: Future[tuple[str, int, str, str, bool]]) -> None:
+        def note(answer: Future[Handshake]) -> None:
             with contextlib.suppress(Exception):  # it died, or has another parimg, which its first chunk will tell
-                host, pid, seen, groups[engine_id], is_replaced = answer.result()
-                processes[engine_id], disks[engine_id] = (host, pid), seen
-                if is_replaced:
+                told = answer.result()
+                processes[engine_id] = told.host, told.pid
+                disks[engine_id], groups[engine_id] = told.disks, told.group
+                if told.is_replaced:
                     replaced.add(engine_id)
             answering.add(engine_id)
 

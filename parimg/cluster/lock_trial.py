@@ -82,9 +82,9 @@ def _engine_of_each_other_host(client: ipp.Client) -> dict[str, int]:
     found: dict[str, tuple[str, int]] = {}
     for engine, answer in asked:
         with contextlib.suppress(TimeoutError, ipp.error.RemoteError):  # busy, or just gone
-            host, _, seen, _ = answer.get(_ANSWER_SECONDS)
-            if seen != disks():
-                found.setdefault(seen, (host, engine))
+            told = answer.get(_ANSWER_SECONDS)
+            if told.disks != disks():
+                found.setdefault(told.disks, (told.host, engine))
     return dict(found.values())
 
 

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from functools import cache
+from typing import NamedTuple
 
 from parimg.engine.departure import leave_on_sigterm
 
@@ -87,10 +88,23 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def handshake() -> tuple[str, int, str, str, bool]:
-    """Make this engine fit for images; report host, process, `disks`, group, and whether it is replaced."""
+class Handshake(NamedTuple):
+    """What an engine says of itself before its first image."""
+
+    host: str
+    pid: int
+    disks: str
+    """As `disks` names them."""
+    group: str
+    """Name under which an elastic cluster asked for it, empty for others."""
+    is_replaced: bool
+    """Whether its own launcher starts another if it dies."""
+
+
+def handshake() -> Handshake:
+    """Make this engine fit for images, and say what the client has to know of it."""
     prepare_engine()
-    return host(), os.getpid(), disks(), os.environ.get(GROUP, ""), REPLACED in os.environ
+    return Handshake(host(), os.getpid(), disks(), os.environ.get(GROUP, ""), REPLACED in os.environ)
 
 
 @cache
