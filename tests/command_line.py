@@ -31,6 +31,7 @@ def parimg(*arguments: object) -> Ended:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["parimg", *map(str, arguments)])
         patch.setenv("COLUMNS", "300")
+        patch.setenv("IPP_NONINTERACTIVE", "0")  # -q sets it, which must end with the command
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
             main()
     return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())

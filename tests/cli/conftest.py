@@ -42,7 +42,6 @@ def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     folder = tmp_path / "jobs"
     (tmp_path / "here").mkdir()
     monkeypatch.setenv("PARIMG_JOBS_DIR", str(folder))
-    monkeypatch.setenv("IPP_NONINTERACTIVE", "0")  # -q sets it
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(sys, "path", sys.path[:])
     loaded = set(sys.modules)

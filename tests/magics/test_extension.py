@@ -66,10 +66,11 @@ def test_a_cell_is_the_body_of_a_function_with_the_users_names(run: Run, shell: 
 def test_targets_are_the_engines_that_run_a_job(
     run: Run, shell: InteractiveShell, on_cluster: parimg.Controller, photos: Path
 ) -> None:
-    for typed in ("1", "1:", "[1]"):
+    second = on_cluster.engines[1]
+    for typed in (f"{second}", "1:", f"[{second}]"):
         job = run(f"%%parimg map {photos} -t {typed}\nimage.shape[0]")
         assert isinstance(job, parimg.Job)
-        assert {record.engine for record in job} == {on_cluster.engines[1]}
+        assert {record.engine for record in job} == {second}
 
 
 @pytest.mark.usefixtures("on_cluster")
@@ -111,12 +112,12 @@ def test_what_is_typed_wrong_is_told_in_one_line(
     assert "Traceback" not in said
 
 
-@pytest.mark.usefixtures("on_cluster")
 def test_engines_that_are_not_there_are_refused(
-    run: Run, photos: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, on_cluster: parimg.Controller, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(f"%%parimg map {photos} --targets 99\n1")
-    assert "targets are ids of engines, of [0, 1] (got [99])" in "".join(capsys.readouterr())
+    run(f"%%parimg map {photos} --targets 9999\n1")
+    told = f"targets are ids of engines, of {on_cluster.engines} (got [9999])"
+    assert told in "".join(capsys.readouterr())
     run(f"%%parimg map {photos} --targets __import__\n1")
     assert "--targets are ids of engines as 0,2" in "".join(capsys.readouterr())
 
