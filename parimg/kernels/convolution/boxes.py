@@ -86,8 +86,9 @@ def _walk(
     fill, store, casting, height, width, step, columns = numbers[:7]
     line_bytes, column_bytes, item_bytes, out_bytes, out_step = numbers[7:]
     size = columns + (width - 1) * step
-    buffers = np.zeros((4, size), weight.dtype)
-    total, new, old, result = buffers[0], buffers[1], buffers[2], buffers[3]
+    buffers = np.zeros((3, size), weight.dtype)
+    total, new, old = buffers[0], buffers[1], buffers[2]
+    result = np.empty(size, weight.dtype)  # an array of its own is aligned, as `store_address` wants it
     levels = 0
     while width >> levels:
         levels += 1

@@ -229,7 +229,7 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     """The method asked for, or the fastest, by shapes and dtypes alone: no element is looked at."""
     if how.method != "auto":
         return how.method
-    if how.precision != "float64" and tile.ROUNDS_IN_REGISTERS and _is_for_boxes(source, kernel, out, how):
+    if how.precision != "float64" and _is_for_boxes(source, kernel, out, how):
         return "boxes"
     return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
 

@@ -52,8 +52,6 @@ MOST_ROWS = max(_SIZE[0], _SIZE_3[0])
 """Rows of a tile, at most. The order of a sum, and so its last bit, depends on its row's place among them."""
 # Multiply-adds a cycle over those of AVX2. These have AVX-512 and half the units for it.
 _HALVES = ("znver4", "icelake-client", "tigerlake", "rocketlake", "cannonlake")
-# SSE2 alone rounds by a call of libm for each element, which compiled running sums cannot make: they crash.
-ROUNDS_IN_REGISTERS = "+sse4.1" in _HAS or "+sse2" not in _HAS
 RELATIVE_SPEED = 2.0 if "+avx512f" in _HAS and not _NAME.startswith(_HALVES) else 1.0 if "+fma" in _HAS else 0.47
 _SIDE = 3  # of the square kernel that has tiles of its own
 

@@ -6,11 +6,6 @@ import scipy.ndimage
 
 from parimg.kernels import convolve, correlate
 from parimg.kernels.convolution import methods as ways
-from parimg.kernels.convolution import tile
-
-pytestmark = pytest.mark.skipif(
-    not tile.ROUNDS_IN_REGISTERS, reason="boxes are summed directly by processors that round one by one"
-)
 
 MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 RNG = np.random.default_rng(0)
