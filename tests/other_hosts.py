@@ -1,4 +1,4 @@
-"""Hosts of their own, as far as network and disks go: namespaces with an SSH server, for tests/clusters."""
+"""Hosts of their own, as far as the network goes, and disks: namespaces, with an SSH server if wanted."""
 
 from __future__ import annotations
 
@@ -35,6 +35,25 @@ class OtherHost:
 
 
 @contextmanager
+def network_namespace(name: str, link: str, subnet: str) -> Iterator[None]:
+    """Make one, and delete it; `link` leads there: ``.1`` of the subnet is here, ``.2``, whose end is far, there."""
+    try:
+        ip("netns", "add", name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a network namespace takes Linux, root and iproute2, see tests/setup-machine.sh ({error})")
+    try:
+        ip("link", "add", link, "type", "veth", "peer", "name", "far", "netns", name)
+        ip("address", "add", f"{subnet}.1/24", "dev", link)
+        ip("link", "set", link, "up")
+        ip("-n", name, "address", "add", f"{subnet}.2/24", "dev", "far")
+        ip("-n", name, "link", "set", "far", "up")
+        ip("-n", name, "link", "set", "lo", "up")
+        yield
+    finally:
+        ip("netns", "delete", name)
+
+
+@contextmanager
 def other_host(
     folder: Path, name: str, *, hidden: Sequence[Path] = (), mounted: Mapping[Path, Path] | None = None
 ) -> Iterator[OtherHost]:
@@ -54,18 +73,8 @@ def other_host(
     number = next(_numbers)
     space, link = f"parimg{os.getpid()}-{number}", f"pi{os.getpid() % 10**6}x{number}"
     subnet = f"10.{214 + number % 40}.{os.getpid() % 250}"
-    try:
-        _ip("netns", "add", space)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a network namespace takes Linux, root and iproute2, see tests/setup-machine.sh ({error})")
-    try:
-        _ip("link", "add", link, "type", "veth", "peer", "name", "far", "netns", space)
-        _ip("address", "add", f"{subnet}.1/24", "dev", link)
-        _ip("link", "set", link, "up")
-        _ip("-n", space, "address", "add", f"{subnet}.2/24", "dev", "far")
-        _ip("-n", space, "link", "set", "far", "up")
-        _ip("-n", space, "link", "set", "lo", "up")
-        _ip("-n", space, "route", "add", "default", "via", f"{subnet}.1")
+    with network_namespace(space, link, subnet):
+        ip("-n", space, "route", "add", "default", "via", f"{subnet}.1")
         script = [f"hostname {name}", *(f"mount -t tmpfs none '{path}'" for path in hidden)]
         script += [f"mount --bind '{source}' '{place}'" for place, source in (mounted or {}).items()]
         apart = ["ip", "netns", "exec", space, "unshare", "--mount", "--uts", "--propagation", "private"]
@@ -74,9 +83,7 @@ def other_host(
         with ssh_server(folder, [name], f"{subnet}.2", within) as ssh_config:
             [pid] = map(int, (folder / "sshd.pid").read_text().split())
             yield OtherHost(name, ssh_config, f"{subnet}.1", link, pid)
-    finally:
-        _ip("netns", "delete", space)
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, stderr=subprocess.PIPE)

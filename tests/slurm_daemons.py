@@ -17,6 +17,17 @@ import pytest
 NODES = ("n1", "n2")
 CPUS = 2  # of each node
 
+# A module whose function takes half a second an image, and writes down each that it saw.
+SLOW = """\
+import os, time
+
+def slow(image):
+    with open("log", "a") as file:
+        file.write(f"{image.sum()}\\n")
+    time.sleep(0.5)
+    return {"sum": int(image.sum()), "job": os.environ["SLURM_JOB_ID"]}
+"""
+
 CONFIGURATION = """\
 ClusterName=parimg
 SlurmctldHost={host}(127.0.0.1)

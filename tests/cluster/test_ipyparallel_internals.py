@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 
 import ipyparallel as ipp
 import pytest
 from ipyparallel.serialize import unpack_apply_message
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import ipyparallel_internals as internals
@@ -63,13 +62,6 @@ def test_this_release_of_ipyparallel_has_all_that_is_relied_on(controller: parim
     assert internals.is_closed(client)
     assert internals.exit_code(launcher) == -signal.SIGKILL
     wait_until(lambda: len(controller) == 2)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.05)
 
 
 def test_a_coroutine_runs_to_its_end_and_gives_its_value_or_its_error() -> None:

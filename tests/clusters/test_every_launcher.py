@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import psutil
 import pytest
 from sge_daemons import sge_jobs
 from slurm_daemons import queue
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import profiles
@@ -92,13 +93,6 @@ def started(request: pytest.FixtureRequest, private_folders: None) -> Iterator[S
     wait_until(lambda: not any(map(psutil.pid_exists, pids)), 20)
     wait_until(lambda: not QUEUES.get(name, list)(), 20)
     assert not list(Path(os.environ["IPYTHONDIR"], f"profile_every-{name}", "security").glob("*own*"))
-
-
-def wait_until(is_so: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from slurm_daemons import queue, wait_for_empty_queue
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import profiles
@@ -45,18 +46,11 @@ def cluster_id() -> Iterator[str]:
     assert queue() == []
 
 
-def wait_until(is_so: object, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; the queue: {queue()}"
-        time.sleep(0.05)
-
-
 def test_ipcluster_starts_engines_as_a_named_job_with_the_profiles_time_and_stop_leaves_none(
     cluster_id: str, temple_ring: list[str]
 ) -> None:
     with parimg.connect(profile="slurm", cluster_id=cluster_id) as controller:
-        wait_until(lambda: len(controller) == 2, 30)
+        wait_until(lambda: len(controller) == 2, 30, queue)
         assert queue() == ["parimg-mine|RUNNING|7:00|2"]
         assert controller.security.curve
         task = parimg.MatchSIFT(temple_ring[0])
@@ -68,11 +62,11 @@ def test_ipcluster_starts_engines_as_a_named_job_with_the_profiles_time_and_stop
 
 def test_a_killed_engine_is_replaced_by_the_profiles_own_settings(cluster_id: str) -> None:
     with parimg.connect(profile="slurm", cluster_id=cluster_id) as controller:
-        wait_until(lambda: len(controller) == 2, 30)
+        wait_until(lambda: len(controller) == 2, 30, queue)
         sleeping = controller.map(sleep_a_little, {f"image {n}": np.zeros(1) for n in range(120)}, chunk_size=2)
         pid = controller.client[0].apply_sync(os.getpid)
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(queue()) == 2, 20)
+        wait_until(lambda: len(queue()) == 2, 20, queue)
         jobs = [job.split("|") for job in queue()]
         assert sorted((name, limit, tasks) for name, _, limit, tasks in jobs) == [
             ("parimg-mine", "7:00", "1"),
@@ -82,11 +76,10 @@ def test_a_killed_engine_is_replaced_by_the_profiles_own_settings(cluster_id: st
         assert comments == ["of-the-profile"] * 2
         assert sleeping.wait(90)
         assert sleeping.counts["ok"] == 120
-        wait_until(lambda: len(controller) == 2, 30)
+        wait_until(lambda: len(controller) == 2, 30, queue)
 
 
 def sleep_a_little(_: np.ndarray) -> int:
-    import time
 
     time.sleep(0.1)
     return 1
@@ -94,13 +87,13 @@ def sleep_a_little(_: np.ndarray) -> int:
 
 def test_a_cancelled_job_is_noticed_within_five_seconds_and_no_image_is_lost(cluster_id: str) -> None:
     with parimg.connect(profile="slurm", cluster_id=cluster_id) as controller:
-        wait_until(lambda: len(controller) == 2, 30)
+        wait_until(lambda: len(controller) == 2, 30, queue)
         job = controller.map(sleep_a_little, {f"image {n}": np.zeros(1) for n in range(200)}, chunk_size=2)
         before = set(controller.engines)
         job_id = subprocess.check_output(["squeue", "-h", "-o", "%A"], text=True).split()[0]
-        wait_until(lambda: job.progress > 10, 30)
+        wait_until(lambda: job.progress > 10, 30, queue)
         subprocess.run(["scancel", job_id], check=True)
-        wait_until(lambda: not before & set(controller.engines), 5)
+        wait_until(lambda: not before & set(controller.engines), 5, queue)
         assert job.wait(90)
         assert job.counts["ok"] == 200
 
@@ -126,7 +119,7 @@ def test_a_client_that_is_killed_leaves_nothing_in_the_queue() -> None:
     client.stdout.close()
     wait_for_empty_queue(25)  # engines whose controller is gone would end after 30 s by themselves
     left = Path(os.environ["IPYTHONDIR"], "profile_slurm", "security")
-    wait_until(lambda: not list(left.glob("*own*")), 10)
+    wait_until(lambda: not list(left.glob("*own*")), 10, queue)
 
 
 @pytest.fixture
@@ -134,7 +127,7 @@ def full_nodes() -> Iterator[str]:
     """A job of another that has all processors for half a minute."""
     command = ["sbatch", "--parsable", "--job-name=other", "--ntasks=4", "--time=1", "--output=/dev/null"]
     hold = subprocess.check_output([*command, "--wrap=sleep 300"], text=True).strip()
-    wait_until(lambda: queue("RUNNING") != [], 20)
+    wait_until(lambda: queue("RUNNING") != [], 20, queue)
     yield hold
     subprocess.run(["scancel", hold], check=True)
 
@@ -159,7 +152,7 @@ def test_a_pending_cluster_is_told_with_its_reason_and_is_waited_for(
 def test_engines_whose_job_ended_while_nothing_ran_come_again_for_the_next_job() -> None:
     with parimg.start(1, profile="slurm", timeout=60) as controller:
         subprocess.run(["scancel", "--user=root"], check=True)
-        wait_until(lambda: len(controller) == 0, 5)
+        wait_until(lambda: len(controller) == 0, 5, queue)
         job = controller.map(np.mean, {"one": np.zeros(1)})
         assert job.wait(60)
         assert job.counts["ok"] == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import profiles
@@ -27,7 +28,6 @@ def profile(ssh_config: Path, private_folders: None) -> str:
 
 
 def where(_: np.ndarray) -> dict[str, object]:
-    import time
 
     time.sleep(0.05)
     return {"host": os.environ["PARIMG_TEST_HOST"], "pid": os.getpid()}
@@ -35,13 +35,6 @@ def where(_: np.ndarray) -> dict[str, object]:
 
 def hosts_of(controller: parimg.Controller) -> Counter[str]:
     return Counter(controller.client[:].apply_sync(os.getenv, "PARIMG_TEST_HOST"))
-
-
-def wait_until(is_so: object, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():  # type: ignore[operator]
-        assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.05)
 
 
 def test_the_key_of_the_cluster_is_on_no_command_line(profile: str) -> None:

@@ -13,22 +13,13 @@ from pathlib import Path
 
 import noise_pictures
 import pytest
-from slurm_daemons import queue, wait_for_empty_queue
+from slurm_daemons import SLOW, queue, wait_for_empty_queue
 
 import parimg
 from parimg.retrieval.image_index import ImageIndex
 
 pytestmark = pytest.mark.usefixtures("slurm")
 
-SLOW = """\
-import os, time
-
-def slow(image):
-    with open("log", "a") as file:
-        file.write(f"{image.sum()}\\n")
-    time.sleep(0.5)
-    return {"sum": int(image.sum()), "job": os.environ["SLURM_JOB_ID"]}
-"""
 N = 130
 
 

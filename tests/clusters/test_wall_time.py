@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +20,11 @@ import noise_pictures
 import numpy as np
 import pandas as pd
 import pytest
-from slurm_daemons import queue, wait_for_empty_queue
+from slurm_daemons import SLOW, wait_for_empty_queue
 
 import parimg
 from parimg.cluster import profiles
 
-SLOW = """\
-import os, time
-
-def slow(image):
-    with open("log", "a") as file:
-        file.write(f"{image.sum()}\\n")
-    time.sleep(0.5)
-    return {"sum": int(image.sum()), "job": os.environ["SLURM_JOB_ID"]}
-"""
 N = 90  # half a second each: longer than the half minute in which Slurm sends its signal
 
 
@@ -69,13 +60,6 @@ def submitted(
     assert found is not None
     yield Submitted(folder, found[1])
     wait_for_empty_queue()
-
-
-def wait_until(is_so: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; the queue: {queue()}"
-        time.sleep(0.05)
 
 
 def ids_of(name: str) -> list[str]:

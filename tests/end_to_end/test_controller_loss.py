@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import heartbeat, profiles
@@ -101,13 +102,6 @@ def test_a_cluster_whose_scheduler_died_at_its_start_is_started_again() -> None:
     with parimg.Controller(cluster) as controller:
         assert controller.client is not first
         assert controller.map(np.max, named(3)).get(60)[2]["value"] == 2
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 import parimg
 
@@ -19,13 +20,6 @@ import parimg
 def own() -> Iterator[parimg.Controller]:
     with parimg.start(n=2) as started:
         yield started
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("chunk_size", [20, 1])

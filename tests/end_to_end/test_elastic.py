@@ -8,21 +8,14 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import elasticity, profiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
 
     import pytest
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 90 s"
-        time.sleep(0.05)
 
 
 def test_engines_come_with_the_work_are_made_up_for_and_given_back(
@@ -40,13 +33,13 @@ def test_engines_come_with_the_work_are_made_up_for_and_given_back(
         assert len(controller) == 1
         first = controller.client[0].apply_sync(os.getpid)
         job = controller.map(sleep, {f"{n}": np.zeros(1) for n in range(120)}, chunk_size=1)
-        wait_until(lambda: len(controller) == 3)
+        wait_until(lambda: len(controller) == 3, 90)
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: 0 not in controller.engines)
+        wait_until(lambda: 0 not in controller.engines, 90)
         assert job.wait(120)
         assert job.counts["ok"] == 120
         assert len({record["value"] for record in job}) >= 3
-        wait_until(lambda: len(controller) == 1)
+        wait_until(lambda: len(controller) == 1, 90)
     said = capfd.readouterr().err
     assert "asked for 2 engines more; 1 is there" in said
     assert "gave back 1 engine that had nothing to do" in said

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 import parimg
 from parimg import events
@@ -87,13 +88,6 @@ def test_engines_that_die_while_they_start_are_started_again(own: parimg.Control
         time.sleep(0.3)
     assert own.map(np.max, named(4)).wait(60)
     wait_until(lambda: len(own) == 2)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.05)
 
 
 # -- a cluster that others started ----------------------------------------------------------------------------

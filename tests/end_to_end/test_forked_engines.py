@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import profiles
@@ -34,13 +35,6 @@ class Forked(NamedTuple):
         process = self.controller._supervisor.engines.process(engine)
         assert process is not None
         return process[1]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.02)
 
 
 def command_line(*arguments: str) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from waiting import wait_until
 
 import parimg
 from parimg.errors import ClusterError
@@ -36,13 +37,6 @@ class Elsewhere:
     def left_there(self) -> list[str]:
         """What lies on the disk that the engines see in the place of the client's."""
         return os.listdir(f"/proc/{self.engines[0].pid}/root{self.disk}")
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

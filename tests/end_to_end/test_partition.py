@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from other_hosts import ip, network_namespace
+from waiting import wait_until
 
 import parimg
 
@@ -35,28 +37,12 @@ class Elsewhere:
         ip("-n", self.name, "link", "set", "far", state)
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, stderr=subprocess.PIPE)
-
-
 @pytest.fixture
 def elsewhere() -> Iterator[Elsewhere]:
     name, near = f"parimg{os.getpid()}", f"near{os.getpid()}"
     subnet = f"10.213.{os.getpid() % 250}"
-    try:
-        ip("netns", "add", name)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a network namespace takes Linux, root and iproute2, see tests/setup-machine.sh ({error})")
-    try:
-        ip("link", "add", near, "type", "veth", "peer", "name", "far", "netns", name)
-        ip("address", "add", f"{subnet}.1/24", "dev", near)
-        ip("link", "set", near, "up")
-        ip("-n", name, "address", "add", f"{subnet}.2/24", "dev", "far")
-        ip("-n", name, "link", "set", "far", "up")
-        ip("-n", name, "link", "set", "lo", "up")
+    with network_namespace(name, near, subnet):
         yield Elsewhere(name, f"{subnet}.1")
-    finally:
-        ip("netns", "delete", name)
 
 
 @pytest.fixture
@@ -82,13 +68,6 @@ def engine_command(elsewhere: Elsewhere, private_folders: None) -> Iterator[list
     yield [*module, "ipyparallel.engine", f"--file={file}"]
     controller.terminate()
     controller.wait()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.05)
 
 
 def test_engines_that_are_cut_off_are_noticed_their_images_run_again_and_no_row_is_double(

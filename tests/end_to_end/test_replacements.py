@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from waiting import wait_until
 
 import parimg
 from parimg.cluster import profiles
@@ -43,13 +44,6 @@ def profile(private_folders: None) -> Iterator[str]:
             process.kill()
     subprocess.run([*IPCLUSTER, "stop", "--profile=special"], timeout=90, **QUIET)
     shutil.rmtree(home / "profile_special")
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "not so after 60 s"
-        time.sleep(0.05)
 
 
 def test_two_engines_lost_at_once_are_one_request_by_the_settings_of_the_profile(
