@@ -86,8 +86,29 @@ def print_table(
 
 def report(text: str) -> None:
     """Report what is going on, unless ``IPP_NONINTERACTIVE`` is set, as for ipyparallel's own progress bars."""
-    if os.environ.get("IPP_NONINTERACTIVE", "") in {"", "0"}:
+    if not is_silent():
         print_line(text)
+
+
+def is_silent() -> bool:
+    """Whether ``IPP_NONINTERACTIVE`` asks for no progress and no displays."""
+    return os.environ.get("IPP_NONINTERACTIVE", "") not in {"", "0"}
+
+
+def byte_unit(nbytes: float) -> tuple[float, str]:
+    """A number of bytes in the largest unit of which there is one.
+
+    Examples
+    --------
+    >>> byte_unit(1536), byte_unit(0)
+    ((1.5, 'KiB'), (0.0, 'B'))
+    """
+    size = float(nbytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return size, unit
+        size /= 1024
+    return size, "TiB"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import parimg
-from parimg.console import print_table, say, visible
+from parimg.console import byte_unit, print_table, say, visible
 from parimg.job.causes import LOOKED_AT, causes_of
 
 if TYPE_CHECKING:
@@ -108,9 +108,5 @@ def _defaults(name: str) -> dict[str, str]:
 
 def shown_size(nbytes: int) -> str:
     """A number of bytes, rounded."""
-    size = float(nbytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+    size, unit = byte_unit(nbytes)
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

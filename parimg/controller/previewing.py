@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from parimg.console import byte_unit
 from parimg.images.readers.part import Described
 from parimg.job.journal import Journal
 from parimg.job.output_files import name_files
@@ -282,7 +283,5 @@ def _duration(seconds: float) -> str:
 
 
 def _size(nbytes: float) -> str:
-    for power, name in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if nbytes >= 1024**power:
-            return f"{nbytes / 1024**power:.3g} {name}"
-    return f"{nbytes:.0f} B"
+    size, unit = byte_unit(nbytes)
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"

@@ -7,7 +7,7 @@ import os
 from html import escape
 from typing import TYPE_CHECKING
 
-from parimg.console import visible
+from parimg.console import byte_unit, visible
 from parimg.dashboard.follow import FAILURES_LOOKED_AT
 from parimg.notebook.markup import duration
 
@@ -77,11 +77,8 @@ def _rate(value: float) -> str:
 
 
 def _size(nbytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if nbytes < 1024:
-            return f"{nbytes:.0f} {unit}"
-        nbytes /= 1024
-    return f"{nbytes:.1f} GiB"
+    size, unit = byte_unit(nbytes)
+    return f"{size:.1f} {unit}" if unit in {"GiB", "TiB"} else f"{size:.0f} {unit}"
 
 
 def _state(state: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
-from parimg.console import say
+from parimg.console import is_silent, say
 from parimg.errors import ParimgError
 from parimg.job.directory import jobs_folder
 from parimg.job.job import Job, open_job
@@ -196,7 +196,7 @@ class ParimgMagics(Magics):
             if can_update():
                 with contextlib.suppress(NotImplementedError):  # it has ended already
                     shown = show_live(job._repr_html_, job.__repr__, lambda: not job.ready())
-            with contextlib.nullcontext() if shown or _is_silent() else show_progress(job):
+            with contextlib.nullcontext() if shown or is_silent() else show_progress(job):
                 job.wait()
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; to go on here: %parimg resume {_short(job)}") from None
@@ -257,10 +257,6 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
     for name in ("%parimg", "%%parimg"):
         shell.set_hook("complete_command", complete, str_key=name)  # type: ignore[no-untyped-call]
-
-
-def _is_silent() -> bool:
-    return os.environ.get("IPP_NONINTERACTIVE", "") not in {"", "0"}
 
 
 def _short(job: Job) -> str:

@@ -6,9 +6,10 @@ Objects call `show_live` from ``_ipython_display_``, which IPython calls where a
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable
+
+from parimg.console import is_silent
 
 _REFRESH_SECONDS = 0.5
 
@@ -59,7 +60,7 @@ def show_live(draw: Callable[[], str], tell: Callable[[], str], runs: Callable[[
 
 def can_update() -> bool:
     """Whether this runs in a notebook, whose displays can be drawn anew, and may."""
-    if os.environ.get("IPP_NONINTERACTIVE", "") not in {"", "0"}:
+    if is_silent():
         return False
     from IPython.core.getipython import get_ipython
 

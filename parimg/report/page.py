@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from parimg import __version__
-from parimg.console import visible
+from parimg.console import byte_unit, visible
 from parimg.errors import JobError
 from parimg.files.atomic import whole_file
 from parimg.job import pictures as drawing
@@ -176,12 +176,8 @@ def _plot_memory(timeline: Timeline, ax: Axes) -> None:
 
 
 def _size(nbytes: float) -> str:
-    size = float(nbytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.3g} GiB"
+    size, unit = byte_unit(nbytes)
+    return f"{size:.3g} {unit}" if unit in {"GiB", "TiB"} else f"{size:.4g} {unit}"
 
 
 def _number(value: float) -> str:

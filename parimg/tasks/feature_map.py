@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.tasks._receptive_field import Reach
     from parimg.tasks.feature_files import MapDtype
-    from parimg.tasks.tiled_image import Step, TiledImage
     from parimg.tasks.tiling import Halo
 
 PerChannel = float | tuple[float, float, float]
@@ -86,6 +85,7 @@ class FeatureMap(WritingTask):
     """
 
     color: ClassVar[ColorMode] = "color"
+    tiled_by: ClassVar[str | None] = "parimg.tasks._tiled_features"
     writes_images: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, str]] = {
         "channels": "int64",
@@ -252,37 +252,6 @@ class FeatureMap(WritingTask):
             raise TaskError(
                 f"the model {self._model.label} is not run by tiles: {error}; name a layer before"
             ) from None
-
-    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
-        """What is to be done with the tiles of an image next, or its values; see `Task.next_step`.
-
-        Parameters
-        ----------
-        image : TiledImage
-        after : str or None
-            The step that all tiles have done.
-
-        Returns
-        -------
-        Step or mapping of str to value
-        """
-        from parimg.tasks import _tiled_features
-
-        return _tiled_features.next_step(self, image, after)
-
-    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """Do a step with one tile; see `Task.run_tile`.
-
-        Parameters
-        ----------
-        image : TiledImage
-        step : str
-        index : int
-            Number of the tile.
-        """
-        from parimg.tasks import _tiled_features
-
-        _tiled_features.run_tile(self, image, step, index)
 
     def values_of(
         self, feature_map: npt.NDArray[np.float32], size: tuple[int, int], padded: tuple[int, int], key: str

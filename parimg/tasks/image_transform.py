@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from parimg.images.encode import ImageFormat
     from parimg.images.readers.part import Described
     from parimg.record import Record
-    from parimg.tasks.tiled_image import Step, TiledImage
     from parimg.tasks.tiling import Alignment
 
 _LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
@@ -33,6 +32,7 @@ class ImageTransform(WritingTask):
     """
 
     columns: ClassVar[Mapping[str, str]] = {"min": "double", "max": "double", "mean": "double", "std": "double"}
+    tiled_by: ClassVar[str | None] = "parimg.tasks._tiled_transform"
     plotted: ClassVar[tuple[str, ...] | None] = ()
 
     @property
@@ -115,37 +115,6 @@ class ImageTransform(WritingTask):
         """
         del shape
         return self.transform(part)
-
-    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
-        """What is to be done with the tiles of an image next, or its values; see `Task.next_step`.
-
-        Parameters
-        ----------
-        image : TiledImage
-        after : str or None
-            The step that all tiles have done.
-
-        Returns
-        -------
-        Step or mapping of str to value
-        """
-        from parimg.tasks import _tiled_transform
-
-        return _tiled_transform.next_step(self, image, after)
-
-    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """Do a step with one tile; see `Task.run_tile`.
-
-        Parameters
-        ----------
-        image : TiledImage
-        step : str
-        index : int
-            Number of the tile.
-        """
-        from parimg.tasks import _tiled_transform
-
-        _tiled_transform.run_tile(self, image, step, index)
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:
         """Values of one image, with the result as an array, also where there is an `output`."""

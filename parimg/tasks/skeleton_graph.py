@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from parimg.images.decode import ColorMode
     from parimg.kernels.skeletons.graph import PixelGraph
     from parimg.record import Record
-    from parimg.tasks.tiled_image import Step, TiledImage
     from parimg.tasks.tiling import Halo
 
 
@@ -98,6 +97,7 @@ class SkeletonGraph(WritingTask):
     """
 
     color: ClassVar[ColorMode] = "stack"
+    tiled_by: ClassVar[str | None] = "parimg.tasks._tiled_skeleton"
     folder_parameter: ClassVar[str] = "overlays"
     path_column: ClassVar[str] = "overlay"
     plotted: ClassVar[tuple[str, ...] | None] = ()
@@ -339,37 +339,6 @@ class SkeletonGraph(WritingTask):
             return NO_HALO
         reaches = [int((8 if scale > 1 else 100) * scale / math.sqrt(2) + 0.5) for scale in self.scales]
         return Halo.around(2 * max(reaches))
-
-    def next_step(self, image: TiledImage, after: str | None) -> Step | Mapping[str, object]:
-        """What is to be done with the tiles of an image next, or its values; see `Task.next_step`.
-
-        Parameters
-        ----------
-        image : TiledImage
-        after : str or None
-            The step that all tiles have done.
-
-        Returns
-        -------
-        Step or mapping of str to value
-        """
-        from parimg.tasks import _tiled_skeleton
-
-        return _tiled_skeleton.next_step(self, image, after)
-
-    def run_tile(self, image: TiledImage, step: str, index: int) -> None:
-        """Do a step with one tile; see `Task.run_tile`.
-
-        Parameters
-        ----------
-        image : TiledImage
-        step : str
-        index : int
-            Number of the tile.
-        """
-        from parimg.tasks import _tiled_skeleton
-
-        _tiled_skeleton.run_tile(self, image, step, index)
 
     def _values(
         self, image: npt.NDArray[Any], mask: npt.NDArray[np.bool_], graph: PixelGraph, unit: str | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from parimg.errors import TaskError
@@ -63,6 +64,8 @@ class Task:
     """How images are decoded: ``"gray"``, ``"color"`` (RGB), ``"unchanged"`` or ``"stack"`` (gray, all pages)."""
     columns: ClassVar[Mapping[str, str]] = {}
     """Arrow type by name of the scalar values, where known beforehand."""
+    tiled_by: ClassVar[str | None] = None
+    """Module whose `next_step` and `run_tile` take the task first, imported when an image is run by tiles."""
     plotted: ClassVar[tuple[str, ...] | None] = None
     """Columns whose course over its images is a job's picture; empty: pictures of images, by `plot`; None: numbers
     where there are some, else pictures."""
@@ -162,7 +165,10 @@ class Task:
         Step or mapping of str to value
             As for calling the task, once nothing is left to be done.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define next_step(self, image, after)")
+        if self.tiled_by is None:
+            raise NotImplementedError(f"{type(self).__name__} does not define next_step(self, image, after)")
+        step: Step | Mapping[str, object] = import_module(self.tiled_by).next_step(self, image, after)
+        return step
 
     def run_tile(self, image: TiledImage, step: str, index: int) -> None:
         """Do a step with one tile, on any engine, and leave the result by `image.save`.
@@ -175,7 +181,9 @@ class Task:
         index : int
             Number of the tile, below the step's `n_tiles`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define run_tile(self, image, step, index)")
+        if self.tiled_by is None:
+            raise NotImplementedError(f"{type(self).__name__} does not define run_tile(self, image, step, index)")
+        import_module(self.tiled_by).run_tile(self, image, step, index)
 
     def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw what became of one image; by default the image under its name and first values.

@@ -236,6 +236,7 @@ def fill_address(source: str, dtype: str) -> int:
 def store_address(dtype: str, out: str) -> int:
     """Address of the loop that converts a line of sums, which must begin at a multiple of 16 bytes.
 
-    Without AVX, LLVM rounds them by `cvtps2dq` straight from memory, which ends the process where they are not aligned.
+    Without AVX, LLVM rounds them by `cvtps2dq` straight from memory, which ends the process where they are not
+    aligned.
     """
     return address(types.void, _store_line, pointer(dtype), pointer(out), *[types.intp] * 3)
