@@ -36,7 +36,7 @@ class OtherHost:
 
 @contextmanager
 def network_namespace(name: str, link: str, subnet: str) -> Iterator[None]:
-    """Make one, and delete it; `link` leads there: ``.1`` of the subnet is here, ``.2``, whose end is far, there."""
+    """Make one, and delete it; `link` leads there: ``.1`` of the subnet is here, ``.2`` is there."""
     try:
         ip("netns", "add", name)
     except (OSError, subprocess.CalledProcessError) as error:

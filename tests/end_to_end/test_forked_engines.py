@@ -74,7 +74,9 @@ def test_each_engine_is_one_for_itself_and_a_job_runs_on_them(forked: Forked, te
     assert all(set(about["threads"].values()) == {1} for about in found.values())
     # Their nanny is one process, and the warm one has no other children.
     assert len(forked.warm.children(recursive=True)) == N + 1
-    drawn = controller.client[:].apply_sync(lambda: (__import__("random").random(), float(np.random.rand())))
+    view = controller.client[:]
+    view.execute("import random, numpy", block=True)
+    drawn = view.apply_sync(eval, "(random.random(), float(numpy.random.rand()))")
     assert len({number for pair in drawn for number in pair}) == 2 * N
 
     task = parimg.MatchSIFT(temple_ring[0])
