@@ -45,11 +45,12 @@ from parimg.cli.submitting import (
     submit_client,
     submitted_for,
 )
-from parimg.console import print_table, say
+from parimg.console import print_table, report_if_slow, say
 from parimg.errors import JobError
 
 if TYPE_CHECKING:
     from parimg.cli.pairs import PairFormat
+    from parimg.job.job import Job
     from parimg.job.journal import Journal
     from parimg.job.listing import JobSummary
     from parimg.pairs.pair_job import PairJob
@@ -220,9 +221,9 @@ def status(
 def export_table(
     job: JobName,
     to: Annotated[
-        Literal["csv", "parquet", "json", "arrow", "colmap", "hloc"] | None,
-        typer.Option(help="Format; default: what the name of the file ends in, or csv. Of matched pairs: colmap, "
-                     "hloc (a folder) or parquet."),
+        Literal["csv", "parquet", "json", "arrow", "ome-zarr", "colmap", "hloc"] | None,
+        typer.Option(help="Format; default: what the name of the file ends in, or csv. ome-zarr: the images that "
+                     "were made, as one array. Of matched pairs: colmap, hloc (a folder) or parquet."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File; default: named after the job, here.")
@@ -246,6 +247,9 @@ def export_table(
             f"{directory!r} holds no pairs of images; `parimg match-pairs IMAGES -o matches.db` makes them"
         )
     found = open_job(directory)
+    if to == "ome-zarr" or (to is None and output is not None and output.suffix.lower() == ".zarr"):
+        _export_images(found, output, table)
+        return
     if output is None:
         name = os.path.basename(found.directory) + (f"-{table}" if table else "")
         output = Path(f"{name}.{to or 'csv'}")
@@ -372,6 +376,19 @@ def _export_pairs(job: PairJob, to: str | None, output: Path | None, *, overwrit
         check_folder(output, "-o")
     export_pairs(job, output, cast("PairFormat", kind), overwrite=overwrite)
     say(f"{kind}: {output}")
+
+
+def _export_images(job: Job, output: Path | None, table: str | None) -> None:
+    if table is not None:
+        raise typer.BadParameter("--table is of tables, --to ome-zarr of images: give one")
+    target = output or Path(f"{os.path.basename(job.directory)}.ome.zarr")
+    if target.suffix.lower() != ".zarr":
+        raise typer.BadParameter(f"-o must end in .zarr (got {str(target)!r})")
+    if not target.absolute().parent.is_dir():
+        raise typer.BadParameter(f"-o {str(target)!r}: there is no folder {str(target.absolute().parent)!r}")
+    with report_if_slow("writing the images ..."):
+        job.to_ome_zarr(target)
+    say(f"images: {target}")
 
 
 def _about(job: JobSummary) -> dict[str, Any]:
