@@ -50,6 +50,7 @@ from parimg.errors import JobError
 
 if TYPE_CHECKING:
     from parimg.cli.pairs import PairFormat
+    from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
     from parimg.job.listing import JobSummary
@@ -185,7 +186,7 @@ def status(
 
     place = JobDirectory(find_job(job))
     if (matched := _pairs_in(place.path)) is not None:
-        _print_status_of_pairs(matched, output, verbose=verbose)
+        _print_status_of_pairs(matched, output, as_json=as_json, verbose=verbose)
         return
     client = describe_client(place)
     if client and not place.holds_job:
@@ -264,7 +265,7 @@ def export_table(
 def merge(
     jobs: Annotated[
         list[str],
-        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=complete_job),
+        typer.Argument(metavar="JOB", help="Their names or directories.", autocompletion=complete_job),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new job.")],
     newest: Annotated[
@@ -289,7 +290,7 @@ def merge(
 def jobs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]", help="Only these.", autocompletion=complete_job, show_default=False),
+        typer.Argument(metavar="JOB", help="Only these.", autocompletion=complete_job, show_default=False),
     ] = None,
     older: Annotated[
         str | None, typer.Option(help="Only those that were last worked on so long ago: 12h, 30d, 8w.")
@@ -300,13 +301,13 @@ def jobs(
     as_json: Json = False,
 ) -> None:
     """List the jobs that were given no directory of their own, or remove some."""
-    from parimg.job.directory import JobDirectory, jobs_folder
+    from parimg.job.directory import jobs_folder
     from parimg.job.listing import list_jobs, parse_age, summarize
 
     if remove and not names and older is None:
         raise typer.BadParameter("--remove wants the names of jobs, or --older")
     folder = jobs_folder()
-    listed = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    listed = [summarize(_place_of(name)) for name in names] if names else list(list_jobs(folder))
     found = [_of_pairs(job) for job in listed]
     if older is not None:
         before = time.time() - parse_age(older)
@@ -351,10 +352,17 @@ def _pairs_in(directory: str) -> PairJob | None:
     return open_pairs(directory) if PairDirectory(directory).holds_pairs else None
 
 
-def _print_status_of_pairs(job: PairJob, output: Path | None, *, verbose: bool) -> None:
+def _print_status_of_pairs(job: PairJob, output: Path | None, *, as_json: bool, verbose: bool) -> None:
     from parimg.cli.pairs import print_pairs
-    from parimg.job.directory import resume_command
+    from parimg.job.directory import JobDirectory, resume_command
+    from parimg.job.listing import summarize
 
+    if as_json:
+        if output is not None:
+            job.to_parquet(output)
+        about = _about(_of_pairs(summarize(JobDirectory(job.directory))))
+        say(to_json({**about, "pairs": dict(job.counts)}))
+        return
     print_pairs(job, verbose=verbose)
     if job.state != "finished":
         say(f"to go on: {resume_command(job.directory)}")
@@ -432,6 +440,18 @@ def find_job(name: str) -> str:
     if not found and not os.path.isdir(name):
         raise JobError(f"there is no job {name!r}, here or in {folder!r}; `parimg jobs` lists the jobs")
     return os.path.join(folder, found[0]) if found else os.path.abspath(name)  # opening that says it is no job
+
+
+def _place_of(name: str) -> JobDirectory:
+    """A job, also one that never began, but no other folder or file."""
+    from parimg.job.directory import JobDirectory, jobs_folder
+    from parimg.pairs.directory import PairDirectory
+
+    place = JobDirectory(find_job(name))
+    is_listed = os.path.dirname(place.path) == os.path.abspath(jobs_folder())
+    if not (is_listed or place.holds_job or os.path.isdir(place.client) or PairDirectory(place.path).holds_pairs):
+        raise JobError(f"{place.path!r} is not a job; `parimg jobs` lists the jobs")
+    return place
 
 
 def _names(folder: str) -> list[str]:

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -152,7 +153,7 @@ def _run(
         "memory_limit": memory_limit,
         "ship": ship,
         "tiles": parse_tiles(tiles),
-        "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
+        "channel": _channel(channel),
         "z": z,
         "project": project,
         "percentile": _percentiles(percentile),
@@ -291,6 +292,15 @@ def parse_limit(text: str | None) -> int | float | None:
         return float(text) if "." in text else int(text)
     except ValueError:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
+
+
+def _channel(text: str | None) -> int | str | None:
+    """A number from 0, or a name."""
+    if text is None or not re.fullmatch(r"[-+]?\d+", text, re.ASCII):
+        return text
+    if text.startswith("-"):
+        raise typer.BadParameter(f"--channel is a number from 0, or a name (got {text!r})")
+    return int(text)
 
 
 def _percentiles(text: str | None) -> tuple[float, ...] | None:

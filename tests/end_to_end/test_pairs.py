@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -47,6 +48,9 @@ def test_a_database_is_written_and_grows_with_the_folder(photos: Path, tmp_path:
         assert connection.execute("SELECT count(*) FROM two_view_geometries").fetchone() == (6,)
     status = run("status", "matches.pairs", cwd=tmp_path)
     assert "6 of 6 pairs matched" in status.stdout
+    about = json.loads(run("status", "matches.pairs", "--json", cwd=tmp_path).stdout)
+    assert (about["task"], about["state"], about["total"]) == ("MatchPairs", "finished", 5)
+    assert (about["pairs"]["matched"], about["pairs"]["unreadable"]) == (6, 1)
     for kind, file in (("colmap", "matches.db"), ("parquet", "matches.parquet"), ("hloc", "matches.hloc")):
         exported = run("export", "matches.pairs", "--to", kind, cwd=tmp_path)
         assert exported.returncode == 0, exported.stderr
