@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from IPython.core.completer import provisionalcompleter
+from made_journals import make_journal, row
 
 import parimg
 from parimg.job.directory import jobs_folder
@@ -203,3 +204,16 @@ def test_tab_completes_commands_options_profiles_jobs_variables_and_paths(
     assert complete(shell, "%parimg match ph") == ["phones", "photos/"]
     assert complete(shell, "%%parimg map photos/d") == ["photos/damaged.png"]
     assert complete(shell, "%parimg match --verify ho") == ["homography"]
+
+
+def test_a_notebook_shows_the_table_of_jobs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path))
+    make_journal(tmp_path / "20261122-0930-mean", [row(0)])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("%load_ext parimg"), nbformat.v4.new_code_cell("%parimg jobs")]
+    )
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    [shown] = notebook.cells[1].outputs
+    assert shown["data"]["text/html"].count("20261122-0930-mean") == 1
+    assert shown["data"]["text/plain"].count("20261122-0930-mean") == 1
