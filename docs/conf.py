@@ -28,8 +28,13 @@ numpydoc_show_class_members = False  # the page says which members are shown
 nitpicky = True
 
 html_theme = "pydata_sphinx_theme"
-html_title = f"parimg {release}"
+html_title = f"parimg {release.partition('.dev')[0]}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["parimg.css"]
+# All pages in the sidebar, under the captions of the index; the theme's own shows what is below a page.
+html_sidebars = {"**": ["globaltoc.html"]}
+html_theme_options = {"navbar_center": [], "show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
 
 
 def _add_unreleased(_app: Sphinx, docname: str, source: list[str]) -> None:
