@@ -86,9 +86,9 @@ def reconstruction(images, path, folder, mapper="incremental", seeds=1):
         return {"registered": registered, "error": float("nan"), "points": 0, "shared": []}
     best = max(models, key=lambda model: model.num_reg_images())
     seen = {}
-    for point in best.points3D.values():
+    for number, point in best.points3D.items():
         for element in point.track.elements:
-            seen.setdefault(best.images[element.image_id].name, set()).add(id(point))
+            seen.setdefault(best.images[element.image_id].name, set()).add(number)
     shared = [
         [a, b, len(seen[a] & seen[b]) / min(len(seen[a]), len(seen[b]))] for a in seen for b in seen if a < b
     ]

@@ -265,15 +265,11 @@ class PairJob:
         Raises
         ------
         JobError
-            If there is no such image, or its features are lost and it is another one now.
+            If there is no such image.
         ImageError
-            If its features are lost and it cannot be read.
+            If its features are lost, and it cannot be read or is another one now.
         """
-        about = self.images()[self.number(image)]
-        found = features_of(self._task().detect, about.file, about.uri)
-        if found is None:
-            raise JobError(f"the features of {about.key!r} are lost, and the image is another one now")
-        return found
+        return features_of(self._task().detect, self.images()[self.number(image)])
 
     def pixels_of(self, image: str | int) -> npt.NDArray[np.uint8]:
         """Gray pixels of an image, as its features were sought in.
