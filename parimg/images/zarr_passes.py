@@ -104,7 +104,7 @@ def stack_ome_zarr(
     check_zarr()
     import zarr
 
-    if not places:
+    if not len(places):  # a column of a data frame has no truth value
         raise TaskError("there is no OME-Zarr to be stacked")
     groups = [_opened(str(place).rstrip("/")) for place in places]
     kinds = {tuple(_kind(group)) for group in groups}

@@ -6,7 +6,7 @@ Called by `Job.to_ome_zarr`, once or while the job runs; engines write a file an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from parimg.errors import JobError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.job.journal import Journal
+    from parimg.record import Record
 
 
 def stack_results(journal: Journal, target: str | os.PathLike[str]) -> str:
@@ -31,30 +32,30 @@ def stack_results(journal: Journal, target: str | os.PathLike[str]) -> str:
     """
     from parimg.images.zarr_passes import stack_images, stack_ome_zarr
 
-    with journal.snapshot() as records:
-        good = [(record.key, record.columns.get("path")) for record in records() if record.ok]
-    if not good:
-        raise JobError(f"no image of {journal.directory!r} went well so far, so there is nothing to stack")
-    keys, paths = zip(*good, strict=True)
-    if all(isinstance(path, str) for path in paths):
-        if all(path.endswith(".zarr") for path in paths):
-            return stack_ome_zarr(paths, target, names=keys)
-        return stack_images(((key, _read(str(path))) for key, path in good), len(good), target)
-    return stack_images(_kept(journal), len(good), target)
-
-
-def _kept(journal: Journal) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Images that came back with the records."""
+    # One snapshot for both passes: a job that runs goes on recording.
     with journal.snapshot(arrays=True) as records:
-        for record in records():
-            if record.ok and "image" not in record.arrays:
-                task = journal.meta("task")["name"]
-                raise JobError(
-                    f"the records of {journal.directory!r} hold no images: {task} wrote none, and returned none "
-                    "as `image`"
-                )
-            if record.ok:
-                yield record.key, record.arrays["image"]
+        good = [(record.key, record.columns.get("path")) for record in records() if record.ok]
+        if not good:
+            raise JobError(f"no image of {journal.directory!r} went well so far, so there is nothing to stack")
+        keys, paths = zip(*good, strict=True)
+        if not all(isinstance(path, str) for path in paths):
+            return stack_images(_kept(journal, records()), len(good), target)
+    if all(path.endswith(".zarr") for path in paths):
+        return stack_ome_zarr(paths, target, names=keys)
+    return stack_images(((key, _read(str(path))) for key, path in good), len(good), target)
+
+
+def _kept(journal: Journal, records: Iterable[Record]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Images that came back with the records."""
+    for record in records:
+        if record.ok and "image" not in record.arrays:
+            task = journal.meta("task")["name"]
+            raise JobError(
+                f"the records of {journal.directory!r} hold no images: {task} wrote none, and returned none "
+                "as `image`"
+            )
+        if record.ok:
+            yield record.key, record.arrays["image"]
 
 
 def _read(path: str) -> npt.NDArray[Any]:

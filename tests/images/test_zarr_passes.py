@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -43,7 +44,7 @@ def test_chunks_become_fewer_files_with_the_same_pixels(tmp_path: Path, has_targ
 
 def test_images_of_one_size_become_one_array(tmp_path: Path) -> None:
     places, images = zip(*(written(tmp_path, f"{name}.png", (1100, 40, 3)) for name in "abc"), strict=True)
-    found = parimg.stack_ome_zarr(places, tmp_path / "all.ome.zarr")
+    found = parimg.stack_ome_zarr(pd.Series(places), tmp_path / "all.ome.zarr")  # as of a job's table
     group = zarr.open_group(found, mode="r")
     np.testing.assert_array_equal(group["0"][:], np.stack([image.transpose(2, 0, 1) for image in images]))
     assert group["1"].shape == (3, 3, 550, 20)
