@@ -41,8 +41,10 @@ def told_losses(task: Task) -> frozenset[Loss]:
     """
     if task.color == "unchanged":
         return frozenset({"video"})
-    may_surprise: set[Loss] = {"colours", "alpha"} if _default_color(task) == task.color else set()
-    return frozenset({"levels", "video"} | may_surprise)
+    told: set[Loss] = {"levels", "video"}
+    if _default_color(task) == task.color:
+        told |= {"colours", "alpha"}
+    return frozenset(told)
 
 
 def describe_losses(task: Task, lost: Collection[Loss]) -> tuple[str, ...]:
