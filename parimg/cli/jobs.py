@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from parimg.cli.app import JOBS_PANEL, app
 from parimg.cli.exporting import check_folder, check_output, export, to_json
+from parimg.cli.finding import JobName, complete_job, find_job, place_of
 from parimg.cli.options import (
     ClusterId,
     Engines,
@@ -26,6 +26,7 @@ from parimg.cli.options import (
     Timeout,
     Verbose,
 )
+from parimg.cli.pair_jobs import export_matched, of_pairs, pair_directory, pairs_in, print_status_of_pairs
 from parimg.cli.running import (
     check_engines,
     exit_by_failures,
@@ -35,7 +36,7 @@ from parimg.cli.running import (
     parse_tiles,
     resume_options,
 )
-from parimg.cli.showing import describe_task, print_summary, shown_key, shown_size
+from parimg.cli.showing import describe_task, job_facts, print_summary, shown_key, shown_size
 from parimg.cli.submitting import (
     Submit,
     SubmitSet,
@@ -49,29 +50,9 @@ from parimg.console import print_table, report_if_slow, say
 from parimg.errors import JobError
 
 if TYPE_CHECKING:
-    from parimg.cli.pairs import PairFormat
-    from parimg.job.directory import JobDirectory
     from parimg.job.job import Job
     from parimg.job.journal import Journal
     from parimg.job.listing import JobSummary
-    from parimg.pairs.pair_job import PairJob
-
-
-def complete_job(beginning: str) -> list[str]:
-    from parimg.job.directory import jobs_folder
-
-    folder = jobs_folder()
-    return [name for name in _names(folder) if name.startswith(beginning)]
-
-
-JobName = Annotated[
-    str,
-    typer.Argument(
-        metavar="JOB",
-        help="As `parimg jobs` names it, or as much as tells it apart; or its directory.",
-        autocompletion=complete_job,
-    ),
-]
 
 
 @app.command(epilog="Example: parimg resume 20261122-0930 -n 4 -o matches.csv", rich_help_panel=JOBS_PANEL)
@@ -93,7 +74,7 @@ def resume(
     verbose: Verbose = False,
 ) -> None:
     """Run what a job did not record before it was interrupted; of matched pairs, what is missing of both jobs."""
-    if (pairs := _pair_directory(find_job(job))) is None:
+    if (pairs := pair_directory(find_job(job))) is None:
         check_output(output)
     check_engines(engines, profile, cluster_id)
     check_submission(submit, submit_set)
@@ -185,8 +166,8 @@ def status(
     from parimg.job.listing import summarize
 
     place = JobDirectory(find_job(job))
-    if (matched := _pairs_in(place.path)) is not None:
-        _print_status_of_pairs(matched, output, as_json=as_json, verbose=verbose)
+    if (matched := pairs_in(place.path)) is not None:
+        print_status_of_pairs(matched, output, as_json=as_json, verbose=verbose)
         return
     client = describe_client(place)
     if client and not place.holds_job:
@@ -199,7 +180,7 @@ def status(
     export(found, output, table)
     if as_json:
         errors = {error: group.count for error, group in found.failures.by_error.items()}
-        about = _about(summarize(JobDirectory(found.directory)))
+        about = job_facts(summarize(JobDirectory(found.directory)))
         say(to_json({**about, "duplicates": found.duplicates, "errors": errors}))
         exit_by_failures(found)
         return
@@ -240,8 +221,8 @@ def export_table(
     from parimg.job.job import open_job
 
     directory = find_job(job)
-    if (matched := _pairs_in(directory)) is not None:
-        _export_pairs(matched, to, output, overwrite=overwrite)
+    if (matched := pairs_in(directory)) is not None:
+        export_matched(matched, to, output, overwrite=overwrite)
         return
     if to in {"colmap", "hloc"}:
         raise JobError(
@@ -307,8 +288,8 @@ def jobs(
     if remove and not names and older is None:
         raise typer.BadParameter("--remove wants the names of jobs, or --older")
     folder = jobs_folder()
-    listed = [summarize(_place_of(name)) for name in names] if names else list(list_jobs(folder))
-    found = [_of_pairs(job) for job in listed]
+    listed = [summarize(place_of(name)) for name in names] if names else list(list_jobs(folder))
+    found = [of_pairs(job) for job in listed]
     if older is not None:
         before = time.time() - parse_age(older)
         found = [job for job in found if job.last_used < before and job.state != "running"]
@@ -316,7 +297,7 @@ def jobs(
         for job in found:
             _remove(job)
     elif as_json:
-        say(to_json([_about(job) for job in found]))
+        say(to_json([job_facts(job) for job in found]))
     elif not found:
         say(f"no jobs in {folder}" + (f" are older than {older}" if older else ""))
     else:
@@ -334,58 +315,6 @@ def jobs(
         print_table(columns, rows, title=folder, whole_names=True)
 
 
-def _pair_directory(directory: str) -> str | None:
-    """The directory of pairs that is meant: this one, or that of which it is one of both jobs."""
-    from parimg.pairs.directory import PairDirectory
-
-    parent = PairDirectory(os.path.dirname(directory))
-    if parent.holds_pairs and directory in {parent.features, parent.blocks}:
-        return parent.path
-    return directory if PairDirectory(directory).holds_pairs else None
-
-
-def _pairs_in(directory: str) -> PairJob | None:
-    """The pairs that were matched in a directory, if it is one of pairs."""
-    from parimg.pairs.directory import PairDirectory
-    from parimg.pairs.pair_job import open_pairs
-
-    return open_pairs(directory) if PairDirectory(directory).holds_pairs else None
-
-
-def _print_status_of_pairs(job: PairJob, output: Path | None, *, as_json: bool, verbose: bool) -> None:
-    from parimg.cli.pairs import print_pairs
-    from parimg.job.directory import JobDirectory, resume_command
-    from parimg.job.listing import summarize
-
-    if as_json:
-        if output is not None:
-            job.to_parquet(output)
-        about = _about(_of_pairs(summarize(JobDirectory(job.directory))))
-        say(to_json({**about, "pairs": dict(job.counts)}))
-        return
-    print_pairs(job, verbose=verbose)
-    if job.state != "finished":
-        say(f"to go on: {resume_command(job.directory)}")
-    if output is not None:
-        job.to_parquet(output)
-        say(f"table: {output}")
-
-
-def _export_pairs(job: PairJob, to: str | None, output: Path | None, *, overwrite: bool) -> None:
-    from parimg.cli.pairs import export_pairs
-
-    by_ending = {".db": "colmap", ".sqlite": "colmap", ".parquet": "parquet"}
-    kind = to or ("colmap" if output is None else by_ending.get(output.suffix.lower()))
-    if kind not in {"colmap", "hloc", "parquet"}:
-        raise typer.BadParameter("of matched pairs, --to must be colmap, hloc or parquet")
-    stem = os.path.splitext(os.path.basename(job.directory))[0]
-    output = output or Path(stem + {"colmap": ".db", "hloc": ".hloc", "parquet": ".parquet"}[kind])
-    if kind != "hloc":
-        check_folder(output, "-o")
-    export_pairs(job, output, cast("PairFormat", kind), overwrite=overwrite)
-    say(f"{kind}: {output}")
-
-
 def _export_images(job: Job, output: Path | None, table: str | None) -> None:
     if table is not None:
         raise typer.BadParameter("--table is of tables, --to ome-zarr of images: give one")
@@ -399,88 +328,10 @@ def _export_images(job: Job, output: Path | None, table: str | None) -> None:
     say(f"images: {target}")
 
 
-def _about(job: JobSummary) -> dict[str, Any]:
-    """What scripts want to know of a job."""
-    return {
-        "job": job.name,
-        "directory": job.place.path,
-        "task": job.task,
-        "parameters": job.parameters,
-        "source": job.source,
-        "state": job.state,
-        "ok": job.done - job.failed,
-        "failed": job.failed,
-        "done": job.done,
-        "total": job.total,
-        "seconds": job.seconds,
-        "last_used": job.last_used,
-        "bytes": job.nbytes,
-    }
-
-
-def find_job(name: str) -> str:
-    """The directory of a job that is named by it, or by its name among the jobs, or the beginning of that.
-
-    Raises
-    ------
-    JobError
-        If there is none, or more than one.
-    """
-    from parimg.job.directory import JobDirectory, jobs_folder
-
-    folder = jobs_folder()
-    named = os.path.join(folder, name)
-    if JobDirectory(name).holds_job or os.sep in name.rstrip(os.sep):
-        return os.path.abspath(name)
-    if os.path.isdir(named):
-        return named
-    found = [one for one in _names(folder) if name and one.startswith(name)]
-    if len(found) > 1:
-        raise JobError(f"{name!r} may be any of {', '.join(found[:5])}; name more of it")
-    if not found and not os.path.isdir(name):
-        raise JobError(f"there is no job {name!r}, here or in {folder!r}; `parimg jobs` lists the jobs")
-    return os.path.join(folder, found[0]) if found else os.path.abspath(name)  # opening that says it is no job
-
-
-def _place_of(name: str) -> JobDirectory:
-    """A job, also one that never began, but no other folder or file."""
-    from parimg.job.directory import JobDirectory, jobs_folder
-    from parimg.pairs.directory import PairDirectory
-
-    place = JobDirectory(find_job(name))
-    is_listed = os.path.dirname(place.path) == os.path.abspath(jobs_folder())
-    if not (is_listed or place.holds_job or os.path.isdir(place.client) or PairDirectory(place.path).holds_pairs):
-        raise JobError(f"{place.path!r} is not a job; `parimg jobs` lists the jobs")
-    return place
-
-
-def _names(folder: str) -> list[str]:
-    """Names of the jobs in a folder, newest first."""
-    if not os.path.isdir(folder):
-        return []
-    return sorted((entry.name for entry in os.scandir(folder) if entry.is_dir()), reverse=True)
-
-
-def _of_pairs(job: JobSummary) -> JobSummary:
-    """What a list says of a directory of matched pairs: its images, and where both jobs stand."""
-    matched = None if job.place.holds_job else _pairs_in(job.place.path)
-    if matched is None:
-        return job
-    from parimg.job.directory import JobDirectory
-    from parimg.job.listing import summarize
-
-    features, blocks = (summarize(JobDirectory(path)) for path in (matched.place.features, matched.place.blocks))
-    return replace(
-        features, name=job.name, place=job.place, task="MatchPairs", parameters={}, state=matched.state,
-        writer=features.writer or blocks.writer, seconds=features.seconds + blocks.seconds, nbytes=job.nbytes,
-        last_used=job.last_used
-    )  # fmt: skip
-
-
 def _remove(job: JobSummary) -> None:
     if client := describe_client(job.place):
         raise JobError(f"the client of {job.place.path!r} would make it anew: {client}; `scancel` ends it")
-    if (matched := _pairs_in(job.place.path)) is not None:
+    if (matched := pairs_in(job.place.path)) is not None:
         matched.place.remove()
     else:
         job.place.remove()

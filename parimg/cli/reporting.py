@@ -10,7 +10,7 @@ import typer
 
 from parimg.cli.app import JOBS_PANEL, app
 from parimg.cli.exporting import check_folder, to_json
-from parimg.cli.jobs import JobName, find_job
+from parimg.cli.finding import JobName, find_job
 from parimg.cli.options import EXIT_FAILED, Json
 from parimg.cli.showing import SHOWN, shown_key, shown_size
 from parimg.console import print_table, report_if_slow, say

@@ -14,6 +14,7 @@ from parimg.job.causes import LOOKED_AT, causes_of
 
 if TYPE_CHECKING:
     from parimg.job.job import Job
+    from parimg.job.listing import JobSummary
 
 SHOWN = 20  # rows of a table on the screen
 _FUNCTION = re.compile(r"<(?:built-in )?function (?:\S*\.)?(\w+|<lambda>)(?: at 0x\w+)?>")  # is called by its name
@@ -110,3 +111,22 @@ def shown_size(nbytes: int) -> str:
     """A number of bytes, rounded."""
     size, unit = byte_unit(nbytes)
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def job_facts(job: JobSummary) -> dict[str, Any]:
+    """What scripts want to know of a job."""
+    return {
+        "job": job.name,
+        "directory": job.place.path,
+        "task": job.task,
+        "parameters": job.parameters,
+        "source": job.source,
+        "state": job.state,
+        "ok": job.done - job.failed,
+        "failed": job.failed,
+        "done": job.done,
+        "total": job.total,
+        "seconds": job.seconds,
+        "last_used": job.last_used,
+        "bytes": job.nbytes,
+    }

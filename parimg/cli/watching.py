@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from parimg.cli.app import JOBS_PANEL, app
-from parimg.cli.jobs import complete_job, find_job
+from parimg.cli.finding import complete_job, find_job
 from parimg.console import say
 
 
