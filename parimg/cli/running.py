@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -152,10 +153,10 @@ def _run(
         "memory_limit": memory_limit,
         "ship": ship,
         "tiles": parse_tiles(tiles),
-        "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
+        "channel": parse_channel(channel),
         "z": z,
         "project": project,
-        "percentile": _percentiles(percentile),
+        "percentile": parse_percentile(percentile),
         "orientation": orientation,
         "metadata": tuple(metadata or ()),
     }
@@ -293,7 +294,17 @@ def parse_limit(text: str | None) -> int | float | None:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
 
 
-def _percentiles(text: str | None) -> tuple[float, ...] | None:
+def parse_channel(text: str | None) -> int | str | None:
+    """A channel's number from 0, or its name."""
+    if text is None or not re.fullmatch(r"[-+]?\d+", text, re.ASCII):
+        return text
+    if text.startswith("-"):
+        raise typer.BadParameter(f"--channel is a number from 0, or a name (got {text!r})")
+    return int(text)
+
+
+def parse_percentile(text: str | None) -> tuple[float, ...] | None:
+    """Two percentiles, as they were typed."""
     return None if text is None else tuple(number(one, "--percentile") for one in text.split(","))
 
 

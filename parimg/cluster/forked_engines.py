@@ -248,8 +248,14 @@ def main(arguments: list[str]) -> NoReturn:
     end_with_parent(starter)
     _reseed()
     ForkedEngine.nanny_socket, ForkedEngine.told = path, told
-    ForkedEngine.launch_instance([*_OPTIONS, *options])
+    ForkedEngine.launch_instance(_with_defaults(options))
     _exit_in_order()
+
+
+def _with_defaults(options: list[str]) -> list[str]:
+    """Options of an engine and those of ours that a profile did not give: traitlets takes none twice."""
+    given = {option.partition("=")[0] for option in options}
+    return [*(option for option in _OPTIONS if option.partition("=")[0] not in given), *options]
 
 
 @contextlib.contextmanager

@@ -72,3 +72,16 @@ def test_what_is_no_ome_zarr_is_told(tmp_path: Path) -> None:
 def test_a_store_needs_a_target(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="nothing is replaced in one go; give a target"):
         parimg.shard_ome_zarr("s3://bucket/a.ome.zarr")
+
+
+def test_only_a_zarr_is_replaced(tmp_path: Path) -> None:
+    place, _ = written(tmp_path, "a.png", (40, 40, 3))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.png").touch()
+    for do in (parimg.stack_ome_zarr, lambda places, target: parimg.shard_ome_zarr(places[0], target)):
+        with pytest.raises(TaskError, match="is there already, and no Zarr that would be replaced"):
+            do([place], photos)
+    assert (photos / "a.png").exists()
+    for _ in range(2):
+        assert parimg.stack_ome_zarr([place], tmp_path / "all.ome.zarr") == str(tmp_path / "all.ome.zarr")

@@ -39,7 +39,8 @@ def test_views_of_one_photograph_are_verified_and_of_two_are_not(matched: parimg
 
 def test_images_without_features_and_unreadable_ones_are_told(matched: parimg.PairJob) -> None:
     assert matched.counts == {
-        "images": 9, "unreadable": 1, "featureless": 1, "pairs": 28, "matched": 28, "verified": 9, "skipped": 8
+        "images": 9, "unreadable": 1, "featureless": 1, "not_indexed": 0,
+        "pairs": 28, "matched": 28, "verified": 9, "skipped": 8,
     }  # fmt: skip
     assert [os.path.basename(key) for key in matched.images().without_features()] == ["black.png"]
     [failed] = matched.features.failures
