@@ -77,7 +77,7 @@ def print_status_of_pairs(job: PairJob, output: Path | None, *, as_json: bool, v
 
 
 def export_matched(job: PairJob, to: str | None, output: Path | None, *, overwrite: bool) -> None:
-    """Write the pairs in the format that was named, or that the file\'s name ends in."""
+    """Write the pairs in the format that was named, or that the file's name ends in."""
     from parimg.cli.pairs import export_pairs
 
     by_ending = {".db": "colmap", ".sqlite": "colmap", ".parquet": "parquet"}
