@@ -24,7 +24,7 @@ from PIL import Image
 
 DOCS = Path(__file__).parent
 _BLOCK = re.compile(
-    r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
+    r"^(<!-- not run: [^\n]+ -->\n)?```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL
 )
 
 
@@ -51,14 +51,16 @@ def python_blocks(page: Path) -> list[Block]:
 def run_page(page: Path, folder: Path) -> list[tuple[Block, str]]:
     """Run the blocks of a page in a folder, end the clusters that it started, and give what each block printed."""
     plt.switch_backend("Agg")
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     printed = []
+    # So that whoever looks for the source of a function, as numba does, finds a file with the lines of the page.
+    source = folder / f"page_{page.stem}.py"
     with contextlib.chdir(folder), plt.rc_context({"savefig.dpi": 72}):
         try:
             for block in python_blocks(page):
                 if block.runs:
-                    # A traceback names the line of the page.
-                    code = compile("\n" * (block.line - 1) + block.code, str(page), "exec")
+                    source.write_text("\n" * (block.line - 1) + block.code, encoding="utf-8")
+                    code = compile(source.read_text(encoding="utf-8"), str(source), "exec")
                     with contextlib.redirect_stdout(io.StringIO()) as output:
                         exec(code, names)  # noqa: S102 - the page's own code
                     printed.append((block, output.getvalue()))

@@ -70,7 +70,9 @@ def difference(made: Path, kept: Path) -> float:
 
 @named(PAGES)
 def test_the_python_that_a_page_shows_can_be_compiled(page: Path) -> None:
-    for block in PICTURES.python_blocks(page):
+    blocks = PICTURES.python_blocks(page)
+    assert len(blocks) == page.read_text(encoding="utf-8").count("```python\n")
+    for block in blocks:
         code = "async def page():\n" + "".join(f"    {line}\n" for line in [*block.code.splitlines(), "pass"])
         compile(code, f"{page.name}, line {block.line}", "exec")
 
