@@ -7,6 +7,7 @@ cluster failed; 2: something was typed wrong; 3: the job is done, but some image
 from __future__ import annotations
 
 import io
+import os
 import pkgutil
 import shlex
 import sys
@@ -29,6 +30,9 @@ except KeyboardInterrupt:  # loading takes half a second, in which no traceback 
 
 def main() -> None:
     """Run the command line, with errors as messages and exit codes; with ``--debug`` errors come through."""
+    for name in ("stdout", "stderr"):  # a service may have closed them
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal in ASCII still shows every name

@@ -76,7 +76,7 @@ def match_pairs(
         str, typer.Option(help="all, sequential, retrieval, or a file of pairs: .txt, .csv, .parquet.")
     ] = "all",
     overlap: Annotated[int, typer.Option(min=1, help="sequential: so many next images.")] = 10,
-    neighbours: Annotated[int, typer.Option(min=1, help="retrieval: so many most alike.")] = 50,
+    neighbours: Annotated[int, typer.Option(min=1, help="retrieval, loops: so many most alike.")] = 50,
     index: Annotated[Path | None, typer.Option(help="Index of the images, by `parimg index`.")] = None,
     verify: Annotated[
         Literal["fundamental", "homography", "none"], typer.Option(help="Geometry that must explain matches.")

@@ -1,7 +1,8 @@
 """What the modes of 8 bit leave out of an image: lower bits, colours, alpha; and who is told of it.
 
-`decode`, `tiff` and `presenting` note what they left out of an image that they give; whoever wants to know asks by
-`watch_losses`, as engines do, and nobody else pays for it. `Stored` is read from headers, in microseconds.
+`decode`, `tiff`, `presenting` and readers note what they left out of an image that they give; whoever wants to
+know asks by `watch_losses`, as engines do, and nobody else pays for it. `Stored` is read from headers, in
+microseconds.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from parimg.images.damage import JPEG_FRAMES, jpeg_segments
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-Loss = Literal["levels", "colours", "alpha"]
-"""More levels than 8 bit hold; red, green and blue; transparency."""
+Loss = Literal["levels", "colours", "alpha", "video"]
+"""More levels than 8 bit hold; red, green and blue; transparency; levels of videos, 8 bit in every mode."""
 
 _HEADER = 65536  # bytes, in which every format below says what it holds
 _PNM = re.compile(rb"P(?P<kind>[1-6Ff])(?:(?:\s|#[^\n]*\n)+(?:\d+)){2}(?:\s|#[^\n]*\n)+(?P<most>\d+)\s")

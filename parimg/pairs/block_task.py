@@ -91,12 +91,11 @@ class MatchBlock(WritingTask):
 
         block = decode_block(read_bytes(uri))
         table = read_images(PairDirectory(self.directory).images)
-        wanted = {int(number) for number in np.unique(block.pairs())}
-        features = {}
-        for side in (block.rows, block.columns):
-            for number, image in zip(side, table.slice(side.start, side.stop), strict=True):
-                if number in wanted and number not in features:
-                    features[number] = features_of(self.detect, image, max_pixels=max_pixels)
+        numbers = np.unique(block.pairs()).tolist()
+        features = {
+            number: features_of(self.detect, image, max_pixels=max_pixels)
+            for number, image in zip(numbers, table.take(numbers), strict=True)
+        }
         return _Readable(block, features)
 
     def run(self, image: Any, key: str) -> dict[str, object]:

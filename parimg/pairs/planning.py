@@ -161,8 +161,7 @@ def _without(blocks: Iterable[Block], known: npt.NDArray[np.uint64]) -> Iterator
         if is_new.all():
             yield block
         elif is_new.any():
-            start = np.array([block.rows.start, block.columns.start], np.uint32)
-            yield block._replace(chosen=(pairs[is_new] - start).astype(np.uint8))
+            yield block._replace(chosen=pairs[is_new])
 
 
 def _codes(pairs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:

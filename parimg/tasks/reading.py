@@ -40,8 +40,11 @@ def told_losses(task: Task) -> frozenset[Loss]:
     left as it is by default, what comes of it is a surprise. Lower bits are missed by every task.
     """
     if task.color == "unchanged":
-        return frozenset()
-    return frozenset({"levels", "colours", "alpha"} if _default_color(task) == task.color else {"levels"})
+        return frozenset({"video"})
+    told: set[Loss] = {"levels", "video"}
+    if _default_color(task) == task.color:
+        told |= {"colours", "alpha"}
+    return frozenset(told)
 
 
 def describe_losses(task: Task, lost: Collection[Loss]) -> tuple[str, ...]:
@@ -53,6 +56,7 @@ def describe_losses(task: Task, lost: Collection[Loss]) -> tuple[str, ...]:
         f"{levels}percentile=(1, 99.8) makes 8 bit of the levels that they have",
         "colours": f"images in colours were read as gray: color='color' gives red, green and blue, {unchanged}",
         "alpha": f"alpha, or another fourth channel, of images was left out: {unchanged}",
+        "video": "frames of more than 8 bit were read as 8 bit, as those of all videos, without their lower bits",
     }
     return tuple(line for kind, line in lines.items() if kind in lost)
 

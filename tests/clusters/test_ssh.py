@@ -162,6 +162,16 @@ def test_a_wrong_remote_python_is_told_with_its_cause(ssh_config: Path) -> None:
         parimg.start(1, profile="wrong")
 
 
+@pytest.mark.parametrize("fork", ["true", "false"])
+def test_engines_that_end_at_once_are_told_with_what_they_said(fork: str, ssh_config: Path) -> None:
+    settings = {"hosts": "host1:1", "ssh_options": f"-F,{ssh_config}", "fork": fork}
+    folder = profiles.install("ssh", as_name=f"ends-{fork}", settings=settings, overwrite=True)
+    with open(Path(folder, "ipcluster_config.py"), "a", encoding="utf-8") as file:
+        file.write("launcher.engine_args = ['--IPEngine.timeout=5', '--IPEngine.timeout=6']\n")
+    with pytest.raises(ClusterError, match=r"no engine, all have ended: .*timeout only accepts one value"):
+        parimg.start(1, profile=f"ends-{fork}", timeout=300)
+
+
 def test_a_host_that_cannot_be_reached_is_told(ssh_config: Path) -> None:
     settings = {"hosts": "host1:1,no-such-host.invalid:1", "ssh_options": f"-F,{ssh_config}"}
     profiles.install("ssh", as_name="unreachable", settings=settings)

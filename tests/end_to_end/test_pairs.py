@@ -178,6 +178,11 @@ def test_pairs_are_chosen_by_an_index_and_close_the_loops_of_a_sequence(tmp_path
     assert indexed.returncode == 0, indexed.stderr
     index = ImageIndex(tmp_path / "index")
     common = ("match-pairs", photos, "--index", "index", "-o", "matches.db", "-n", "1")
+    plane_views.write_views(tmp_path / "others", "camera", range(2))
+    other = run("match-pairs", "others", "--pairs", "retrieval", *common[2:], cwd=tmp_path)
+    assert other.returncode == 2
+    assert "the index has none of the 2 images; index the same files, by the same paths" in other.stderr
+    assert not made.exists()
 
     chosen = run(*common, "--pairs", "retrieval", "--neighbours", "1", cwd=tmp_path)
     assert chosen.returncode == 0, chosen.stderr

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import cv2
+import format_files
 import numpy as np
 import PIL.Image
 import pytest
 import tifffile
 
 from parimg.errors import ImageFormatError
-from parimg.images.decode import decode
+from parimg.images.decode import decode, read_image
 from parimg.images.described import describe_bytes
 from parimg.images.losses import watch_losses
 from parimg.options import Reading
@@ -152,3 +154,13 @@ def test_only_what_is_looked_for_is_found_and_a_watch_ends_with_its_block() -> N
     assert outer == {"levels"}
     decode(FILES["png rgba"][0])
     assert (inner, outer) == (set(), {"levels"})
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [("yuv420p", set()), ("yuv420p10le", {"video"})])
+def test_frames_of_more_than_8_bit_are_8_bit_in_every_mode(
+    pixels: str, expected: set[str], tmp_path: Path
+) -> None:
+    path = format_files.video(tmp_path / "m.mkv", n_frames=2, codec="ffv1", pixels=pixels)
+    with watch_losses(["video"]) as found:
+        assert read_image(f"{path}#frame=1", "unchanged").dtype == np.uint8
+    assert found == expected

@@ -169,6 +169,28 @@ json.dump([best.num_reg_images(), best.compute_mean_reprojection_error()], open(
     assert error <= 0.35
 
 
+@pytest.mark.slow
+def test_a_walk_straight_ahead_is_reconstructed_whole_by_the_global_mapper(
+    controller: parimg.Controller, data_folder: Path, tmp_path: Path
+) -> None:
+    job = controller.match_pairs(data_folder / "lund", job_dir=tmp_path / "pairs")
+    job.wait()
+    job.to_colmap(tmp_path / "matches.db", cameras="one")
+    program = """
+import json, sys
+pycolmap = __import__("pycolmap")
+pycolmap.set_random_seed(0)
+options = pycolmap.GlobalPipelineOptions()
+options.random_seed = 0
+models = pycolmap.global_mapping(*sys.argv[1:4], options=options)
+json.dump([model.num_reg_images() for model in models.values()], open(sys.argv[4], "w"))
+"""
+    (tmp_path / "model").mkdir()
+    arguments = (tmp_path / "matches.db", data_folder / "lund", tmp_path / "model", tmp_path / "answer.json")
+    ask_pycolmap(program, *arguments)
+    assert json.loads((tmp_path / "answer.json").read_text()) == [29]
+
+
 def test_cameras_are_shared_as_asked(matched: parimg.PairJob, tmp_path: Path) -> None:
     for cameras, n_cameras in (("one", 2), ("image", 8)):
         matched.to_colmap(tmp_path / f"{cameras}.db", cameras=cameras)

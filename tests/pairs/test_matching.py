@@ -200,7 +200,8 @@ def test_damaged_feature_files_are_made_anew_and_lost_matches_matched_again(
     job = controller.match_pairs(folder, job_dir=directory, pairs=[("camera0.png", "camera1.png")])
     job.wait()
     wanted = [(pair.matches.tolist(), pair.inliers.tolist()) for pair in job.matches()]
-    paths = [Path(path_of(str(directory / "feature_files"), image.file)) for image in job.images().slice(0, 4)]
+    images = job.images().take([0, 1, 2, 3])
+    paths = [Path(path_of(str(directory / "feature_files"), image.file)) for image in images]
     paths[0].write_bytes(b"foreign")
     paths[2].unlink()
     job = controller.match_pairs(folder, job_dir=directory)

@@ -8,6 +8,7 @@ where they lie. Whether a function is one is read from what LLVM made of it for 
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 import struct
@@ -20,7 +21,8 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
-from parimg.kernels.filters.user_functions import UserFunction, add_compiled, compiled_code
+from parimg.kernels.filters.medians import SQUARES
+from parimg.kernels.filters.user_functions import UserFunction, add_compiled, as_user_function, compiled_code
 from parimg.kernels.filters.windows import Window
 
 if TYPE_CHECKING:
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 # outcome is known; a selection that is known is what it selects. What remains are pixels and whole numbers of the
 # dtype, whose order is the same in float64. Whatever else stands in the block, the function keeps float64.
 
-CHOSEN_FROM = frozenset("bBhHiIf")
-"""Dtypes whose values float64 holds, and that are narrower."""
+CHOSEN_FROM = frozenset("bBhHiIfd")
+"""Dtypes whose values float64 holds."""
 
 _NAME = r"%(?:\"[^\"]+\"|[\w.\-$]+)"
 _FLOAT = rf"(?:{_NAME}|[-+\w.]+)"
@@ -48,16 +50,26 @@ _SIGNS = {"eq": "==", "ne": "!=", "gt": ">", "le": "<=", "lt": "<", "ge": ">="}
 _MIRRORED = {"eq": "eq", "ne": "ne", "gt": "lt", "lt": "gt", "ge": "le", "le": "ge"}
 
 
+class Kind(enum.IntEnum):
+    """What a function does with its pixels."""
+
+    OTHER, CHOICE, MEDIAN = range(3)
+
+
 class NotAChoice(Exception):
     """The function does something else with its pixels than choosing among them, as far as can be seen."""
 
 
-class _Emit(NamedTuple):
+class Emit(NamedTuple):
     """Where code goes, and the dtype of its numbers."""
 
     builder: ir.IRBuilder
     dtype: np.dtype[Any]
     kind: ir.Type
+    """LLVM's type of a number, or of a vector of them."""
+
+    def _in_all_lanes(self, number: float) -> ir.Value:
+        return self.kind([number] * self.kind.count if isinstance(self.kind, ir.VectorType) else number)
 
     def constant(self, number: float) -> ir.Value:
         if self.dtype.kind == "f":
@@ -65,10 +77,10 @@ class _Emit(NamedTuple):
                 is_held = math.isnan(number) or float(self.dtype.type(number)) == number
             if not is_held:
                 raise NotAChoice(f"{number} is no {self.dtype}")
-            return self.kind(number)
+            return self._in_all_lanes(number)
         if not self.is_held(number):
             raise NotAChoice(f"{number} is no {self.dtype}")
-        return self.kind(int(number))
+        return self._in_all_lanes(int(number))
 
     def is_held(self, number: float) -> bool:
         limits = np.iinfo(self.dtype)
@@ -101,7 +113,7 @@ class _Emit(NamedTuple):
                     return sign == "ne"
                 below = sign in ("lt", "le")
                 sign, right = ("le", math.floor(right)) if below else ("ge", math.ceil(right))
-            right = self.kind(int(right))
+            right = self._in_all_lanes(int(right))
         how = self.builder.icmp_signed if self.dtype.kind == "i" else self.builder.icmp_unsigned
         return how(_SIGNS[sign], left, right)
 
@@ -155,7 +167,7 @@ def _number(text: str) -> float:
         raise NotAChoice(text) from None
 
 
-def _emit_choice(code: str, pixels: list[ir.Value], emit: _Emit) -> ir.Value:
+def emit_choice(code: str, pixels: list[ir.Value], emit: Emit) -> ir.Value:
     """Write code that chooses among pixels of a dtype as `code`, LLVM's for float64, does.
 
     Raises
@@ -163,10 +175,9 @@ def _emit_choice(code: str, pixels: list[ir.Value], emit: _Emit) -> ir.Value:
     NotAChoice
         If the code does anything else.
     """
-    start = code.index("define ")
-    lines = code[start : code.index("\n}", start)].splitlines()[1:]
     values: dict[str, Any] = {}
-    window = re.findall(_NAME, code[start : code.index("{", start)])[-1]  # the last argument
+    head = code[code.index("define ") :]
+    window = re.findall(_NAME, head[: head.index("{")])[-1]  # the last argument
     places = {window: 0}
     result = None
 
@@ -177,7 +188,7 @@ def _emit_choice(code: str, pixels: list[ir.Value], emit: _Emit) -> ir.Value:
         return values[name] if name in values else {"true": True, "false": False}[name.rstrip(",")]
 
     try:
-        for line in map(str.strip, lines):
+        for line in _lines(code):
             if found := _PLACE.match(line):
                 places[found[1]] = places[found[2]] + int(found[3])
             elif found := _LOAD.match(line):
@@ -213,7 +224,21 @@ def _emit_choice(code: str, pixels: list[ir.Value], emit: _Emit) -> ir.Value:
     return emit.constant(result) if isinstance(result, float) else result
 
 
-def _code(function: Any, window: Window) -> str:
+def _lines(code: str) -> list[str]:
+    """Of the function that LLVM's code begins with."""
+    start = code.index("define ")
+    return [line.strip() for line in code[start : code.index("\n}", start)].splitlines()[1:]]
+
+
+def element_type(dtype: np.dtype[Any]) -> ir.Type:
+    """LLVM's type of a number."""
+    if dtype.kind == "f":
+        return ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+    return ir.IntType(8 * dtype.itemsize)
+
+
+def code_of(function: Any, window: Window) -> str:
+    """What LLVM made of a function of windows of float64."""
     wide = Window(types.float64, window.count)
     code, kind = compiled_code(function.digest, (wide,))
     if kind != types.float64:
@@ -221,39 +246,66 @@ def _code(function: Any, window: Window) -> str:
     return code
 
 
-def _chooses(_typing_context: Any, function: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
-    """Whether a function only chooses among the pixels of a window of the specification's dtype."""
+def _find_kind(_typing_context: Any, function: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """What a function does with windows of the specification's dtype, a `Kind`."""
     module = ir.Module()
-    kind = ir.IntType(as_dtype(spec.values).itemsize * 8) if as_dtype(spec.values).kind != "f" else ir.FloatType()
+    kind = element_type(as_dtype(spec.values))
     scratch = ir.Function(module, ir.FunctionType(ir.VoidType(), [kind] * spec.count), "scratch")
     builder = ir.IRBuilder(scratch.append_basic_block())
     try:
-        _emit_choice(_code(function, spec.window), list(scratch.args), _Emit(builder, as_dtype(spec.values), kind))
-        answer = True
+        code = code_of(function, spec.window)
+        emit_choice(code, list(scratch.args), Emit(builder, as_dtype(spec.values), kind))
+        is_median = spec.count in SQUARES and _body(code) == _body(code_of(_MEDIAN.numba_type, spec.window))
+        answer = Kind.MEDIAN if is_median else Kind.CHOICE
     except NotAChoice:
-        answer = False
+        answer = Kind.OTHER
 
     def generate(context: Any, _builder: ir.IRBuilder, _signature: Any, _args: Any) -> ir.Value:
-        return context.get_constant(types.boolean, answer)
+        return context.get_constant(types.intp, answer)
 
-    return types.boolean(function, spec), generate
+    return types.intp(function, spec), generate
 
 
-_chooses_intrinsic: Any = intrinsic(_chooses)
+_MEDIAN = as_user_function(np.median, 1, (), {})
+
+
+def _body(code: str) -> list[str]:
+    """Instructions of LLVM's code, with its names for values replaced by numbers."""
+    numbers: dict[str, str] = {}
+    return [
+        re.sub(_NAME, lambda name: numbers.setdefault(name[0], f"%{len(numbers)}"), line)
+        for line in _lines(code)
+        if not line.endswith(":")
+    ]
+
+
+_find_kind_intrinsic: Any = intrinsic(_find_kind)
 
 
 def _find_out(function: Any, spec: Any, _arguments: Any) -> Any:
-    return _chooses_intrinsic(function, spec)
+    return _find_kind_intrinsic(function, spec)
 
 
 # Kept on disk like the loops, so that a new process need not compile the function for float64 to know.
 find_out = numba.njit(cache=True, nogil=True)(_find_out)
 
 
-def narrowed(user: UserFunction, dtype: np.dtype[Any]) -> UserFunction:
-    """The same function for windows of a dtype that it chooses from; it gives a number of that dtype."""
+def narrowed(user: UserFunction, dtype: np.dtype[Any], kind: Kind) -> UserFunction:
+    """The same function for windows of a dtype that it chooses from; it gives a number of that dtype.
+
+    `kind` is how lines are filtered with it: as with any other function, by vectors, or as squares whose median
+    it is.
+    """
     function = user.numba_type
-    return add_compiled(user, f"{function.digest} of {dtype.str}", lambda: _choosing(function))
+    digest = f"{function.digest} of {dtype.str}"
+    return add_compiled(user, digest, lambda: _choosing(function), Chosen(function, kind))
+
+
+class Chosen(NamedTuple):
+    """What a narrowed function comes from: the type of the user's, and what that does."""
+
+    function: Any
+    kind: Kind
 
 
 def _choosing(function: Any) -> Any:
@@ -262,8 +314,8 @@ def _choosing(function: Any) -> Any:
             data = context.make_array(values)(context, builder, args[0]).data
             word = context.get_value_type(types.intp)
             pixels = [builder.load(builder.gep(data, [word(k)], inbounds=True)) for k in range(values.count)]
-            emit = _Emit(builder, as_dtype(values.dtype), context.get_value_type(values.dtype))
-            return _emit_choice(_code(function, values), pixels, emit)
+            emit = Emit(builder, as_dtype(values.dtype), element_type(as_dtype(values.dtype)))
+            return emit_choice(code_of(function, values), pixels, emit)
 
         return values.dtype(values), generate
 

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import types
 from scipy import LowLevelCallable, ndimage
 
 from parimg.kernels.borders import checked_axes, checked_modes
-from parimg.kernels.filters.choices import CHOSEN_FROM, find_out, narrowed
+from parimg.kernels.filters.choices import CHOSEN_FROM, Kind, find_out, narrowed
 from parimg.kernels.filters.dtypes import (
     COMPILED_DTYPES,
     address_of,
@@ -26,9 +25,10 @@ from parimg.kernels.filters.dtypes import (
     readable,
 )
 from parimg.kernels.filters.loops import Plan, filter_lines
+from parimg.kernels.filters.medians import is_square
 from parimg.kernels.filters.user_functions import UserFunction, as_user_function, run_loop
 from parimg.kernels.filters.window_plan import Footprint, make_scratch, normalise_sequence, plan_all
-from parimg.kernels.filters.windows import LARGEST_ON_STACK, Window, check_result, specification
+from parimg.kernels.filters.windows import LARGEST_ON_STACK, Specification, check_result, specification
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -192,11 +192,22 @@ def _filter(
     out_dtype = output_dtype(output, image.dtype)
     compiled = compiled_dtype(out_dtype)
     on_stack = 0 < count <= LARGEST_ON_STACK
+    kind = Kind.OTHER
     if on_stack and _may_choose(source.dtype, values_dtype, user, cval, modes):
         own = specification(source.dtype, source.dtype, compiled, count)
-        if run_loop(find_out, user, (own,), (Window(types.float64, count),), check_result):
-            user, values_dtype = narrowed(user, source.dtype), source.dtype
-            cval = cval if "constant" in modes else 0.0
+        kind = _kind(user, own)
+    if kind != Kind.OTHER:
+        values_dtype = source.dtype
+        cval = cval if "constant" in modes else 0.0
+    planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
+    window = Footprint(footprint.shape, footprint.tobytes(), tuple(origins))
+    layout = planned.shape, planned.strides, source.itemsize
+    whole, ends = plan_all(
+        *layout, window, tuple(modes), has_dtype=bool(source.size) and source.dtype == values_dtype
+    )
+    if kind != Kind.OTHER:
+        by_vectors = kind if kind == Kind.CHOICE or is_square(whole) else Kind.CHOICE
+        user = narrowed(user, source.dtype, by_vectors if compiled == source.dtype else Kind.OTHER)
     spec = specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
     reader = specification(source.dtype, values_dtype, values_dtype)
     outside = values_dtype.type(cval)
@@ -208,13 +219,7 @@ def _filter(
         n_results: int = run_loop(filter_lines, user, given, (spec.numba_type.window,), check_result)
         return n_results
 
-    planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
-    window = Footprint(footprint.shape, footprint.tobytes(), tuple(origins))
-    layout = planned.shape, planned.strides, source.itemsize
-    whole, ends = plan_all(
-        *layout, window, tuple(modes), has_dtype=bool(source.size) and source.dtype == values_dtype
-    )
-    n_results = run(whole, 0)
+    n_results = run(whole, 0) if kind == Kind.OTHER else 0
     shape = (*([n_results] if n_results else []), *image.shape)
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != shape:
@@ -226,7 +231,7 @@ def _filter(
     for end in ends:
         axis = end.axis - source.ndim
         place: tuple[Any, ...] = (..., end.part, *[slice(None)] * -axis)
-        part = np.moveaxis(result, axis, axis - 1)[place]
+        part = result.swapaxes(axis, axis - 1)[place]
         turned = np.empty(part.shape, compiled)
         run(end.plan, address_of(turned))
         part[...] = turned
@@ -234,6 +239,19 @@ def _filter(
         np.copyto(given, result, casting="unsafe")
         return given
     return result if compiled == out_dtype else result.astype(out_dtype)
+
+
+def _kind(user: UserFunction, own: Specification) -> Kind:
+    """What a function does with windows, found out once."""
+    key = user.numba_type.digest, own.numba_type
+    if key not in _kinds:
+        wide = specification(_DOUBLE, _DOUBLE, _DOUBLE, own.numba_type.count).numba_type.window
+        _kinds[key] = Kind(run_loop(find_out, user, (own,), (wide,), check_result))
+    return _kinds[key]
+
+
+_DOUBLE = np.dtype(np.float64)
+_kinds: dict[tuple[str, Any], Kind] = {}
 
 
 def _may_choose(

@@ -5,17 +5,21 @@ Called by `generic_filter.py`, which checks everything; `window_plan.py` makes t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba.cpython.unsafe import tuple as unsafe_tuple
+from numba.extending import overload
 from numpy.typing import NDArray
 
 from parimg.kernels.filters import reductions as _filter_reductions  # noqa: F401 - registers what numba then finds
+from parimg.kernels.filters.choices import Kind
+from parimg.kernels.filters.chosen_lines import filter_chosen_lines, filter_median_lines
 from parimg.kernels.filters.windows import (
     count_results,
-    gather,
+    filter_pixels,
     itemsize_of,
     read_item,
     write_place,
@@ -181,6 +185,41 @@ def _place_windows(
             addresses[i * count + k] = ring.ctypes.data + place * ring.itemsize
 
 
+def filter_block(
+    function: Any,
+    spec: Any,
+    plan: Any,
+    scratch: Any,
+    sizes: tuple[int, int],
+    target: int,
+    steps: tuple[int, int],
+    arguments: Any,
+) -> None:
+    """Filter a block of lines, whose windows `_place_windows` has found.
+
+    Parameters
+    ----------
+    sizes : (int, int)
+        Lines, and elements of a line.
+    target : int
+        Address of the first result.
+    steps : (int, int)
+        Bytes between lines of results, and between results of one pixel.
+    """
+    count = len(plan.element_x)
+    for i in range(sizes[0]):
+        place = target + i * steps[0]
+        filter_pixels(
+            function, spec, scratch.addresses, i * count, scratch.window, sizes[1], place, steps[1], arguments
+        )
+
+
+@overload(filter_block, strict=False)
+def _overload_filter_block(function: Any, *_others: Any) -> Callable[..., None]:
+    kind = function.chosen.kind if function.chosen else Kind.OTHER
+    return {Kind.MEDIAN: filter_median_lines, Kind.CHOICE: filter_chosen_lines}.get(kind, filter_block)
+
+
 def _filter_lines(
     function: Any,
     spec: Any,
@@ -214,7 +253,6 @@ def _filter_lines(
     n_results = count_results(function, spec, arguments)
     if destination == 0:
         return n_results
-    count = len(plan.element_x)
     n_x, group = plan.x_steps[:2]
     n_y = len(plan.y_table) - plan.y_span + 1
     n_outer = 1
@@ -222,18 +260,16 @@ def _filter_lines(
         n_outer *= size
     plane = n_outer * n_y * n_x * group * itemsize
     begin, end, tile = plan.x_range
-    addresses, window = scratch.addresses, scratch.window
     for first in range(begin, end, tile):
         last = min(first + tile, end)
         for outer in range(n_outer):
             for y in range(0, n_y, plan.block):
                 n = min(plan.block, n_y - y)
                 _place_windows(reader, source, plan, scratch, outer, y, n, (first, last), cval)
-                for i in range(n):
-                    target = destination + ((outer * n_y + y + i) * n_x + first) * group * itemsize
-                    for x in range((last - first) * group):
-                        values = gather(spec, addresses, i * count, window, x)
-                        write_results(spec, target, plane, x, function(values, *arguments))
+                target = destination + ((outer * n_y + y) * n_x + first) * group * itemsize
+                sizes = (n, (last - first) * group)
+                steps = (n_x * group * itemsize, plane)
+                filter_block(function, spec, plan, scratch, sizes, target, steps, arguments)
     return n_results
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload, overload_method
 
-from parimg.kernels.filters.windows import Window
+from parimg.kernels.filters.windows import Window, is_any_nan
 
 if TYPE_CHECKING:
     from llvmlite import ir
@@ -65,7 +65,7 @@ def _median(_typing_context: Any, window: Any) -> tuple[Any, Callable[..., ir.Va
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         values = _elements(context, builder, window, args[0])
-        unordered = _is_any_nan(builder, values)
+        unordered = is_any_nan(builder, values)
         for low, high in median_exchanges(window.count):
             one, other = values[low], values[high]
             ordered = builder.fcmp_ordered("<", one, other)
@@ -94,18 +94,11 @@ def _extreme(sign: str) -> Any:
                 found = builder.select(compare(sign, value, found), value, found)
             if not is_float:
                 return found
-            return builder.select(_is_any_nan(builder, values), found.type(float("nan")), found)
+            return builder.select(is_any_nan(builder, values), found.type(float("nan")), found)
 
         return window.dtype(window), generate
 
     return intrinsic(extreme)
-
-
-def _is_any_nan(builder: ir.IRBuilder, values: list[ir.Value]) -> ir.Value:
-    unordered = builder.fcmp_unordered("uno", values[0], values[-1])
-    for one, other in zip(values[1::2], values[2::2], strict=False):
-        unordered = builder.or_(unordered, builder.fcmp_unordered("uno", one, other))
-    return unordered
 
 
 def _elements(context: Any, builder: ir.IRBuilder, window: Any, value: ir.Value) -> list[ir.Value]:

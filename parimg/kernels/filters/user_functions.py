@@ -45,9 +45,11 @@ _BY_POSITION_OR_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 class UserFunctionType(types.Callable, types.Opaque):
     """The numba type of one user function: calls to it are calls to what numba compiles of it."""
 
-    def __init__(self, digest: str) -> None:
+    def __init__(self, digest: str, chosen: Any = None) -> None:
         self.digest = digest
-        super().__init__(f"UserFunction({digest})")
+        self.chosen = chosen
+        """What `choices.py` says of a function that only chooses among its pixels."""
+        super().__init__(f"UserFunction({digest}{f', {chosen.kind.name}' if chosen else ''})")
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         template, pysig, args, kws = _dispatchers[self.digest].get_call_template(args, kws)
@@ -58,6 +60,9 @@ class UserFunctionType(types.Callable, types.Opaque):
 
     def get_impl_key(self, sig: Any) -> Any:
         return _dispatchers[self.digest].get_overload(sig.args)
+
+
+_type_of_digest = functools.lru_cache(maxsize=256)(UserFunctionType)  # making a type takes 10 us
 
 
 class UserFunction:
@@ -79,7 +84,7 @@ class UserFunction:
         digest = digest_of(function)
         self.can_be_cached = digest is not None
         # Not to be confused with that of another process: such loops are kept from the disk by the caller.
-        self.numba_type = UserFunctionType(digest or f"{os.getpid()}-{next(_unnamed)}")
+        self.numba_type = _type_of_digest(digest or f"{os.getpid()}-{next(_unnamed)}")
         if self.numba_type.digest not in _dispatchers:
             _dispatchers[self.numba_type.digest] = _jitted(function, {})
 
@@ -151,13 +156,13 @@ def compiled_code(digest: str, argument_types: tuple[Any, ...]) -> tuple[str, An
     return compiled.library.get_llvm_str(), compiled.signature.return_type
 
 
-def add_compiled(user: UserFunction, digest: str, make: Callable[[], FunctionType]) -> UserFunction:
+def add_compiled(user: UserFunction, digest: str, make: Callable[[], FunctionType], chosen: Any) -> UserFunction:
     """The user's function in another form, under a digest of its own; `make` makes that once a process."""
     if digest not in _dispatchers:
         _dispatchers[digest] = _jitted_as_it_is(make())
     other = UserFunction.__new__(UserFunction)
     other.function, other.arguments, other.can_be_cached = user.function, user.arguments, user.can_be_cached
-    other.numba_type = UserFunctionType(digest)
+    other.numba_type = _type_of_digest(digest, chosen)
     return other
 
 
@@ -322,6 +327,10 @@ def as_compiled_code_reads(value: Any) -> Any:
 def _by_position(
     function: FunctionType, n_own: int, arguments: tuple[Any, ...], keywords: Mapping[str, Any]
 ) -> tuple[Any, ...]:
+    code, defaults = function.__code__, function.__defaults__ or ()
+    takes_own = code.co_argcount - len(defaults) <= n_own <= code.co_argcount and not code.co_kwonlyargcount
+    if takes_own and not arguments and not keywords:
+        return ()  # as found below, in 8 us
     try:
         bound = inspect.signature(function).bind(*[None] * n_own, *arguments, **keywords)
     except TypeError as error:

@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -88,7 +89,7 @@ class SpecificationType(types.Opaque):
         self.image, self.values, self.output, self.count = image, values, output, count
         super().__init__(f"Specification({image}, {values}, {output}, {count})")
 
-    @property
+    @functools.cached_property  # making a type takes 10 us
     def window(self) -> Any:
         """Type of what the function is given."""
         return Window(self.values, self.count) if self.count else types.Array(self.values, 1, "C")
@@ -171,7 +172,8 @@ def _mark(builder: ir.IRBuilder, instruction: Any, *, read: bool) -> None:
     instruction.set_metadata("noalias", outputs if read else inputs)
 
 
-def _pointer(builder: ir.IRBuilder, address: ir.Value, data_type: Any, index: ir.Value) -> ir.Value:
+def pointer_at(builder: ir.IRBuilder, address: ir.Value, data_type: Any, index: ir.Value) -> ir.Value:
+    """Of an element, counted from an address."""
     return builder.gep(builder.inttoptr(address, data_type.as_pointer()), [index], inbounds=True)
 
 
@@ -180,7 +182,7 @@ def _read_item(_typing_context: Any, spec: Any, address: Any, index: Any) -> tup
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         model = context.data_model_manager[spec.image]
-        pointer = _pointer(builder, args[1], model.get_data_type(), args[2])
+        pointer = pointer_at(builder, args[1], model.get_data_type(), args[2])
         value = model.from_data(builder, builder.load(pointer, align=1))
         return _converted(context, builder, value, spec.image, spec.values)
 
@@ -212,7 +214,7 @@ def _gather(
 
         def copy(k: ir.Value, target: ir.Value) -> None:
             address = builder.load(builder.gep(first, [k], inbounds=True))
-            value = builder.load(_pointer(builder, address, element, args[4]), align=1)
+            value = builder.load(pointer_at(builder, address, element, args[4]), align=1)
             for instruction in (address, value):
                 _mark(builder, instruction, read=True)
             builder.store(value, builder.gep(target, [k], inbounds=True))
@@ -262,7 +264,7 @@ def _write_results(
                 result = context.cast(builder, result, kind, types.unliteral(kind))
             result = _converted(context, builder, result, types.unliteral(kind), spec.output)
             start = builder.add(args[1], builder.mul(args[2], args[2].type(k)))
-            place = _pointer(builder, start, model.get_data_type(), args[3])
+            place = pointer_at(builder, start, model.get_data_type(), args[3])
             _mark(builder, builder.store(model.as_data(builder, result), place, align=1), read=False)
         return context.get_dummy_value()
 
@@ -290,6 +292,14 @@ def _converted(context: Any, builder: ir.IRBuilder, value: ir.Value, kind: Any, 
         is_large = builder.fcmp_ordered(">=", value, value.type(2.0**63))
         whole = builder.select(is_large, builder.fptoui(within(0.0, 2.0**64), wide), whole)
     return whole if wanted.bitwidth == 64 else builder.trunc(whole, ir.IntType(wanted.bitwidth))
+
+
+def is_any_nan(builder: ir.IRBuilder, values: list[ir.Value]) -> ir.Value:
+    """Whether one of some floats is NaN."""
+    unordered = builder.fcmp_unordered("uno", values[0], values[-1])
+    for one, other in zip(values[1::2], values[2::2], strict=False):
+        unordered = builder.or_(unordered, builder.fcmp_unordered("uno", one, other))
+    return unordered
 
 
 def _count_results(
@@ -342,3 +352,23 @@ gather: Any = intrinsic(_gather)
 write_results: Any = intrinsic(_write_results)
 write_place: Any = intrinsic(_write_place)
 count_results: Any = intrinsic(_count_results)
+
+
+@numba.njit(nogil=True)
+def filter_pixels(
+    function: Any,
+    spec: Any,
+    addresses: Any,
+    place: int,
+    window: Any,
+    length: int,
+    target: int,
+    plane: int,
+    arguments: Any,
+) -> None:
+    """Call the function with the windows of a line, and write what it gives from an address on.
+
+    `addresses` has, from `place` on, the address of each element of the window at x = 0.
+    """
+    for x in range(length):
+        write_results(spec, target, plane, x, function(gather(spec, addresses, place, window, x), *arguments))

@@ -5,7 +5,7 @@ import pytest
 from numba.core.registry import cpu_target
 from scipy import ndimage
 
-from parimg.kernels.filters.choices import find_out, narrowed
+from parimg.kernels.filters.choices import Kind, find_out, narrowed
 from parimg.kernels.filters.generic_filter import generic_filter
 from parimg.kernels.filters.reductions import median_exchanges
 from parimg.kernels.filters.user_functions import as_user_function
@@ -72,7 +72,7 @@ def beyond(values):
     return values[0] if values[0] > 5 else 300.0
 
 
-def is_choice(function, dtype, count=5):
+def kind_of(function, dtype, count=5):
     spec = specification(np.dtype(dtype), np.dtype(dtype), np.dtype(dtype), count)
     return find_out(as_user_function(function, 1, (), {}), spec, ())
 
@@ -91,7 +91,7 @@ NEEDS_BLENDS = pytest.mark.skipif(
     (branched, "uint8", False), (np.max, "uint8", True), (methods, "uint16", True),
 ])  # fmt: skip
 def test_choosing_is_told_from_computing(function, dtype, expected):
-    assert is_choice(function, dtype) is expected
+    assert kind_of(function, dtype) == (Kind.CHOICE if expected else Kind.OTHER)
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_results_are_converted_to_the_output_as_from_float64():
 
 def test_a_function_has_one_form_for_each_dtype():
     user = as_user_function(fmin, 1, (), {})
-    forms = [narrowed(user, np.dtype(dtype)).numba_type for dtype in ("u1", "u2", "u1")]
+    forms = [narrowed(user, np.dtype(dtype), Kind.CHOICE).numba_type for dtype in ("u1", "u2", "u1")]
     assert forms[0] == forms[2] != forms[1]
     assert user.numba_type not in forms
 
