@@ -1,8 +1,8 @@
 """Run the Python that pages show, and make their pictures by it: ``python docs/make_pictures.py sift results``.
 
 The Python blocks of a page run in order, in a temporary folder, and see each other's names. What they save as
-``PAGE_*.png`` goes into ``docs/images``, in few colours, so that the repository stays small. Chromium photographs a
-report and a live page. A block behind the line ``<!-- not run: REASON -->`` is left out.
+``PAGE_*.png`` goes into ``docs/images``, in few colours, so that the repository stays small. Chromium photographs
+a report and a live page. A block behind the line ``<!-- not run: REASON -->`` is left out.
 
 The tests run every page so, and compare what a block prints with the block of text that follows it.
 """
