@@ -1,8 +1,8 @@
 """Run the Python that pages show, and make their pictures by it: ``python docs/make_pictures.py sift results``.
 
 The Python blocks of a page run in order, in a temporary folder, and see each other's names. What they save as
-``PAGE_*.png`` goes into ``docs/images``, in few colours, so that the repository stays small; of a report Chromium
-photographs the top. A block behind the line ``<!-- not run: REASON -->`` is left out.
+``PAGE_*.png`` goes into ``docs/images``, in few colours, so that the repository stays small. Chromium photographs
+a report and a live page. A block behind the line ``<!-- not run: REASON -->`` is left out.
 
 The tests run every page so, and compare what a block prints with the block of text that follows it.
 """
@@ -48,7 +48,7 @@ def python_blocks(page: Path) -> list[Block]:
     ]
 
 
-def run_page(page: Path, folder: Path) -> list[tuple[Block, str]]:
+def run_page(page: Path, folder: Path, *, photographs: bool = False) -> list[tuple[Block, str]]:
     """Run the blocks of a page in a folder, end the clusters that it started, and give what each block printed."""
     plt.switch_backend("Agg")
     names: dict[str, object] = {"__name__": "__main__"}
@@ -64,6 +64,12 @@ def run_page(page: Path, folder: Path) -> list[tuple[Block, str]]:
                     with contextlib.redirect_stdout(io.StringIO()) as output:
                         exec(code, names)  # noqa: S102 - the page's own code
                     printed.append((block, output.getvalue()))
+            if photographs:
+                for value in names.values():
+                    if type(value).__name__ == "Dashboard":
+                        photograph(value.url, folder / f"{page.stem}_live.png", seconds=6)  # type: ignore[attr-defined]
+                if (folder / "report.html").exists():
+                    photograph(f"file://{folder}/report.html", folder / f"{page.stem}_report.png")
         finally:
             plt.close("all")
             for value in list(names.values()):
@@ -72,15 +78,16 @@ def run_page(page: Path, folder: Path) -> list[tuple[Block, str]]:
     return printed
 
 
-def photograph(page: Path, picture: Path) -> None:
-    """The top of a page, as a browser shows it."""
+def photograph(address: str, picture: Path, *, seconds: float = 0) -> None:
+    """The top of a page, as a browser shows it so many seconds after it was opened."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         opened = browser.new_page(viewport={"width": 1100, "height": 900}, device_scale_factor=0.7)
-        opened.goto(f"file://{page}")
+        opened.goto(address)
+        opened.wait_for_timeout(1000 * seconds)
         opened.screenshot(path=picture)
         browser.close()
 
@@ -97,11 +104,9 @@ def main(name: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         os.environ["PARIMG_JOBS_DIR"] = str(folder / "jobs")
-        for block, printed in run_page(DOCS / f"{name}.md", folder):
+        for block, printed in run_page(DOCS / f"{name}.md", folder, photographs=True):
             if printed:
                 print(f"line {block.line}:", printed, sep="\n")  # noqa: T201
-        if (folder / "report.html").exists():
-            photograph(folder / "report.html", folder / f"{name}_report.png")
         for made in sorted(folder.glob(f"{name}_*.png")):
             kept = DOCS / "images" / made.name
             in_few_colours(made).save(kept, optimize=True)
