@@ -50,7 +50,7 @@ docs: $(VENV)/installed  ## docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 notebooks: $(VENV)/installed  ## run the notebooks in place
-	PARIMG_DATA=$${PARIMG_DATA:-$(abspath ../shared/data)} $(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 constraints:  ## pin what a new environment gets today
 	rm -rf $(VENV).pins && $(PYTHON) -m venv $(VENV).pins

@@ -44,6 +44,7 @@ PHOTOGRAPHS = [
 ]
 VIEWS = 20  # of each photograph, 300 in all
 SIDE = 400  # px of a view
+SEEDS = 5  # of each mapper
 
 COLMAP = """
 import json, shutil, sys, time
@@ -63,27 +64,36 @@ def database(images, path, threads, camera_mode="AUTO"):
     pycolmap.match_exhaustive(path, matching_options=matching)
     return {"seconds": time.perf_counter() - begin, "cpu": time.process_time()}
 
-def reconstruction(images, path, folder, seeds=1):
-    models = {}
+def reconstruction(images, path, folder, mapper="incremental", seeds=1):
+    # What the best of so many seeds gives, and how many images each registers.
+    models, registered = [], []
     for seed in range(seeds):
-        Path(f"{folder}-{seed}").mkdir()
+        Path(f"{folder}-{seed}").mkdir(parents=True)
         pycolmap.set_random_seed(seed)
-        options = pycolmap.IncrementalPipelineOptions()
+        if mapper == "global":
+            options = pycolmap.GlobalPipelineOptions()
+            run = pycolmap.global_mapping
+        else:
+            options = pycolmap.IncrementalPipelineOptions()
+            run = pycolmap.incremental_mapping
+        if mapper == "forward":
+            options.mapper.init_max_forward_motion, options.mapper.init_min_tri_angle = 1.0, 4.0
         options.random_seed, options.num_threads = seed, 2
-        found = pycolmap.incremental_mapping(path, images, f"{folder}-{seed}", options=options)
-        models.update({(seed, number): model for number, model in found.items()})
-    best = max(models.values(), key=lambda model: model.num_reg_images(), default=None)
-    if best is None:
-        return {"registered": 0}
+        found = run(path, images, f"{folder}-{seed}", options=options).values()
+        models += found
+        registered.append(max((model.num_reg_images() for model in found), default=0))
+    if not models:
+        return {"registered": registered, "error": float("nan"), "points": 0, "shared": []}
+    best = max(models, key=lambda model: model.num_reg_images())
     seen = {}
-    for point in best.points3D.values():
+    for number, point in best.points3D.items():
         for element in point.track.elements:
-            seen.setdefault(best.images[element.image_id].name, set()).add(id(point))
+            seen.setdefault(best.images[element.image_id].name, set()).add(number)
     shared = [
         [a, b, len(seen[a] & seen[b]) / min(len(seen[a]), len(seen[b]))] for a in seen for b in seen if a < b
     ]
     return {
-        "registered": best.num_reg_images(),
+        "registered": registered,
         "error": best.compute_mean_reprojection_error(),
         "points": points_of(best),
         "shared": shared,
@@ -112,7 +122,7 @@ def cpu_of(processes):
 # -- templeRing ------------------------------------------------------------------------------------------------
 
 
-def temple(rounds):
+def temple(rounds, threshold):
     import parimg
 
     images = str(DATA / "templeRing")
@@ -121,7 +131,7 @@ def temple(rounds):
 
         def ours(number):
             begin, before = time.perf_counter(), cpu_of(engines)
-            job = ctl.match_pairs(images, job_dir=f"{folder}/pairs{number}")
+            job = ctl.match_pairs(images, job_dir=f"{folder}/pairs{number}", verify_threshold=threshold)
             job.wait()
             job.to_colmap(f"{folder}/ours.db", overwrite=True)
             return {"seconds": time.perf_counter() - begin, "cpu": cpu_of(engines) - before}
@@ -141,7 +151,7 @@ def temple(rounds):
         for name in ("ours", "theirs"):
             found = colmap("reconstruction", images, f"{folder}/{name}.db", f"{folder}/{name}")
             print(
-                f"reconstruction of {name}: {found['registered']} of 47 registered, {found['error']:.3f} px, "
+                f"reconstruction of {name}: {found['registered'][0]} of 47 registered, {found['error']:.3f} px, "
                 f"{found['points']} points with tracks of 3 or more"
             )
 
@@ -182,7 +192,7 @@ def make_views(folder):
     return views
 
 
-def overlap():
+def overlap(threshold):
     import cv2
 
     import parimg
@@ -190,7 +200,7 @@ def overlap():
     with tempfile.TemporaryDirectory() as folder, parimg.start(2) as ctl:
         os.mkdir(f"{folder}/views")
         views = make_views(f"{folder}/views")
-        job = ctl.match_pairs(f"{folder}/views", job_dir=f"{folder}/views.pairs")
+        job = ctl.match_pairs(f"{folder}/views", job_dir=f"{folder}/views.pairs", verify_threshold=threshold)
         job.wait()
         near = near_verified = different = different_verified = 0
         missed = []
@@ -212,20 +222,23 @@ def overlap():
             f"{different} of different photographs, {different_verified}"
         )
         lund = str(DATA / "lund")
-        job = ctl.match_pairs(lund, job_dir=f"{folder}/lund.pairs")
+        job = ctl.match_pairs(lund, job_dir=f"{folder}/lund.pairs", verify_threshold=threshold)
         job.wait()
-        # EXIF's focal length is wrong by half: only one camera of all images, and some seeds, register them.
-        job.to_colmap(f"{folder}/lund.db", cameras="one")
+        job.to_colmap(f"{folder}/ours.db", cameras="one")
         verified = {(pair.first, pair.second) for pair in job if pair.model}
         colmap("database", lund, f"{folder}/theirs.db", 2, "SINGLE")
-        theirs = colmap("reconstruction", lund, f"{folder}/theirs.db", f"{folder}/theirs", 5)
-        near_pairs = [(a, b) for a, b, share in theirs["shared"] if share > 0.5]
-        ours = colmap("reconstruction", lund, f"{folder}/lund.db", f"{folder}/ours", 5)
-        found = sum(tuple(sorted(pair)) in verified for pair in near_pairs)
+        for mapper, name in itertools.product(("incremental", "forward", "global"), ("ours", "theirs")):
+            run = colmap("reconstruction", lund, f"{folder}/{name}.db", f"{folder}/{name}-{mapper}", mapper, SEEDS)
+            print(
+                f"Lund, {mapper} mapper, {name}: registered {run['registered']}, the best {run['error']:.2f} px, "
+                f"{run['points']} points with tracks of 3 or more"
+            )
+        # The last run is the global one of pycolmap's database, which has all images.
+        near_pairs = [tuple(sorted((a, b))) for a, b, share in run["shared"] if share > 0.5]
+        found = sum(pair in verified for pair in near_pairs)
         print(
-            f"Lund: of {len(near_pairs)} pairs that share more than half of pycolmap's points {found} verified; "
-            f"registered {ours['registered']} (pycolmap {theirs['registered']}), {ours['error']:.3f} px "
-            f"({theirs['error']:.3f}), {ours['points']} points ({theirs['points']})"
+            f"Lund: {len(verified)} pairs verified; of {len(near_pairs)} pairs that share more than half of the "
+            f"points of the last reconstruction, {found}"
         )
 
 
@@ -316,6 +329,7 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["temple", "overlap", "many", "many-run"])
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--verify-threshold", type=float, default=2.0, help="pixels; of temple and overlap")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--features", type=int, default=2000)
     parser.add_argument("--kill", action="store_true", help="kill the client at half, and go on")
@@ -323,9 +337,9 @@ if __name__ == "__main__":
     if given.what != "many-run":
         print_setting("numpy", "numba", "opencv-python-headless", "pycolmap")
     if given.what == "temple":
-        temple(given.rounds)
+        temple(given.rounds, given.verify_threshold)
     elif given.what == "overlap":
-        overlap()
+        overlap(given.verify_threshold)
     elif given.what == "many":
         many(given.images, given.features, given.kill)
     else:

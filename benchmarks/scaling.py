@@ -46,7 +46,6 @@ from parimg.record import Row
 from parimg.sources.as_source import Image, Source
 
 MIB = 2**20
-JOB_SECONDS = 15.0  # that each engine should work, if an item does not take longer
 LEAST_ITEMS = 3
 
 
@@ -96,7 +95,7 @@ def wait_until(condition):
         time.sleep(0.05)
 
 
-def measure(n, seconds_of_items):
+def measure(n, seconds_of_items, job_seconds):
     """Register n engines, and run a job of each kind of items on them."""
     with tempfile.TemporaryDirectory() as folder, running_controller(folder) as controllers:
         begin = time.perf_counter()
@@ -113,12 +112,12 @@ def measure(n, seconds_of_items):
                 flush=True,
             )
             for seconds in seconds_of_items:
-                measure_items(controller, controllers, n, seconds)
+                measure_items(controller, controllers, n, seconds, job_seconds)
 
 
-def measure_items(controller, controllers, n, seconds):
+def measure_items(controller, controllers, n, seconds, job_seconds):
     """One job of items that sleep, and the same sleep in plain processes."""
-    per_engine = max(LEAST_ITEMS, round(JOB_SECONDS / seconds))
+    per_engine = max(LEAST_ITEMS, round(job_seconds / seconds))
     items = ((f"{number:07d}", np.full(1, number)) for number in range(n * per_engine))
     chunks = 0
 
@@ -294,6 +293,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", type=int, nargs="*")
     parser.add_argument("--items", type=float, nargs="*", default=[0.1, 1.0, 10.0], help="seconds of an item")
+    parser.add_argument("--seconds", type=float, default=15.0, help="that an engine works, or three items")
     parser.add_argument("--simulate", action="store_true", help="play the engines: where is the client full?")
     options = parser.parse_args()
     print_setting("ipyparallel", "numpy")
@@ -304,7 +304,7 @@ def main():
                 simulate(n, seconds, max(1, round(1 / seconds)))
     else:
         for n in options.engines or [16, 64, 128, 250]:
-            measure(n, options.items)
+            measure(n, options.items, options.seconds)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def print_table(
         table.add_column(cell(column), overflow="fold", no_wrap=whole_names and place == 0)
     for row in rows:
         table.add_row(*map(cell, row))
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    # Not as rich's own display in a notebook, which stands beside what this prints.
+    Console(width=None if sys.stdout.isatty() else 10_000, force_jupyter=False).print(table)
 
 
 def report(text: str) -> None:

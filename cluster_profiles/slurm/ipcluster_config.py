@@ -10,6 +10,7 @@ account = ""
 qos = ""
 time = "1:00:00"  # wall time of the engines
 engines_per_job = 0  # 0: one job with all engines; k: an array of jobs of k engines, which start as they fit
+fork = False  # engines of a node are forked from one process that has all loaded: a third of the memory
 options = []  # more of sbatch's, such as ["--mem-per-cpu=4G", "--constraint=avx512"]
 setup = []  # lines of shell before the engines start, such as ["module load python"]
 
@@ -24,6 +25,7 @@ launcher.account = account
 launcher.qos = qos
 launcher.timelimit = time
 launcher.engines_per_job = engines_per_job
+launcher.fork = fork
 launcher.options = options
 launcher.setup = setup
 # Parallelism comes from engines; a second thread in each only makes them compete for the same cores.

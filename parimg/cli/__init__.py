@@ -7,25 +7,32 @@ cluster failed; 2: something was typed wrong; 3: the job is done, but some image
 from __future__ import annotations
 
 import io
+import os
 import pkgutil
 import shlex
 import sys
 from importlib import import_module
 
-from parimg.cli import jobs  # noqa: F401 - in the help its panel stands above that of clusters
-from parimg.cli.app import app
-from parimg.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from parimg.console import say
-from parimg.errors import ParimgError
+try:
+    from parimg.cli import jobs  # noqa: F401 - in the help its panel stands above that of clusters
+    from parimg.cli.app import app
+    from parimg.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+    from parimg.console import say
+    from parimg.errors import ParimgError
 
-# Every module of this room is loaded, and thereby adds its commands.
-for _found in pkgutil.iter_modules(__path__, f"{__name__}."):
-    if not _found.name.endswith("__main__"):
-        import_module(_found.name)
+    # Every module of this room is loaded, and thereby adds its commands.
+    for _found in pkgutil.iter_modules(__path__, f"{__name__}."):
+        if not _found.name.endswith("__main__"):
+            import_module(_found.name)
+except KeyboardInterrupt:  # loading takes half a second, in which no traceback is wanted either
+    sys.exit(130)
 
 
 def main() -> None:
     """Run the command line, with errors as messages and exit codes; with ``--debug`` errors come through."""
+    for name in ("stdout", "stderr"):  # a service may have closed them
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal in ASCII still shows every name

@@ -13,9 +13,10 @@ from parimg import __version__
 from parimg.cli.app import CLUSTERS_PANEL, app, profiles_app
 from parimg.cli.completing import installed_profiles, shipped_profiles
 from parimg.cli.exporting import to_json
-from parimg.cli.options import EXIT_FAILED, ClusterId, EngineNumber, Engines, Json, Profile
+from parimg.cli.options import EXIT_FAILED, EXIT_USAGE, ClusterId, EngineNumber, Engines, Json, Profile
 from parimg.cli.running import check_engines, open_controller
 from parimg.console import print_table, say
+from parimg.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +120,7 @@ def doctor(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FOLDER]",
+            metavar="FOLDER",
             help="Check the disk of this folder, not a cluster; with --profile, also what other hosts see of it.",
         ),
     ] = None,
@@ -287,7 +288,12 @@ def install_profile(
         key, equals, values[key] = setting.partition("=")
         if not equals:
             raise typer.BadParameter(f"--set is KEY=VALUE (got {setting!r})")
-    say(f"installed in {install(name, as_name=as_name, settings=values, overwrite=overwrite)}")
+    try:
+        folder = install(name, as_name=as_name, settings=values, overwrite=overwrite)
+    except ClusterError as error:
+        say(f"parimg: {error}", error=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    say(f"installed in {folder}")
     copied = as_name or name
     say(f"check it by  parimg profiles check {copied}")
     say(f"start it by  ipcluster start --profile={copied} -n 4")

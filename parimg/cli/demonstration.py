@@ -18,7 +18,7 @@ from parimg.console import print_table, say
 
 @app.command(epilog="Example: parimg demo -n 2", rich_help_panel=CLUSTERS_PANEL)
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where the views are written.")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the views are written.")] = Path(
         "parimg-demo"
     ),
     engines: Engines = None,
@@ -27,7 +27,10 @@ def demo(
     from parimg import demo as demonstration
     from parimg.tasks.match_sift import MatchSIFT
 
-    reference, views = demonstration.make_views(str(folder))
+    try:
+        reference, views = demonstration.make_views(str(folder))
+    except OSError as error:
+        raise typer.BadParameter(f"the views cannot be written into {str(folder)!r}: {error.strerror}") from None
     task = MatchSIFT(reference, return_pairs=True, return_keypoints=True)
     by_name = {os.path.basename(view.path): view for view in views}
     say(f"48 views of photographs in {folder / 'views'}, reference {reference}")

@@ -45,11 +45,13 @@ from parimg.cli.submitting import (
     submit_client,
     submitted_for,
 )
-from parimg.console import print_table, say
+from parimg.console import print_table, report_if_slow, say
 from parimg.errors import JobError
 
 if TYPE_CHECKING:
     from parimg.cli.pairs import PairFormat
+    from parimg.job.directory import JobDirectory
+    from parimg.job.job import Job
     from parimg.job.journal import Journal
     from parimg.job.listing import JobSummary
     from parimg.pairs.pair_job import PairJob
@@ -184,7 +186,7 @@ def status(
 
     place = JobDirectory(find_job(job))
     if (matched := _pairs_in(place.path)) is not None:
-        _print_status_of_pairs(matched, output, verbose=verbose)
+        _print_status_of_pairs(matched, output, as_json=as_json, verbose=verbose)
         return
     client = describe_client(place)
     if client and not place.holds_job:
@@ -220,9 +222,9 @@ def status(
 def export_table(
     job: JobName,
     to: Annotated[
-        Literal["csv", "parquet", "json", "arrow", "colmap", "hloc"] | None,
-        typer.Option(help="Format; default: what the name of the file ends in, or csv. Of matched pairs: colmap, "
-                     "hloc (a folder) or parquet."),
+        Literal["csv", "parquet", "json", "arrow", "ome-zarr", "colmap", "hloc"] | None,
+        typer.Option(help="Format; default: what the name of the file ends in, or csv. ome-zarr: the images that "
+                     "were made, as one array. Of matched pairs: colmap, hloc (a folder) or parquet."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File; default: named after the job, here.")
@@ -246,6 +248,9 @@ def export_table(
             f"{directory!r} holds no pairs of images; `parimg match-pairs IMAGES -o matches.db` makes them"
         )
     found = open_job(directory)
+    if to == "ome-zarr" or (to is None and output is not None and output.suffix.lower() == ".zarr"):
+        _export_images(found, output, table)
+        return
     if output is None:
         name = os.path.basename(found.directory) + (f"-{table}" if table else "")
         output = Path(f"{name}.{to or 'csv'}")
@@ -260,7 +265,7 @@ def export_table(
 def merge(
     jobs: Annotated[
         list[str],
-        typer.Argument(metavar="JOB JOB...", help="Their names or directories.", autocompletion=complete_job),
+        typer.Argument(metavar="JOB", help="Their names or directories.", autocompletion=complete_job),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Directory of the new job.")],
     newest: Annotated[
@@ -285,7 +290,7 @@ def merge(
 def jobs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB]", help="Only these.", autocompletion=complete_job, show_default=False),
+        typer.Argument(metavar="JOB", help="Only these.", autocompletion=complete_job, show_default=False),
     ] = None,
     older: Annotated[
         str | None, typer.Option(help="Only those that were last worked on so long ago: 12h, 30d, 8w.")
@@ -296,13 +301,13 @@ def jobs(
     as_json: Json = False,
 ) -> None:
     """List the jobs that were given no directory of their own, or remove some."""
-    from parimg.job.directory import JobDirectory, jobs_folder
+    from parimg.job.directory import jobs_folder
     from parimg.job.listing import list_jobs, parse_age, summarize
 
     if remove and not names and older is None:
         raise typer.BadParameter("--remove wants the names of jobs, or --older")
     folder = jobs_folder()
-    listed = [summarize(JobDirectory(find_job(name))) for name in names] if names else list(list_jobs(folder))
+    listed = [summarize(_place_of(name)) for name in names] if names else list(list_jobs(folder))
     found = [_of_pairs(job) for job in listed]
     if older is not None:
         before = time.time() - parse_age(older)
@@ -347,10 +352,17 @@ def _pairs_in(directory: str) -> PairJob | None:
     return open_pairs(directory) if PairDirectory(directory).holds_pairs else None
 
 
-def _print_status_of_pairs(job: PairJob, output: Path | None, *, verbose: bool) -> None:
+def _print_status_of_pairs(job: PairJob, output: Path | None, *, as_json: bool, verbose: bool) -> None:
     from parimg.cli.pairs import print_pairs
-    from parimg.job.directory import resume_command
+    from parimg.job.directory import JobDirectory, resume_command
+    from parimg.job.listing import summarize
 
+    if as_json:
+        if output is not None:
+            job.to_parquet(output)
+        about = _about(_of_pairs(summarize(JobDirectory(job.directory))))
+        say(to_json({**about, "pairs": dict(job.counts)}))
+        return
     print_pairs(job, verbose=verbose)
     if job.state != "finished":
         say(f"to go on: {resume_command(job.directory)}")
@@ -372,6 +384,19 @@ def _export_pairs(job: PairJob, to: str | None, output: Path | None, *, overwrit
         check_folder(output, "-o")
     export_pairs(job, output, cast("PairFormat", kind), overwrite=overwrite)
     say(f"{kind}: {output}")
+
+
+def _export_images(job: Job, output: Path | None, table: str | None) -> None:
+    if table is not None:
+        raise typer.BadParameter("--table is of tables, --to ome-zarr of images: give one")
+    target = output or Path(f"{os.path.basename(job.directory)}.ome.zarr")
+    if target.suffix.lower() != ".zarr":
+        raise typer.BadParameter(f"-o must end in .zarr (got {str(target)!r})")
+    if not target.absolute().parent.is_dir():
+        raise typer.BadParameter(f"-o {str(target)!r}: there is no folder {str(target.absolute().parent)!r}")
+    with report_if_slow("writing the images ..."):
+        job.to_ome_zarr(target)
+    say(f"images: {target}")
 
 
 def _about(job: JobSummary) -> dict[str, Any]:
@@ -415,6 +440,18 @@ def find_job(name: str) -> str:
     if not found and not os.path.isdir(name):
         raise JobError(f"there is no job {name!r}, here or in {folder!r}; `parimg jobs` lists the jobs")
     return os.path.join(folder, found[0]) if found else os.path.abspath(name)  # opening that says it is no job
+
+
+def _place_of(name: str) -> JobDirectory:
+    """A job, also one that never began, but no other folder or file."""
+    from parimg.job.directory import JobDirectory, jobs_folder
+    from parimg.pairs.directory import PairDirectory
+
+    place = JobDirectory(find_job(name))
+    is_listed = os.path.dirname(place.path) == os.path.abspath(jobs_folder())
+    if not (is_listed or place.holds_job or os.path.isdir(place.client) or PairDirectory(place.path).holds_pairs):
+        raise JobError(f"{place.path!r} is not a job; `parimg jobs` lists the jobs")
+    return place
 
 
 def _names(folder: str) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from parimg.cli.app import app
-from parimg.cli.options import EXIT_SOME_IMAGES_FAILED
+from parimg.cli.exporting import to_json
+from parimg.cli.options import EXIT_SOME_IMAGES_FAILED, Json
 from parimg.cli.showing import shown_key
 from parimg.console import print_table, say, visible
 
@@ -30,11 +31,15 @@ def list_parts(
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Show what files tell, which jobs take as --metadata.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """List what files hold: their images, as jobs take them, with axes, size and pixel size."""
     from parimg.errors import ImageError
     from parimg.sources.file_parts import parts
 
+    if as_json:
+        _print_json(_files(paths))
+        return
     rows: list[list[str]] = []
     told: dict[str, str] = {}
     unreadable: list[str] = []
@@ -62,6 +67,28 @@ def list_parts(
     say(f"{n_images} {'image' if n_images == 1 else 'images'}" + (f" in the first {_FILES} files" if more else ""))
     for line in unreadable:
         say(line, error=True)
+    if unreadable:
+        raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
+
+
+def _print_json(files: Iterator[str]) -> None:
+    """A list of all parts with all that they tell, written as they are found: there may be very many."""
+    from parimg.errors import ImageError
+    from parimg.sources.file_parts import parts
+
+    unreadable = False
+    before = "["
+    for file in files:
+        found: list[dict[str, Any]]
+        try:
+            found = [part._asdict() for part in parts(file)]
+        except ImageError as error:
+            unreadable = True
+            found = [{"element": file, "error": f"{type(error).__name__}: {error}"}]
+        for about in found:
+            say(f"{before}{to_json(about)}")
+            before = ","
+    say("[]" if before == "[" else "]")
     if unreadable:
         raise typer.Exit(EXIT_SOME_IMAGES_FAILED)
 

@@ -14,6 +14,7 @@ from parimg.cli.exporting import check_folder
 from parimg.cli.options import (
     EXIT_FAILED,
     EXIT_SOME_IMAGES_FAILED,
+    Channel,
     ClusterId,
     Column,
     DryRun,
@@ -22,13 +23,23 @@ from parimg.cli.options import (
     Images,
     MaxPixels,
     MemoryLimit,
+    Percentile,
     Profile,
+    Project,
     Quiet,
     Retries,
+    Slice,
     Timeout,
     Verbose,
 )
-from parimg.cli.running import check_engines, open_controller, print_left_out, progress
+from parimg.cli.running import (
+    check_engines,
+    open_controller,
+    parse_channel,
+    parse_percentile,
+    print_left_out,
+    progress,
+)
 from parimg.cli.selecting import select
 from parimg.cli.showing import print_summary, shown_key
 from parimg.cli.submitting import (
@@ -65,7 +76,7 @@ def match_pairs(
         str, typer.Option(help="all, sequential, retrieval, or a file of pairs: .txt, .csv, .parquet.")
     ] = "all",
     overlap: Annotated[int, typer.Option(min=1, help="sequential: so many next images.")] = 10,
-    neighbours: Annotated[int, typer.Option(min=1, help="retrieval: so many most alike.")] = 50,
+    neighbours: Annotated[int, typer.Option(min=1, help="retrieval, loops: so many most alike.")] = 50,
     index: Annotated[Path | None, typer.Option(help="Index of the images, by `parimg index`.")] = None,
     verify: Annotated[
         Literal["fundamental", "homography", "none"], typer.Option(help="Geometry that must explain matches.")
@@ -76,6 +87,11 @@ def match_pairs(
     n_features: Annotated[int, typer.Option(min=0, help="Strongest features kept in an image; 0: all.")] = 5000,
     contrast_threshold: Annotated[float, typer.Option(help="Larger: fewer features.")] = 0.016,
     max_size: Annotated[int, typer.Option(help="Scale larger images down to this longer side; 0: none.")] = 3200,
+    root: Annotated[bool, typer.Option(help="Compare RootSIFT descriptors, or plain ones.")] = True,
+    channel: Channel = None,
+    z: Slice = None,
+    project: Project = None,
+    percentile: Percentile = None,
     features: Annotated[Path | None, typer.Option(help="Folder of feature files, to be shared.")] = None,
     cameras: Annotated[
         Literal["auto", "one", "image"], typer.Option(help="Which images share a camera in the database.")
@@ -125,6 +141,11 @@ def match_pairs(
         "n_features": n_features,
         "contrast_threshold": contrast_threshold,
         "max_size": max_size or None,
+        "root": root,
+        "channel": parse_channel(channel),
+        "z": z,
+        "project": project,
+        "percentile": parse_percentile(percentile),
     }
     choice: dict[str, Any] = {"overlap": overlap, "neighbours": neighbours, "index": opened}
     # What was typed wrong is told before the seconds that a cluster takes to start.
@@ -270,6 +291,8 @@ def print_pairs(job: PairJob, *, verbose: bool = False) -> None:
         say(f"  {counts['featureless']} images have no features, and match none: {named}")
     if counts["unreadable"]:
         say(f"  {counts['unreadable']} images cannot be read; {counts['skipped']} pairs with them are left out")
+    if counts["not_indexed"]:
+        say(f"  {counts['not_indexed']} images are not in the index, and have no pairs by it (see `parimg index`)")
     for running in filter(None, (job.features, job.blocks)):
         if running.counts["failed"]:
             print_summary(running, verbose=verbose)

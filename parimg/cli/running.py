@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -139,11 +140,10 @@ def _run(
     verbose: Verbose = False,
 ) -> None:
     from parimg.job.directory import JobDirectory
-    from parimg.job.output_files import name_files
     from parimg.sources.shards import Shard, parse_shard
     from parimg.tasks.task import check_halo, check_reading
-    from parimg.tasks.writing_task import WritingTask
 
+    task = planned.task
     options: dict[str, Any] = {
         "retries": retries,
         "max_pixels": max_pixels,
@@ -152,31 +152,26 @@ def _run(
         "memory_limit": memory_limit,
         "ship": ship,
         "tiles": parse_tiles(tiles),
-        "channel": int(channel) if channel is not None and channel.isdecimal() else channel,
+        "channel": parse_channel(channel),
         "z": z,
         "project": project,
-        "percentile": _percentiles(percentile),
+        "percentile": parse_percentile(percentile),
         "orientation": orientation,
         "metadata": tuple(metadata or ()),
     }
     # What was typed wrong is told before the seconds that a cluster takes to start; `submit` checks it again.
-    check_reading(planned.task, Options(**options).reading)
+    check_reading(task, Options(**options).reading)
     check_engines(engines, profile, cluster_id)
     check_submission(submit, submit_set)
     place = submitted_for()
     if job is not None and place is None:
         _check_job_dir(str(job))
-    source = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
-    task = planned.task
-    folder = task.local_folder if isinstance(task, WritingTask) and (dry_run or preview is not None) else None
-    with without_new_folders(folder):
-        with report_if_slow(f"preparing {task.name} ..."):
-            task.resolve()
-        if tiles is not None:
-            check_halo(task)
-        source = name_files(task, source)
+    selected = select(planned.images, column=column, extensions=extensions, sample=sample, seed=seed)
+    whole = _ready(task, selected, leaves_folder=not dry_run and preview is None)
+    if tiles is not None:
+        check_halo(task)
     part = None if shard is None else parse_shard(shard)
-    whole, source = source, source if part is None else Shard(source, *part)
+    source = whole if part is None else Shard(whole, *part)
     if verbose or dry_run:
         say(describe_task(task.name, task.describe(), longest=2000))
     if dry_run:
@@ -188,7 +183,7 @@ def _run(
             print_preview(controller.preview(task, source, n=preview, seed=seed, **options))
         return
     if submit is not None and place is None:
-        place = JobDirectory.make(planned.task.name) if job is None else JobDirectory(str(job))
+        place = JobDirectory.make(task.name) if job is None else JobDirectory(str(job))
         submit_client(place, submit_set, quiet=quiet)
         return
     with open_controller(engines, profile, cluster_id) as controller:
@@ -196,12 +191,24 @@ def _run(
             running = controller.resume(place.path, **options)
         else:
             directory = job if place is None else place.path
-            running = controller.submit(planned.task, whole, job_dir=directory, shard=part, **options)
+            running = controller.submit(task, whole, job_dir=directory, shard=part, **options)
         running.resume_options = resume_options(engines, profile, cluster_id, planned.output)
         follow(running, planned.output, planned.sort_by, planned.inner, quiet=quiet, verbose=verbose)
         if not quiet:
             print_left_out(source)
         exit_by_failures(running)
+
+
+def _ready(task: Task, source: Source, *, leaves_folder: bool) -> Source:
+    """Prepare a task, which may make the folder it writes to; the source without what lies there."""
+    from parimg.job.output_files import name_files
+    from parimg.tasks.writing_task import WritingTask
+
+    folder = task.local_folder if isinstance(task, WritingTask) and not leaves_folder else None
+    with without_new_folders(folder):
+        with report_if_slow(f"preparing {task.name} ..."):
+            task.resolve()
+        return name_files(task, source)
 
 
 def parse_tiles(typed: str | None) -> tuple[int, int] | None:
@@ -293,7 +300,17 @@ def parse_limit(text: str | None) -> int | float | None:
         raise typer.BadParameter(f"--max-failures must be like 25, 0.1 or 10% (got {text!r})") from None
 
 
-def _percentiles(text: str | None) -> tuple[float, ...] | None:
+def parse_channel(text: str | None) -> int | str | None:
+    """A channel's number from 0, or its name."""
+    if text is None or not re.fullmatch(r"[-+]?\d+", text, re.ASCII):
+        return text
+    if text.startswith("-"):
+        raise typer.BadParameter(f"--channel is a number from 0, or a name (got {text!r})")
+    return int(text)
+
+
+def parse_percentile(text: str | None) -> tuple[float, ...] | None:
+    """Two percentiles, as they were typed."""
     return None if text is None else tuple(number(one, "--percentile") for one in text.split(","))
 
 

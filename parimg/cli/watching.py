@@ -19,7 +19,7 @@ def dashboard(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[JOB...]",
+            metavar="JOB",
             help="Their names or directories; default: the newest of `parimg jobs`.",
             autocompletion=complete_job,
             show_default=False,

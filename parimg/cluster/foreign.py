@@ -68,7 +68,7 @@ class ForeignCluster:
         name = f"ipcontroller-{cluster_id}-client.json" if cluster_id else "ipcontroller-client.json"
         connection_file = os.path.join(security, name)
         self._cluster_file = os.path.join(security, f"cluster-{cluster_id}.json")
-        waiting = WaitingJobs(self._cluster_file)
+        waiting = WaitingJobs(self._cluster_file, self._last_words)
         self.client = _connect_client(connection_file, start_command, timeout, waiting)
         self.security = find_security(connection_file, self.client)
         self._had = len(self.client.ids)
@@ -76,6 +76,10 @@ class ForeignCluster:
         self._asking = threading.Lock()
         self._counting = threading.Lock()
         self._lost = 0  # engines that none was asked for yet
+
+    def _last_words(self) -> str:
+        """What the engines said, if all have ended before one was there; nothing is known of others'."""
+        return ""
 
     def replace_engine(self, pid: int | None) -> str:
         """Ask for another engine through the launchers that the cluster's file names.

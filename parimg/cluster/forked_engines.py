@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import gc
 import os
+import re
 import signal
 import socket
 import sys
@@ -225,15 +226,36 @@ def command(n: int, profile: str, cluster_id: str, file: str | None) -> list[str
     return [sys.executable, "-m", __name__, str(n), *where]
 
 
+def count_here(typed: str) -> int:
+    """A number of engines; also as Slurm tells it of all nodes of a job, of which this one is meant.
+
+    Examples
+    --------
+    >>> count_here("8")
+    8
+    >>> import os
+    >>> os.environ["SLURM_NODEID"] = "2"
+    >>> count_here("4(x2),3")
+    3
+    >>> del os.environ["SLURM_NODEID"]
+    """
+    if typed.isdecimal():
+        return int(typed)
+    counts: list[int] = []
+    for count, nodes in re.findall(r"(\d+)(?:\(x(\d+)\))?", typed):
+        counts += [int(count)] * int(nodes or 1)
+    return counts[int(os.environ["SLURM_NODEID"])]
+
+
 def main(arguments: list[str]) -> NoReturn:
     """Be the warm process, and in its children the engines, to their end.
 
     Parameters
     ----------
     arguments : list of str
-        Number of engines, and options of ``ipengine``.
+        Number of engines, as `count_here` takes it, and options of ``ipengine``.
     """
-    n, options = int(arguments[0]), arguments[1:]
+    n, options = count_here(arguments[0]), arguments[1:]
     os.environ.update(thread_environment())
     os.environ[REPLACED] = "1"
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # as engines do, before the debugger is loaded
@@ -248,8 +270,14 @@ def main(arguments: list[str]) -> NoReturn:
     end_with_parent(starter)
     _reseed()
     ForkedEngine.nanny_socket, ForkedEngine.told = path, told
-    ForkedEngine.launch_instance([*_OPTIONS, *options])
+    ForkedEngine.launch_instance(_with_defaults(options))
     _exit_in_order()
+
+
+def _with_defaults(options: list[str]) -> list[str]:
+    """Options of an engine and those of ours that a profile did not give: traitlets takes none twice."""
+    given = {option.partition("=")[0] for option in options}
+    return [*(option for option in _OPTIONS if option.partition("=")[0] not in given), *options]
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _TOGETHER_SECONDS = 15.0  # in which the other engines follow the first
 _GONE_SECONDS = 5.0  # without an engine, until others are started; replacements were asked for within two
 _MOST_WAKES = 3  # starts of which no engine came
+_LINES = 6  # of engines that ended at once that are quoted
 
 
 class StartedCluster(ForeignCluster):
@@ -104,6 +105,13 @@ class StartedCluster(ForeignCluster):
 
     def _open(self) -> ipp.Cluster:
         return self._started
+
+    def _last_words(self) -> str:
+        sets = list(self._started.engines.values())
+        if not sets or any(map(_may_come, sets)):
+            return ""
+        lines = [line.strip() for engines in sets for line in str(engines.get_output()).splitlines()]
+        return " | ".join(list(filter(None, lines))[-_LINES:]) or "they said nothing"
 
     def _start_engines(self, n: int) -> None:
         with quiet():

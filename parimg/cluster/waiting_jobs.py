@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 
 from parimg.cluster.launchers.slurm import SlurmEnginesLauncher
 from parimg.cluster.launchers.slurm_queue import SlurmJob, find_job
@@ -23,10 +24,13 @@ class WaitingJobs:
     ----------
     cluster_file : path
         As ``ipcluster start`` writes it; it may not exist, and may name no jobs.
+    last_words : callable
+        What engines that are no jobs said, once all have ended; empty until then.
     """
 
-    def __init__(self, cluster_file: str) -> None:
+    def __init__(self, cluster_file: str, last_words: Callable[[], str] = str) -> None:
         self._cluster_file = cluster_file
+        self._last_words = last_words
         self._said = ""
 
     def why(self) -> str:
@@ -39,9 +43,11 @@ class WaitingJobs:
         Raises
         ------
         ClusterError
-            If every job has ended.
+            If every job or engine has ended.
         """
         jobs = self._jobs()
+        if not jobs and (said := self._last_words()):
+            raise ClusterError(f"the cluster will have no engine, all have ended: {said}")
         if jobs and all(job.has_ended for job in jobs):
             ended = "; ".join(map(str, jobs))
             raise ClusterError(f"the cluster will have no engine: {ended}{self._log(jobs[-1])}")

@@ -122,7 +122,7 @@ class Preview:
         of = "an unknown number of" if self.total is None else f"{self.total:,}"
         lines = [f"{len(self.records)} of {of} images were run, {len(self.failed)} failed"]
         for_all = f"{self.images:,} images on {self.engines} engine{'s' if self.engines > 1 else ''}"
-        lines.append(f"{for_all} would take {_told(self.seconds, _duration)}")
+        lines.append(f"{for_all} would take {_told(self.seconds, markup.duration)}")
         each = _told(self.memory, _size)
         lines.append(f"memory of an engine: {each}; of all: up to {_size(self.memory.high * self.engines)}")
         if self.output_bytes.expected:
@@ -273,13 +273,6 @@ def _told(estimate: Estimate, shown: Any) -> str:
         return f"about {shown(estimate.expected)}, by one image"
     low, high = shown(estimate.low), shown(estimate.high)
     return shown(estimate.expected) if low == high else f"{shown(estimate.expected)} ({low} to {high})"
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def _size(nbytes: float) -> str:

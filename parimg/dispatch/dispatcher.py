@@ -29,6 +29,7 @@ from parimg.dispatch.disk_sharing import DiskSharing
 from parimg.dispatch.in_flight import InFlight, Pending, Sent
 from parimg.dispatch.lost_engines import LostEngines
 from parimg.dispatch.new_images import NewImages
+from parimg.dispatch.notices import Notices
 from parimg.dispatch.plan import EnginePool, Plan
 from parimg.dispatch.recording import Recording
 from parimg.dispatch.retries import RetryDecision, decide_refusal
@@ -141,7 +142,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._chunk_size = ChunkSize(plan.options.chunk_size)
         self._sending: dict[tuple[int, str], Future[None]] = {}
-        self._pages_are_reported = self._whole_is_reported = False
+        self._notices = Notices()
         self._thread = threading.Thread(target=self._run, name="parimg-dispatch", daemon=True)
 
     # -- called from other threads ----------------------------------------------------------------------------
@@ -432,26 +433,11 @@ class Dispatcher:
         if rest := sent.images[n:]:  # the answer would have become too large
             self._waiting.put_back([rest])
         self._chunk_size.adapt(reply.seconds / n, len(message) / n)
-        self._report_pages(reply.most_pages)
-        self._report_whole(reply.read_whole)
+        self._notices.take(reply)
         answers = [
             Answered(pending, row, pending.attempts + 1) for row, pending in zip(found, sent.images, strict=False)
         ]
         self._record(answers, reply.steps, Placement(sent.engine, reply.host, reply.pid), reply.seconds)
-
-    def _report_pages(self, most: int) -> None:
-        if most > 1 and not self._pages_are_reported:
-            self._pages_are_reported = True
-            _log.warning(
-                "an image has %d pages or frames, of which only the first was taken, and there may be others: see "
-                "the column 'pages'; color='stack' gives all pages of a TIFF file",
-                most,
-            )
-
-    def _report_whole(self, reason: str) -> None:
-        if reason and not self._whole_is_reported:
-            self._whole_is_reported = True
-            _log.warning("%s read by tiles: images of its kind are run whole", reason)
 
     def _record(
         self, answers: list[Answered], steps: Mapping[int, NextStep], placement: Placement, seconds: float

@@ -29,10 +29,12 @@ from parimg.engine.tiles import take_up
 from parimg.errors import EngineVersionError, ImageError, ReaderMissingError, ResultError, TaskError
 from parimg.files.naming import collect_files
 from parimg.images.frames import note_frames, watch_frames
+from parimg.images.losses import watch_losses
 from parimg.images.readers.part import Part
 from parimg.protocol import shared_objects
 from parimg.protocol.messages import VERSION, Chunk, NextStep, Piece, Reply
 from parimg.record import Row, Stage, encode_values
+from parimg.tasks.reading import describe_losses, told_losses
 
 if TYPE_CHECKING:
     from parimg.tasks.task import Task
@@ -75,16 +77,20 @@ def run_chunk(chunk_bytes: bytes) -> bytes:
         rows: list[Row] = []
         files: list[tuple[int, str, bytes]] = []
         tiled = TiledAnswers()
+        losses: tuple[str, ...] = ()
         if not missing:
             task = _prepared(chunk.refs[0], chunk.folder)
             if any(content is None or isinstance(content, bytes | Part) for *_, content in chunk.images):
                 # Loads OpenCV, which shall not count as time of the first image.
                 import parimg.images.described  # noqa: F401
             guard = Guard(recorder, chunk.timeout, _address_limit(chunk.memory_limit))
-            rows = _run(task, chunk, guard, files if chunk.returns_files else None, tiled)
+            with watch_losses(told_losses(task)) as lost:
+                rows = _run(task, chunk, guard, files if chunk.returns_files else None, tiled)
+            losses = describe_losses(task, lost)
     seconds = time.perf_counter() - begin
     n_pages = max(pages, default=1)
-    reply = Reply(host(), os.getpid(), rows, missing, seconds, n_pages, files, tiled.steps, tiled.reason)
+    steps, reason = tiled.steps, tiled.reason
+    reply = Reply(host(), os.getpid(), rows, missing, seconds, n_pages, files, steps, reason, losses)
     return pickle.dumps(reply, protocol=5)
 
 

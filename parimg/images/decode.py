@@ -16,6 +16,7 @@ from parimg.errors import ImageEmptyError, ImageFormatError, ImageTooLargeError,
 from parimg.images.damage import BeyondLimitError, DamagedError, UnsuitableError, still_png
 from parimg.images.formats import check_whole, identify, image_size, npy_header
 from parimg.images.frames import count_frames, note_frames
+from parimg.images.losses import note_losses_of_file
 from parimg.images.opencv import decode_with_opencv
 from parimg.images.tiff import decode_tiff
 from parimg.options import DEFAULT_MAX_PIXELS, DEFAULT_READING, Orientation, Reading
@@ -233,7 +234,9 @@ def _decode_stored(
             data = still_png(data)
         if color == "stack" and (stored := decode_with_opencv(data, "unchanged")).ndim == 2:
             return stored
-    return decode_with_opencv(data, color, is_turned=is_turned)
+    image = decode_with_opencv(data, color, is_turned=is_turned)
+    note_losses_of_file(kind, data, color)
+    return image
 
 
 def _decode_npy(data: bytes, color: ColorMode) -> npt.NDArray[Any]:

@@ -133,7 +133,7 @@ class ZarrPicture:
         import zarr
 
         def describe() -> None:
-            zarr.open_group(store_of(self._written), mode="r+").update_attributes({"ome": self._about()})
+            zarr.open_group(store_of(self._written), mode="r+").update_attributes({"ome": self.about()})
 
         again_if_it_fails(describe, f"writing {self.place!r:.300}")
         if self._written != self.place:
@@ -142,7 +142,8 @@ class ZarrPicture:
             os.replace(self._written, self.place)
         return self.place
 
-    def _about(self) -> dict[str, object]:
+    def about(self) -> dict[str, Any]:
+        """What a group's attribute ``ome`` says of such a picture."""
         picture = self.picture
         unit = _UNITS.get(picture.unit or "", picture.unit)
         named: dict[str, str] = {"unit": unit} if unit else {}

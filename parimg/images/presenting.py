@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parimg.images.damage import UnsuitableError
+from parimg.images.losses import note_lost
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -124,11 +125,13 @@ def present(pixels: npt.NDArray[Any], axes: str, color: ColorMode, reading: Read
         and order[-1] == "S"
         and pixels.shape[-1] in {2, 4}
     ):
-        pixels = pixels[..., :-1]  # alpha
+        pixels = pixels[..., :-1]
+        note_lost("alpha")
     if order[-1] == "S" and pixels.shape[-1] == 1:
         pixels, order = pixels[..., 0], order[:-1]
     if order[-1] == "S" and color in {"gray", "stack"}:
         pixels = _gray(pixels, reading)
+        note_lost("colours")
     if reading.percentile is not None:
         pixels = as_levels(pixels, reading.percentile)
     if color in {"gray", "color"}:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from parimg.errors import ImageEmptyError, ImageError, ImageMissingError
 from parimg.files.retrying import retried
 from parimg.images.readers.address import split_address
+from parimg.images.readers.guarding import forbidden, missing, unread
 
 
 def read_bytes(uri: str) -> bytes:
@@ -59,16 +60,16 @@ def read_bytes(uri: str) -> bytes:
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise ImageMissingError(f"{uri!r:.300} does not exist; is it reachable from the engine's host?") from None
+        raise missing(uri) from None
     except IsADirectoryError:
         raise ImageError(f"{uri!r:.300} is a folder, wanted an image file; give it as a source instead") from None
     except PermissionError:
-        raise ImageError(f"{uri!r:.300} may not be read by this user; check its permissions") from None
+        raise forbidden(uri) from None
     except ImportError as error:
         raise ImageError(f"{uri!r:.300} needs a package that this engine lacks: {error}") from error
     except Exception as error:
         # Every fsspec backend has errors of its own (aiohttp, botocore, ...) without a common base.
-        raise ImageError(f"{uri!r:.300} could not be read: {type(error).__name__}: {error!s:.500}") from error
+        raise unread(uri, error) from error
     if not data:
         raise ImageEmptyError(f"{uri!r:.300} has 0 bytes; was it written to the end?")
     return data

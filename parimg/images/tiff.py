@@ -21,6 +21,7 @@ import tifffile
 
 from parimg.images.damage import BeyondLimitError, DamagedError, UnsuitableError
 from parimg.images.frames import note_frames
+from parimg.images.losses import Stored, note_losses
 from parimg.images.opencv import decode_pages_with_opencv, decode_with_opencv
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ def decode_tiff(
     note_frames(_count_planes(file, page))
     is_signed = page.dtype is not None and page.dtype.kind == "i" and page.dtype in _INTEGERS_UP_TO_16_BIT
     if is_signed or page.bitspersample in (10, 12, 14):
-        return _upper_byte(_decode_page(data, page, "unchanged"), color)
-    return _decode_page(data, page, color, is_turned=is_turned)
+        image = _upper_byte(_decode_page(data, page, "unchanged"), color)
+    else:
+        image = _decode_page(data, page, color, is_turned=is_turned)
+    note_losses(_stored(page), color)
+    return image
 
 
 # -- directories ---------------------------------------------------------------------------------------------
@@ -338,6 +342,13 @@ def _compression(page: tifffile.TiffPage) -> str:
     return str(getattr(page.compression, "name", page.compression))
 
 
+def _stored(page: tifffile.TiffPage) -> Stored:
+    """What a page holds; signed levels have one bit more than those that are not, which go up to 255."""
+    is_signed = page.dtype is not None and page.dtype.kind == "i"
+    has_colours = page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK)
+    return Stored(page.bitspersample + is_signed, has_colours, bool(page.extrasamples))
+
+
 def _why_undecoded(page: tifffile.TiffPage, color: str) -> UnsuitableError | None:
     """What OpenCV does not read in a file that is whole; None if only damage explains it."""
     what = f"holds {page.dtype} of shape {page.shape}"
@@ -373,7 +384,9 @@ def _decode_stack(
     n_planes = len(pages) if len(pages) > 1 else _n_planes(series, page)
     if n_planes == 1:
         is_gray = page.samplesperpixel == 1 and page.photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK)
-        return _decode_page(data, page, "unchanged" if is_gray else "stack")
+        image = _decode_page(data, page, "unchanged" if is_gray else "stack")
+        note_losses(_stored(page), "stack", keeps_gray=True)
+        return image
     _check_kind_of_stack(pages, series, n_planes)
     if len(pages) > 1 and _hide_planes(file, pages):
         raise UnsuitableError(

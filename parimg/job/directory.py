@@ -14,7 +14,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from parimg.errors import JobError
@@ -28,6 +28,12 @@ def jobs_folder() -> str:
     import platformdirs
 
     return os.environ.get("PARIMG_JOBS_DIR") or os.path.join(platformdirs.user_data_dir("parimg"), "jobs")
+
+
+def named_directory(name: str | os.PathLike[str], is_one: Callable[[str], bool]) -> str:
+    """The path that was given, or that of this name among the user's jobs if only that is such a directory."""
+    here, there = os.fspath(name), os.path.join(jobs_folder(), name)
+    return there if is_one(there) and not is_one(here) else here
 
 
 def resume_command(directory: str) -> str:
@@ -115,9 +121,7 @@ class JobDirectory:
     @classmethod
     def find(cls, name: str | os.PathLike[str]) -> JobDirectory:
         """The directory of a job that is given by its path, or by its name as ``parimg jobs`` prints it."""
-        here = cls(os.fspath(name))
-        there = cls(os.path.join(jobs_folder(), os.fspath(name)))
-        return there if there.holds_job and not here.holds_job else here
+        return cls(named_directory(name, lambda path: cls(path).holds_job))
 
     def reserve(self) -> Ownership:
         """Make the directory of a new job, and become its writer.

@@ -62,4 +62,5 @@ class Failures(Sequence[Record]):
     def __repr__(self) -> str:
         groups = self.by_error.values()
         kinds = ", ".join(f"{group.count} {group.error}" for group in groups)
-        return f"<{sum(group.count for group in groups)} failures{f': {kinds}' if kinds else ''}>"
+        total = sum(group.count for group in groups)
+        return f"<{total} failure{'s' * (total != 1)}{f': {kinds}' if kinds else ''}>"

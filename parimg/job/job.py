@@ -444,6 +444,30 @@ class Job:
         with self._journal.snapshot(arrays=table is not None) as records:
             write(records, self._declared(), path, table)
 
+    def to_ome_zarr(self, target: str | os.PathLike[str]) -> str:
+        """Write the images that the job made so far as one array, by place in the source, ``t`` first.
+
+        Parameters
+        ----------
+        target : path or URL
+            Of the new OME-Zarr, 0.5 with smaller levels; its attribute ``parimg`` says which image is which.
+
+        Returns
+        -------
+        str
+            Its path or URL.
+
+        Raises
+        ------
+        JobError
+            If the task made no images.
+        TaskError
+            If they differ in shape or dtype, it cannot be written, or zarr is not installed.
+        """
+        from parimg.job.stacking import stack_results
+
+        return stack_results(self._journal, target)
+
     # -- pictures ---------------------------------------------------------------------------------------------
 
     def plot(

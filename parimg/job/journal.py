@@ -148,7 +148,10 @@ class Journal:
             found = self.meta("format")
         except (sqlite3.DatabaseError, OSError) as error:
             kind = self._file.disk.kind
-            raise JobError(f"the journal {path!r} cannot be read: {error} (its disk: {kind})") from error
+            raise JobError(
+                f"the journal {path!r} cannot be read: {error} (its disk: {kind}); what SQLite finds in it, "
+                "`sqlite3 journal.sqlite .recover` prints"
+            ) from error
         if found != FORMAT:
             raise JobError(
                 f"the journal {path!r} has format {found!r}, written by {self._writer()}; this parimg reads "

@@ -60,7 +60,7 @@ def failures_html(failures: Failures) -> Markup:
         parts.append(_causes(causes))
         firsts = [cause.first for cause in causes[:_PICTURES] if cause.first is not None]
         parts.append(markup.row(picture_of(record, record.key) for record in firsts))
-    return markup.box("Failures", f"{count:,} images", parts)
+    return markup.box("Failures", f"{count:,} {'image' if count == 1 else 'images'}", parts)
 
 
 def picture_of(record: Record, caption: str, width: int = _WIDTH) -> Markup:

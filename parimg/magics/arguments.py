@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 from parimg.errors import ParimgError
+
+_LONGEST_USAGE = 120  # characters that are shown
 
 
 class TypedWrong(ParimgError):
@@ -18,7 +21,12 @@ class _Parser(argparse.ArgumentParser):
     """Raises where argparse would end the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise TypedWrong(f"{message}; {' '.join(self.format_usage().split())}")
+        if found := re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)$", message):
+            near = difflib.get_close_matches(found[1], re.findall(r"[a-z]+", found[2]), 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypedWrong(f"there is no command {found[1]!r}{meant}; %parimg lists them")
+        usage = " ".join(self.format_usage().split())
+        raise TypedWrong(f"{message}; {usage if len(usage) <= _LONGEST_USAGE else f'see {self.prog} --help'}")
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -64,9 +64,11 @@ class ParimgMagics(Magics):
         ``%%parimg map IMAGES`` runs the cell below on each image: it is the body of a function of ``image``.
         """
         try:
-            return self._run(shlex.split(line), cell)
+            words = shlex.split(line)
         except ValueError as error:  # a quote that is not closed
             raise Told(f"{error}: {line}") from None
+        try:
+            return self._run(words, cell)
         except ParimgError as error:
             raise Told(str(error)) from None
         except Interrupted:
@@ -82,9 +84,13 @@ class ParimgMagics(Magics):
         if words[0] in commands and {"-h", "--help"} & set(words):
             say(commands[words[0]].format_help())
             return None
-        if words[0] in commands and (cell is not None) != (words[0] == "map"):
-            raise TypedWrong("a cell belongs to %%parimg map IMAGES, and to no other command")
+        if words[0] == "map" and cell is None:
+            raise TypedWrong("it is %%parimg map IMAGES, with two %, and the code for each `image` below it")
+        if words[0] in commands and words[0] != "map" and cell is not None:
+            raise TypedWrong(f"a cell belongs to %%parimg map IMAGES; of {words[0]} it is %parimg, with one %")
         typed = parser.parse_args(words)
+        if not (typed.out if getattr(typed, "out", None) is not None else "job").isidentifier():
+            raise TypedWrong(f"-o wants the name of a variable (got {typed.out!r})")
         if cell is not None:
             return self._map(typed, cell)
         run = {
@@ -122,8 +128,6 @@ class ParimgMagics(Magics):
         """Close the controller that has the name already, as when a cell is run again, unless a job runs on it."""
         from parimg.controller.controller import Controller
 
-        if not name.isidentifier():
-            raise TypedWrong(f"-o wants the name of a variable (got {name!r})")
         before = self._variables.get(name)
         if isinstance(before, Controller):
             if before.running:
@@ -185,9 +189,6 @@ class ParimgMagics(Magics):
 
     def _follow(self, job: Job, typed: Namespace) -> Job | None:
         """Name a job, and wait for it if that is asked; one that was shown meanwhile is not shown once more."""
-        if not typed.out.isidentifier():
-            job.stop()
-            raise TypedWrong(f"-o wants the name of a variable (got {typed.out!r})")
         self._variables[typed.out] = job
         if not typed.block:
             return job

@@ -22,7 +22,7 @@ _LONGEST = 300  # characters of a text
 _MUTED = "opacity:.7"
 _BORDER = "border:1px solid rgba(128,128,128,.35)"
 _CELL = "text-align:left;padding:1px 12px 1px 0;vertical-align:top"
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_SECOND, _MINUTE, _HOUR, _DAY = 0.9995, 59.95, 3600, 86_400  # a little less where that is rounded up
 _DONE, _FAILED = "#3b78b5", "#d03a2b"
 
 
@@ -132,15 +132,16 @@ def duration(seconds: float) -> str:
     >>> duration(0.0123), duration(75), duration(7260), duration(200_000)
     ('12.3 ms', '1 min 15 s', '2 h 1 min', '2 d 7 h')
     """
-    if seconds < 1:
+    if seconds < _SECOND:
         return f"{seconds * 1e3:.3g} ms"
     if seconds < _MINUTE:
         return f"{seconds:.3g} s"
+    seconds = round(seconds)
     if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
+        return f"{seconds // 60} min {seconds % 60} s"
     if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+        return f"{seconds // _HOUR} h {seconds % _HOUR // 60} min"
+    return f"{seconds // _DAY} d {seconds % _DAY // _HOUR} h"
 
 
 def _row(cells: Iterable[str]) -> str:

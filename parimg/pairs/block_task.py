@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from parimg.errors import ImageError
 from parimg.kernels.descriptors.matching import match_descriptors
 from parimg.pairs.blocks import Block, decode_block
 from parimg.pairs.directory import PairDirectory, PairOptions
@@ -92,24 +91,11 @@ class MatchBlock(WritingTask):
 
         block = decode_block(read_bytes(uri))
         table = read_images(PairDirectory(self.directory).images)
-        wanted = {int(number) for number in np.unique(block.pairs())}
-        features = {}
-        for side in (block.rows, block.columns):
-            for number, image in zip(side, table.slice(side.start, side.stop), strict=True):
-                if number not in wanted or number in features:
-                    continue
-                try:
-                    found = features_of(self.detect, image.file, image.uri, max_pixels=max_pixels)
-                except ImageError as error:
-                    raise type(error)(
-                        f"the features of {image.key!r} are lost or damaged, and cannot be found anew: {error}"
-                    ) from None
-                if found is None:
-                    raise ImageError(
-                        f"the features of {image.key!r} are lost or damaged, and the image is another one now; "
-                        "put the earlier one back, or match all pairs into a new directory"
-                    )
-                features[number] = found
+        numbers = np.unique(block.pairs()).tolist()
+        features = {
+            number: features_of(self.detect, image, max_pixels=max_pixels)
+            for number, image in zip(numbers, table.take(numbers), strict=True)
+        }
         return _Readable(block, features)
 
     def run(self, image: Any, key: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from parimg.errors import JobError, TaskError
 from parimg.files.atomic import whole_file
+from parimg.pairs.exports import exporting
 from parimg.pairs.two_view import Configuration
 
 if TYPE_CHECKING:
@@ -123,20 +124,18 @@ def write_database(
     check_database(job.identity, name, overwrite=overwrite)
     if cameras not in get_args(Cameras):
         raise TaskError(f"cameras must be 'auto', 'one' or 'image' (got {cameras!r})")
-    again = f"once there is room: parimg export {job.directory} --to colmap -o {name}"
-    try:
-        with whole_file(name) as unfinished, contextlib.closing(sqlite3.connect(unfinished)) as connection:
-            # Nobody reads it before it is whole, so it needs neither a log nor a wait for the disk.
-            connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-            with connection:
-                connection.execute("INSERT INTO parimg VALUES (?)", (job.identity,))
-                seen = _write_images(connection, job, cameras)
-                _write_pairs(connection, job, seen)
-    except (sqlite3.Error, OSError) as error:
-        raise JobError(
-            f"the database {name!r} cannot be written: {error}; the pairs in {job.directory!r} stay; {again}"
-        ) from error
+    with (
+        exporting(job.directory, "colmap", name),
+        whole_file(name) as unfinished,
+        contextlib.closing(sqlite3.connect(unfinished)) as connection,
+    ):
+        # Nobody reads it before it is whole, so it needs neither a log nor a wait for the disk.
+        connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        with connection:
+            connection.execute("INSERT INTO parimg VALUES (?)", (job.identity,))
+            seen = _write_images(connection, job, cameras)
+            _write_pairs(connection, job, seen)
 
 
 def check_database(identity: str | None, path: str, *, overwrite: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from parimg.errors import JobError, TaskError
 from parimg.files.atomic import whole_file
 from parimg.files.permissions import check_private
-from parimg.job.directory import JobDirectory, jobs_folder
+from parimg.job.directory import JobDirectory, named_directory
 from parimg.options import Projection, Reading
 from parimg.pairs.two_view import Verify
 
@@ -44,8 +44,7 @@ class PairDirectory:
         """The directory of a path, or of a name among those that were given none; without a name a new one."""
         if name is None:
             return cls(JobDirectory.make("MatchPairs").path)
-        here, there = cls(os.fspath(name)), cls(os.path.join(jobs_folder(), os.fspath(name)))
-        return there if there.holds_pairs and not here.holds_pairs else here
+        return cls(named_directory(name, lambda path: cls(path).holds_pairs))
 
     @property
     def wanted(self) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from parimg.errors import ImageFormatError, TaskError
+from parimg.errors import ImageError, ImageFormatError, TaskError
 from parimg.options import DEFAULT_MAX_PIXELS, Projection, Reading
 from parimg.pairs.camera import CAMERA_FIELDS, Camera, camera_of, read_camera
 from parimg.pairs.feature_files import Features, open_features, write_features
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from parimg.images.decode import ColorMode
+    from parimg.pairs.image_table import PairImage
 
 _LEAST_SIZE = 16  # pixels; SIFT finds nothing in less
 # The kernel gives what OpenCV does, whose doubled image lies a quarter of a pixel aside: of a blob around
 # (100, 100) it finds (100.24, 100.24).
 _DOUBLING = np.float32(0.25)
 _UNIT_LENGTH = 512  # of RootSIFT descriptors as bytes, as COLMAP stores them
+_ANEW = "match all pairs into a new directory"
 
 
 class _Readable(NamedTuple):
@@ -223,28 +225,31 @@ class DetectFeatures(WritingTask):
         return digest.hexdigest()[:40]
 
 
-def features_of(
-    task: DetectFeatures, name: str, uri: str, *, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> Features | None:
+def features_of(task: DetectFeatures, image: PairImage, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Features:
     """Features of an image that had a file, made anew where that is lost or damaged.
-
-    Returns
-    -------
-    Features or None
-        None if the image is not what it was, so that its features would be others.
 
     Raises
     ------
     ImageError
-        If the image has to be read again, and cannot be.
+        If the image has to be read again and cannot be, or is not what it was, so that its features would be
+        others.
     """
-    if (found := open_features(task.folder or "", name)) is not None:
+    folder = task.folder or ""
+    if (found := open_features(folder, image.file)) is not None:
         return found
-    image = task.read(uri, max_pixels=max_pixels)
-    if image.name != name:
-        return None
-    task.run(image, uri)
-    return open_features(task.folder or "", name)
+    lost = f"the features of {image.key!r} are lost or damaged, and"
+    if not image.uri:
+        raise ImageError(f"{lost} it was given as an array, which is not kept; {_ANEW}")
+    try:
+        again = task.read(image.uri, max_pixels=max_pixels)
+    except ImageError as error:
+        raise type(error)(f"{lost} cannot be found anew: {error}") from None
+    if again.name == image.file:
+        task.run(again, image.key)
+        found = open_features(folder, image.file)
+    if found is None:
+        raise ImageError(f"{lost} the image is another one now; put the earlier one back, or {_ANEW}")
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -59,11 +59,11 @@ class ImageTable:
         return int(self._table.num_rows)
 
     def __getitem__(self, number: int) -> PairImage:
-        return self.slice(number, number + 1)[0]
+        return self.take([number])[0]
 
-    def slice(self, start: int, stop: int) -> list[PairImage]:
-        """Images of a range of numbers."""
-        rows = self._table.slice(start, stop - start).to_pylist()
+    def take(self, numbers: list[int]) -> list[PairImage]:
+        """Images of some numbers, in their order."""
+        rows = self._table.take(numbers).to_pylist()
         return [
             PairImage(
                 row["key"],

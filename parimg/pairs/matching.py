@@ -21,6 +21,7 @@ from parimg.pairs.selection import (
     Index,
     Selection,
     check_selection,
+    not_indexed,
     read_selection,
     select_pairs,
     unknown_names,
@@ -266,7 +267,11 @@ def check_names(selection: Selection, source: Source, place: PairDirectory | Non
     Raises
     ------
     SourceError
+    TaskError
+        If pairs are chosen by an index of other images.
     """
+    if selection.retrieval is not None and source.restartable:
+        not_indexed(selection, [image.uri for image in source])
     if selection.mode == "list" and source.restartable:
         listed = list(source)
         known = read_images(place.images) if place and os.path.exists(place.images) else no_images()
@@ -300,7 +305,13 @@ def _plan(place: PairDirectory, selection: Selection, source: Source | None) -> 
     missing = set(unknown_names(selection, keys, uris))
     left_out = sum(first in missing or second in missing for first, second in selection.names)
     order = _order(images, journal, source) if selection.mode == "sequential" else range(len(images))
-    add_pairs(place.plan, select_pairs(selection, keys, uris, order), len(images), left_out=left_out)
+    add_pairs(
+        place.plan,
+        select_pairs(selection, keys, uris, order),
+        len(images),
+        left_out=left_out,
+        not_indexed=not_indexed(selection, uris),
+    )
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(place.plan).num_rows)

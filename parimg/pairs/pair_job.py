@@ -162,7 +162,8 @@ class PairJob:
     def counts(self) -> dict[str, int]:
         """Images and pairs by what became of them.
 
-        ``images`` have a record, of which ``unreadable`` failed and ``featureless`` have no feature; ``pairs`` are
+        ``images`` have a record, of which ``unreadable`` failed and ``featureless`` have no feature;
+        ``not_indexed`` are not in the index by which pairs were chosen, so it gave them none; ``pairs`` are
         planned, of which ``matched`` have a result, and of these ``verified`` are; ``skipped`` are the pairs of
         unreadable images that were asked for by name, or with all others.
         """
@@ -177,6 +178,7 @@ class PairJob:
             "images": good + failed,
             "unreadable": failed,
             "featureless": len(self.images().without_features()),
+            "not_indexed": plan.not_indexed,
             "pairs": plan.pairs,
             "matched": matched,
             "verified": verified,
@@ -197,7 +199,13 @@ class PairJob:
             f"{counts['images']:,} images, {seen}",
             markup.bar(counts["matched"], 0, counts["pairs"]),
             f"{counts['matched']:,} of {counts['pairs']:,} pairs matched, {counts['verified']:,} verified",
-            markup.facts({"left out": counts["skipped"] or None, "directory": self.directory}),
+            markup.facts(
+                {
+                    "left out": counts["skipped"] or None,
+                    "not in the index": counts["not_indexed"] or None,
+                    "directory": self.directory,
+                }
+            ),
         ]
         if not runs:
             pairs = sorted(itertools.islice(self, _LOOKED_AT), key=lambda pair: -pair.inliers)[:_SHOWN_PAIRS]
@@ -257,15 +265,11 @@ class PairJob:
         Raises
         ------
         JobError
-            If there is no such image, or its features are lost and it is another one now.
+            If there is no such image.
         ImageError
-            If its features are lost and it cannot be read.
+            If its features are lost, and it cannot be read or is another one now.
         """
-        about = self.images()[self.number(image)]
-        found = features_of(self._task().detect, about.file, about.uri)
-        if found is None:
-            raise JobError(f"the features of {about.key!r} are lost, and the image is another one now")
-        return found
+        return features_of(self._task().detect, self.images()[self.number(image)])
 
     def pixels_of(self, image: str | int) -> npt.NDArray[np.uint8]:
         """Gray pixels of an image, as its features were sought in.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parimg.files.atomic import whole_file
+from parimg.pairs.exports import exporting
 from parimg.pairs.two_view import Configuration
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ def write_pair_table(job: PairJob, path: str | os.PathLike[str]) -> None:
             ("model", pa.string()),
         ]
     )
-    with whole_file(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+    with (
+        exporting(job.directory, "parquet", os.path.abspath(path)),
+        whole_file(path) as unfinished,
+        pq.ParquetWriter(unfinished, schema) as writer,
+    ):
         for rows in job.tables():
             matches, inliers = rows["matches"].astype(np.int64), rows["inliers"].astype(np.int64)
             is_flat = rows["configuration"] == Configuration.PLANAR_OR_PANORAMIC

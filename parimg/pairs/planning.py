@@ -40,12 +40,15 @@ class PlanState(NamedTuple):
     pairs : int
     left_out : int
         Pairs that were asked for last by name, of images that cannot be read.
+    not_indexed : int
+        Images that the index lacks by which pairs were chosen last.
     """
 
     covers: int = 0
     rounds: int = 0
     pairs: int = 0
     left_out: int = 0
+    not_indexed: int = 0
 
 
 def read_plan(path: str) -> PlanState:
@@ -57,7 +60,14 @@ def read_plan(path: str) -> PlanState:
     return PlanState(*json.loads((pq.read_metadata(path).metadata or {})[_STATE]))
 
 
-def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int, *, left_out: int = 0) -> int:
+def add_pairs(
+    path: str,
+    wanted: npt.NDArray[np.uint32] | None,
+    n_images: int,
+    *,
+    left_out: int = 0,
+    not_indexed: int = 0,
+) -> int:
     """Plan pairs that are not planned yet.
 
     Parameters
@@ -67,7 +77,7 @@ def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int, *
     wanted : ndarray of uint32, shape (pairs, 2), or None
         Pairs of numbers, in any order, some twice or not; None for all.
     n_images : int
-    left_out : int
+    left_out, not_indexed : int
         See `PlanState`.
 
     Returns
@@ -88,7 +98,8 @@ def add_pairs(path: str, wanted: npt.NDArray[np.uint32] | None, n_images: int, *
         new = np.setdiff1d(_codes(pairs), chosen_before)
         blocks, covers = blocks_of_pairs(_decoded(new), n_images), state.covers
     first = next(blocks, None)
-    after = state._replace(covers=covers, rounds=state.rounds + (first is not None), left_out=left_out)
+    rounds = state.rounds + (first is not None)
+    after = state._replace(covers=covers, rounds=rounds, left_out=left_out, not_indexed=not_indexed)
     if after == state and os.path.exists(path):
         return 0
     return _write(path, state, after, chain([] if first is None else [first], blocks))
@@ -150,8 +161,7 @@ def _without(blocks: Iterable[Block], known: npt.NDArray[np.uint64]) -> Iterator
         if is_new.all():
             yield block
         elif is_new.any():
-            start = np.array([block.rows.start, block.columns.start], np.uint32)
-            yield block._replace(chosen=(pairs[is_new] - start).astype(np.uint8))
+            yield block._replace(chosen=pairs[is_new])
 
 
 def _codes(pairs: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:

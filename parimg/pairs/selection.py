@@ -200,9 +200,7 @@ def _similar(index: Index, neighbours: int, uris: Sequence[str]) -> npt.NDArray[
     rows = {uri: row for row, uri in enumerate(index.uris)}
     numbers = np.array([number for number, uri in enumerate(uris) if uri in rows], np.uint32)
     if len(numbers) < 2:
-        raise TaskError(
-            f"the index has {len(numbers)} of the {len(uris)} images; index the same files, by the same paths"
-        )
+        return _array([])
     descriptors = index.descriptors[[rows[uris[number]] for number in numbers]]
     k = min(neighbours, len(numbers) - 1)
     pairs = []
@@ -213,6 +211,23 @@ def _similar(index: Index, neighbours: int, uris: Sequence[str]) -> npt.NDArray[
         nearest = np.argpartition(similarity, -k, axis=1)[:, -k:]
         pairs.append(np.column_stack([np.repeat(numbers[own + start], k), numbers[nearest.ravel()]]))
     return np.concatenate(pairs)
+
+
+def not_indexed(selection: Selection, uris: Sequence[str]) -> int:
+    """How many images the index does not have, 0 where pairs are not chosen by one.
+
+    Raises
+    ------
+    TaskError
+        If it has none of them.
+    """
+    if selection.retrieval is None:
+        return 0
+    known = set(selection.retrieval.uris)
+    missing = sum(uri not in known for uri in uris)
+    if missing and missing == len(uris):
+        raise TaskError(f"the index has none of the {missing} images; index the same files, by the same paths")
+    return missing
 
 
 def unknown_names(selection: Selection, keys: Sequence[str], uris: Sequence[str]) -> list[str]:

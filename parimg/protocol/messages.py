@@ -121,3 +121,5 @@ class Reply:
     """By place of the row, which is empty: what an image that is run by tiles needs next."""
     read_whole: str = ""
     """Why a large image was not run by tiles."""
+    losses: tuple[str, ...] = ()
+    """What was left out of images, as the user is to be told."""

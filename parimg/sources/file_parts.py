@@ -15,7 +15,7 @@ from parimg.errors import ImageError, ReaderMissingError, SourceError
 from parimg.images.readers import Address, open_file, open_part, reader_of, split_address
 from parimg.images.readers.guarding import guarded
 from parimg.images.readers.opened import split_axes
-from parimg.images.readers.registry import folder_reader
+from parimg.images.readers.registry import folder_reader, has_fallback, reader_by_magic
 from parimg.sources.names import Place, escape_name
 from parimg.sources.source import Image, NamedSource
 
@@ -224,7 +224,8 @@ def _whole(file: str) -> FilePart | None:
         return None
     data = read_bytes(file)
     image_format = identify(data)
-    if image_format is None or image_format.name == "TIFF":
+    is_known_otherwise = reader_by_magic(data[:512]) is not None or has_fallback(file)
+    if is_known_otherwise if image_format is None else image_format.name == "TIFF":
         return None
     with watch_frames():
         pixels = decode(data, "unchanged", name=file)

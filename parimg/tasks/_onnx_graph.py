@@ -3,7 +3,7 @@
 OpenCV 5 refuses names of layers, and for the names of inner tensors it gives whatever lies in their reused
 memory by the end of the run, without a word. So the model is cut instead: only the nodes that the layer needs
 are kept, and the layer becomes the output. Names are those of the file, as model viewers show them, whatever
-OpenCV calls them, and the part behind the layer is not run. Called by `FeatureMap`.
+OpenCV calls them, and the part behind the layer is not run. Called by `FeatureMap`; `parimg.demo` writes a model.
 """
 
 # Strategy: an ONNX file is one protocol buffer. A message is a row of fields, each a key (number and kind) and
@@ -138,9 +138,9 @@ def _cut(data: bytes, layer: str | None) -> CutModel:
         else:
             kept.append(field)
     declared = read_bytes(output_type[0]) if output_type else _map_declaration(output)
-    kept.append(_message(_GRAPH_OUTPUT, declared))
+    kept.append(message_field(_GRAPH_OUTPUT, declared))
     rest = [field for field in model if field.number != _MODEL_GRAPH]
-    cut = _encode([*rest, _message(_MODEL_GRAPH, _encode(kept))])
+    cut = encode_fields([*rest, message_field(_MODEL_GRAPH, encode_fields(kept))])
     return CutModel(cut, input_name, _shape(read_bytes(input_field)), output)
 
 
@@ -230,10 +230,10 @@ def _is_elsewhere(field: Field) -> bool:
 
 def _map_declaration(name: str) -> bytes:
     """Declaration of a float32 tensor of four sides; without their number OpenCV refuses the file."""
-    shape = _encode([_message(_SHAPE_DIMENSION, b"")] * 4)
-    tensor = _encode([Field(_TENSOR_ELEMENT, 0, _FLOAT32), _message(_TENSOR_SHAPE, shape)])
-    of_type = _encode([_message(_TYPE_TENSOR, tensor)])
-    return _encode([_message(_VALUE_NAME, name.encode()), _message(_VALUE_TYPE, of_type)])
+    shape = encode_fields([message_field(_SHAPE_DIMENSION, b"")] * 4)
+    tensor = encode_fields([Field(_TENSOR_ELEMENT, 0, _FLOAT32), message_field(_TENSOR_SHAPE, shape)])
+    of_type = encode_fields([message_field(_TYPE_TENSOR, tensor)])
+    return encode_fields([message_field(_VALUE_NAME, name.encode()), message_field(_VALUE_TYPE, of_type)])
 
 
 def _shape(value: Bytes) -> tuple[int | None, ...]:
@@ -291,7 +291,8 @@ def _number(data: Bytes, position: int) -> tuple[int, int]:
     raise _DamagedError(value)
 
 
-def _encode(fields: Iterable[Field]) -> bytes:
+def encode_fields(fields: Iterable[Field]) -> bytes:
+    """A message of these fields."""
     parts: list[Bytes] = []
     for number, kind, content in fields:
         parts.append(_encode_number(number << 3 | kind))
@@ -304,7 +305,8 @@ def _encode(fields: Iterable[Field]) -> bytes:
     return b"".join(parts)
 
 
-def _message(number: int, content: Bytes) -> Field:
+def message_field(number: int, content: Bytes) -> Field:
+    """A field that holds text, or a message."""
     return Field(number, _LENGTH_DELIMITED, content)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from parimg.errors import ImageFormatError, ImageMissingError, TaskError
+from parimg.errors import ImageFormatError, TaskError
 from parimg.files.passing import is_passing
 from parimg.tasks.task import Task
 
@@ -141,15 +141,14 @@ class RegionSearch(Task):
             If it is neither.
         """
         del max_pixels
+        from parimg.images.readers.guarding import missing
         from parimg.tasks.feature_files import load_feature_map
 
         if "://" not in uri:
             try:
                 return open_index(uri)
             except FileNotFoundError:
-                raise ImageMissingError(
-                    f"{uri!r} does not exist; is it reachable from the engine's host?"
-                ) from None
+                raise missing(uri) from None
             except (ValueError, OSError) as error:
                 no_index = f" ({error})"
         else:

@@ -82,6 +82,24 @@ def test_the_shell_completes_commands_and_names_of_jobs(jobs_folder: Path) -> No
         assert done.stdout.split() == [completed], done.stderr
 
 
+def test_ctrl_c_while_commands_are_being_loaded_leaves_no_traceback() -> None:
+    code = (
+        "import builtins, sys\nload = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'typer': raise KeyboardInterrupt\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = interrupted\nimport parimg.cli"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_commands_run_where_nobody_hears_them(closed: str, photos: Path) -> None:
+    command = f"exec {sys.executable} -m parimg.cli list {photos}/00.png {closed}"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, timeout=60).returncode == 0
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_in_another_encoding_shows_every_name(encoding: str, photos: Path) -> None:
     (photos / "日本.png").touch()

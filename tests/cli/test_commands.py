@@ -28,6 +28,12 @@ from command_line import parimg
         (("filter", "{dir}", "no/such.py:spread"), "no file 'no/such.py'"),
         (("filter", "{dir}", "numpy:ptp", "-o", "out", "--format", "gif"), "gif"),
         (("profiles", "install", "nonsense"), "no cluster profile 'nonsense'"),
+        (("profiles", "install", "ssh", "--set", "host=a:1"), "has no setting 'host'; it has address, fork"),
+        (("run", "numpy:mean", "{dir}", "--channel", "-1"), "--channel is a number from 0, or a name"),
+        (("demo", "{ref}"), "the views cannot be written into"),
+        (("jobs", "{ref}"), "00.png' is not a job"),
+        (("jobs", "{dir}"), "photos' is not a job"),
+        (("jobs", "{dir}", "--remove"), "photos' is not a job"),
     ],
 )
 def test_what_was_typed_wrong_is_told_with_exit_code_2(

@@ -6,12 +6,17 @@ import json
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import zarr
 from command_line import parimg
 
 from parimg.cli.exporting import to_json
+from parimg.images.decode import read_image
+from parimg.options import Reading
 
 VALUES = "def values(image):\n    return {'side': image.shape[0], 'ratio': float('nan'), 'name': 'caf\\u00e9'}\n"
 
@@ -63,3 +68,37 @@ def test_nested_tables_are_exported_in_every_format() -> None:
 
 def test_json_has_null_for_what_is_no_number() -> None:
     assert to_json({"a": [float("inf"), {"b": float("nan")}], "c": 1.5}) == '{"a": [null, {"b": null}], "c": 1.5}'
+
+
+@pytest.mark.usefixtures("on_cluster")
+@pytest.mark.parametrize("image_format", ["png", "ome-zarr", "ome-tiff"])
+def test_the_images_of_a_job_become_one_array(image_format: str, photos: Path) -> None:
+    job = parimg("convolve", photos, "-k", "identity", "-o", "out", "--format", image_format, "-q").out.strip()
+    ended = parimg("export", job, "--to", "ome-zarr")
+    name = f"{os.path.basename(job)}.ome.zarr"
+    assert (ended.code, ended.out) == (0, f"images: {name}\n"), ended.err
+    group = zarr.open_group(name, mode="r")
+    expected = np.stack([cv2.imread(str(photos / f"{n:02d}.png"))[..., ::-1] for n in range(3)])
+    np.testing.assert_array_equal(group["0"][:], expected.transpose(0, 3, 1, 2))
+    assert group.attrs["parimg"] == {"images": [f"photos/{n:02d}.png" for n in range(3)]}  # damaged.png failed
+    assert [axis["name"] for axis in group.attrs["ome"]["multiscales"][0]["axes"]] == ["t", "c", "y", "x"]
+    # As this package reads it.
+    found = read_image(f"{name}#?t=1", "unchanged", reading=Reading(channel=2))
+    np.testing.assert_array_equal(found, expected[1, ..., 2])
+
+
+@pytest.mark.usefixtures("on_cluster")
+def test_what_cannot_become_one_array_is_told(job: str, photos: Path) -> None:
+    assert "hold no images: values wrote none" in parimg("export", job, "-o", "a.zarr").message
+    assert parimg("export", job, "-o", "a.zarr").code == 2
+    assert "must end in .zarr" in parimg("export", job, "--to", "ome-zarr", "-o", "photos").message
+    assert "there is no folder" in parimg("export", job, "-o", "no/a.zarr").message
+    Path("there.zarr").mkdir()
+    other = parimg("convolve", photos, "-k", "identity", "-o", "out", "-q").out.strip()
+    assert "no Zarr that would be replaced" in parimg("export", other, "-o", "there.zarr").message
+    cv2.imwrite(str(photos / "03.png"), np.zeros((9, 9, 3), np.uint8))
+    third = parimg("convolve", photos, "-k", "identity", "-o", "more", "-q").out.strip()
+    told = parimg("export", third, "-o", "b.zarr")
+    assert told.code == 2
+    assert "'photos/00.png' is uint8 of 3 x 96 x 128, 'photos/03.png' is uint8 of 3 x 9 x 9" in told.message
+    assert not [path for path in Path().iterdir() if path.name.startswith("b.zarr")]

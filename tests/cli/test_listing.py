@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -77,3 +78,32 @@ def test_options_of_reading_are_checked_before_a_cluster_starts(here):
         ended = parimg("skeleton", "a.zarr", *options)
         assert ended.code == 2, options
         assert message in ended.message, options
+
+
+def test_scripts_get_json_of_every_part_and_of_what_cannot_be_read(here):
+    files.ome_zarr(here / "a.zarr")
+    files.video(here / "m.mp4")
+    (here / "b.png").write_bytes(b"no image")
+    ended = parimg("list", "a.zarr", "b.png", "m.mp4", "--json")
+    assert ended.code == 3
+    zarr, damaged, *frames = json.loads(ended.out)
+    assert (zarr["element"], zarr["axes"], zarr["shape"]) == ("a.zarr", "ZCYX", [2, 3, 50, 70])
+    assert (zarr["dtype"], zarr["pixel_size"], zarr["unit"]) == ("uint16", {"Z": 2.0, "Y": 0.5, "X": 0.5}, "µm")
+    assert damaged["element"].endswith("b.png")
+    assert damaged["error"].startswith("ImageFormatError: ")
+    assert "b.png' is no image that can be read: its 8 bytes begin with" in damaged["error"]
+    assert [frame["element"] for frame in frames] == [f"m.mp4#frame={n}" for n in range(40)]
+    assert frames[0]["metadata"]["codec"]
+    Path("empty").mkdir()
+    assert parimg("list", "empty", "--json").code == 2
+
+
+def test_a_damaged_file_is_told_by_its_format_and_nothing_else_is_printed(here, capfd):
+    (here / "b.png").write_bytes(b"no image")
+    (here / "c.txt2").write_bytes(b"no image")
+    ended = parimg("list", "b.png", "c.txt2")
+    first, second = ended.err.splitlines()
+    assert first.startswith("b.png: ImageFormatError: ")
+    assert "b.png' is no image that can be read: its 8 bytes begin with" in first
+    assert second.startswith("c.txt2: ImageFormatError: ")
+    assert "Attempted" not in capfd.readouterr().err

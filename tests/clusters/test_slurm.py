@@ -180,6 +180,47 @@ def test_an_array_of_jobs_starts_as_it_fits() -> None:
     assert queue() == []
 
 
+def test_forked_engines_of_both_nodes_run_a_job_and_are_replaced_in_their_place(tmp_path: Path) -> None:
+    profiles.install("slurm", as_name="forked", settings={"time": "7", "fork": "true"})
+    with parimg.start(3, profile="forked", timeout=90) as controller:
+        wait_until(lambda: len(controller) == 3, 30, queue)
+        assert [job.split("|", 1)[1] for job in queue()] == ["RUNNING|7:00|3"]
+        view = controller.client[:]
+        nodes = view.apply_sync(os.getenv, "SLURMD_NODENAME")
+        pids, parents = view.apply_sync(os.getpid), view.apply_sync(os.getppid)
+        assert sorted(nodes) == ["n1", "n1", "n2"]
+        assert len(set(zip(nodes, parents, strict=True))) == len(set(parents)) == 2
+        job = controller.map(sleep_a_little, {f"image {n}": np.zeros(1) for n in range(120)}, chunk_size=2)
+        os.kill(pids[0], signal.SIGKILL)
+        wait_until(lambda: len(controller) == 2, 20, queue)
+        wait_until(lambda: len(controller) == 3, 30, queue)
+        assert job.wait(90)
+        assert job.counts["ok"] == 120
+        assert len(queue()) == 1  # no other job was asked for
+        view = controller.client[:]
+        assert sorted(view.apply_sync(os.getenv, "SLURMD_NODENAME")) == ["n1", "n1", "n2"]
+        assert set(view.apply_sync(os.getppid)) == set(parents)
+        # As before the end of the wall time: all finish their image and leave, and others come for the rest.
+        log = tmp_path / "ran"
+        log.touch()
+
+        def note(image: np.ndarray) -> int:
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(f"{int(image[0])}\n")
+            time.sleep(0.2)
+            return 1
+
+        again = controller.map(note, {f"{n}": np.full(1, n) for n in range(150)}, chunk_size=2)
+        wait_until(lambda: again.progress > 10, 30, queue)
+        job_id = subprocess.check_output(["squeue", "-h", "-o", "%A"], text=True).split()[0]
+        subprocess.run(["scancel", "--signal=TERM", job_id], check=True)
+        wait_until(lambda: len(controller) == 0, 20, queue)
+        assert again.wait(90)
+        assert sorted(map(int, log.read_text().split())) == list(range(150))  # each once
+        assert {record.attempts for record in again} == {1}
+    assert queue() == []
+
+
 def test_a_profile_is_checked_on_one_engine() -> None:
     command = [sys.executable, "-m", "parimg.cli", "profiles", "check", "slurm"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)

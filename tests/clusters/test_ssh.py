@@ -59,6 +59,38 @@ def test_a_killed_engine_is_replaced_on_the_host_that_lacks_it(profile: str) -> 
         assert job.counts["ok"] == 300
 
 
+def test_forked_engines_of_hosts_run_a_job_and_are_replaced_on_their_host_when_killed(
+    ssh_config: Path, temple_ring: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"hosts": "host1:1,host2:2", "ssh_options": f"-F,{ssh_config}", "fork": "true"}
+    profiles.install("ssh", as_name="forked", settings=settings, overwrite=True)
+    with parimg.start(3, profile="forked", timeout=60) as controller:
+        assert hosts_of(controller) == {"host1": 1, "host2": 2}
+        engines = controller.client[:]
+        hosts, pids = engines.apply_sync(os.getenv, "PARIMG_TEST_HOST"), engines.apply_sync(os.getpid)
+        warm = dict(zip(hosts, engines.apply_sync(os.getppid), strict=True))
+        assert len(set(pids)) == 3
+        assert len(set(warm.values())) == 2  # a process a host, from which its engines are forked
+        assert all("forked_engines" in " ".join(psutil.Process(pid).cmdline()) for pid in warm.values())
+        matched = controller.submit(parimg.MatchSIFT(temple_ring[0]), temple_ring[:6], chunk_size=1)
+        assert matched.wait(60)
+        assert matched.counts["ok"] == 6
+
+        job = controller.map(where, {f"image {n}": np.zeros(1) for n in range(300)}, chunk_size=2)
+        os.kill(pids[hosts.index("host2")], signal.SIGKILL)
+        wait_until(lambda: len(controller) == 2, 20)
+        wait_until(lambda: len(controller) == 3, 40)
+        assert hosts_of(controller) == {"host1": 1, "host2": 2}
+        assert job.wait(60)
+        assert job.counts["ok"] == 300
+        assert "if it died, its host starts another" in capfd.readouterr().err
+        now = set(controller.client[:].apply_sync(os.getpid))
+        assert len(now - set(pids)) == 1
+        parents = controller.client[:].apply_sync(os.getppid)
+        assert set(parents) == set(warm.values())  # the same processes
+    wait_until(lambda: not any(map(psutil.pid_exists, now | set(parents))), 20)
+
+
 def test_engines_end_with_their_connection_and_others_come_for_the_next_job(
     profile: str, ssh_config: Path
 ) -> None:
@@ -128,6 +160,16 @@ def test_a_wrong_remote_python_is_told_with_its_cause(ssh_config: Path) -> None:
     profiles.install("ssh", as_name="wrong", settings=settings)
     with pytest.raises(ClusterError, match=r"host 'host1' has no engine: .* ended: .*/no/such/python"):
         parimg.start(1, profile="wrong")
+
+
+@pytest.mark.parametrize("fork", ["true", "false"])
+def test_engines_that_end_at_once_are_told_with_what_they_said(fork: str, ssh_config: Path) -> None:
+    settings = {"hosts": "host1:1", "ssh_options": f"-F,{ssh_config}", "fork": fork}
+    folder = profiles.install("ssh", as_name=f"ends-{fork}", settings=settings, overwrite=True)
+    with open(Path(folder, "ipcluster_config.py"), "a", encoding="utf-8") as file:
+        file.write("launcher.engine_args = ['--IPEngine.timeout=5', '--IPEngine.timeout=6']\n")
+    with pytest.raises(ClusterError, match=r"no engine, all have ended: .*timeout only accepts one value"):
+        parimg.start(1, profile=f"ends-{fork}", timeout=300)
 
 
 def test_a_host_that_cannot_be_reached_is_told(ssh_config: Path) -> None:

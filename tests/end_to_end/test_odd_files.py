@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -68,6 +68,36 @@ def test_pages_and_frames_that_are_left_out_are_told(
     assert len(told) == 1
     assert "an image has 3 pages" in told[0]
     assert sorted(job.to_pandas()["pages"].dropna()) == [3, 3]
+
+
+def test_levels_colours_and_alpha_that_are_left_out_are_told_once_with_the_way_out(
+    controller: parimg.Controller, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    levels = np.arange(32 * 64, dtype=np.uint16).reshape(32, 64) * 31
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.dstack([levels] * 4))
+    tifffile.imwrite(tmp_path / "tiled.tif", np.dstack([levels] * 3), tile=(16, 16), photometric="rgb")
+
+    def told(task: parimg.Task, **options: Any) -> list[str]:
+        caplog.clear()
+        job = controller.submit(task, tmp_path, chunk_size=1, **options)
+        assert job.wait(60)
+        assert job.counts["ok"] == 3
+        return sorted(message.partition(":")[0] for message in caplog.messages)
+
+    eight_bit = "images of more than 8 bit were read as 8 bit, without their lower bits"
+    gray = "images in colours were read as gray"
+    alpha = "alpha, or another fourth channel, of images was left out"
+    assert told(parimg.Convolve("box(3)")) == [alpha, eight_bit]
+    assert "color='unchanged' gives them as they are stored" in caplog.text
+    assert eight_bit in told(parimg.Convolve("box(3)"), tiles=16)
+    assert told(parimg.NeighbourhoodFilter(np.ptp, size=3)) == [alpha, gray, eight_bit]
+    assert told(parimg.Convolve("box(3)", color="gray")) == [eight_bit]  # gray was asked for
+    assert told(parimg.MatchSIFT(np.ones((2, 128), np.float32))) == [eight_bit]
+    assert "color=" not in caplog.text  # which this task has not
+    assert "percentile=(1, 99.8)" in caplog.text
+    assert told(parimg.MatchSIFT(np.ones((2, 128), np.float32)), percentile=(0, 100)) == []
+    assert told(parimg.Convolve("box(3)", color="unchanged")) == []
 
 
 def test_images_inside_a_table_are_the_images_of_a_job(controller: parimg.Controller, tmp_path: Path) -> None:

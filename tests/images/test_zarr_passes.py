@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 
@@ -43,7 +44,7 @@ def test_chunks_become_fewer_files_with_the_same_pixels(tmp_path: Path, has_targ
 
 def test_images_of_one_size_become_one_array(tmp_path: Path) -> None:
     places, images = zip(*(written(tmp_path, f"{name}.png", (1100, 40, 3)) for name in "abc"), strict=True)
-    found = parimg.stack_ome_zarr(places, tmp_path / "all.ome.zarr")
+    found = parimg.stack_ome_zarr(pd.Series(places), tmp_path / "all.ome.zarr")  # as of a job's table
     group = zarr.open_group(found, mode="r")
     np.testing.assert_array_equal(group["0"][:], np.stack([image.transpose(2, 0, 1) for image in images]))
     assert group["1"].shape == (3, 3, 550, 20)
@@ -71,3 +72,16 @@ def test_what_is_no_ome_zarr_is_told(tmp_path: Path) -> None:
 def test_a_store_needs_a_target(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="nothing is replaced in one go; give a target"):
         parimg.shard_ome_zarr("s3://bucket/a.ome.zarr")
+
+
+def test_only_a_zarr_is_replaced(tmp_path: Path) -> None:
+    place, _ = written(tmp_path, "a.png", (40, 40, 3))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.png").touch()
+    for do in (parimg.stack_ome_zarr, lambda places, target: parimg.shard_ome_zarr(places[0], target)):
+        with pytest.raises(TaskError, match="is there already, and no Zarr that would be replaced"):
+            do([place], photos)
+    assert (photos / "a.png").exists()
+    for _ in range(2):
+        assert parimg.stack_ome_zarr([place], tmp_path / "all.ome.zarr") == str(tmp_path / "all.ome.zarr")

@@ -111,6 +111,12 @@ def test_counts_and_failures_agree(finished: parimg.Job) -> None:
     assert sorted(record.key for record in finished.failures) == [f"image000{odd}" for odd in (1, 3, 5, 7, 9)]
 
 
+def test_one_failure_is_told_in_the_singular(controller: parimg.Controller) -> None:
+    job = controller.map(half_fail, named_arrays(2))
+    job.wait()
+    assert repr(job.failures) == "<1 failure: 1 ValueError>"
+
+
 def test_it_speaks_async_results_vocabulary(finished: parimg.Job) -> None:
     assert finished.ready()
     assert not finished.successful()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from IPython.core.completer import provisionalcompleter
+from made_journals import make_journal, row
 
 import parimg
+from parimg.job.directory import jobs_folder
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -84,7 +87,9 @@ def test_noblock_gives_the_job_back_while_it_runs(run: Run, photos: Path) -> Non
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("%parimg mtach a b", "invalid choice: 'mtach'"),
+        ("%parimg mtach a b", "there is no command 'mtach'; did you mean 'match'?; %parimg lists them"),
+        ("%parimg xyz", "there is no command 'xyz'; %parimg lists them"),
+        ("%parimg match a b --verify homo", "choose from 'homography', 'fundamental'); see %parimg match --help"),
         ("%parimg match a", "required: IMAGES"),
         ("%parimg match a 'b", "No closing quotation"),
         ("%parimg match a.png photos", "there is no cluster yet: %parimg start -n 4"),
@@ -94,8 +99,9 @@ def test_noblock_gives_the_job_back_while_it_runs(run: Run, photos: Path) -> Non
         ("%parimg connect --profile nowhere", "'nowhere'"),
         ("%parimg status", "there is no job in `job`"),
         ("%parimg status nothing", "is not a job"),
-        ("%parimg map photos", "a cell belongs to %%parimg map IMAGES"),
-        ("%%parimg match a b\n1", "a cell belongs to %%parimg map IMAGES"),
+        ("%parimg match a.png b -o 'my job'", "-o wants the name of a variable (got 'my job')"),
+        ("%parimg map photos", "it is %%parimg map IMAGES, with two %"),
+        ("%%parimg match a b\n1", "a cell belongs to %%parimg map IMAGES; of match it is %parimg, with one %"),
         ("%%parimg map photos\nx = = 1", "line 1 of the cell: invalid syntax"),
         ("%%parimg map photos\nx = 1", "the cell returns nothing"),
     ],
@@ -110,6 +116,20 @@ def test_what_is_typed_wrong_is_told_in_one_line(
     assert told in said
     assert said.count("\n") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.usefixtures("on_cluster")
+def test_images_that_are_not_there_and_a_wrong_name_leave_no_job(
+    run: Run, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("%%parimg map nowhere\n1")
+    told = "".join(capsys.readouterr())
+    assert "'nowhere' does not exist (looked for " in told
+    assert told.endswith("nowhere')\n")  # and not what was typed
+    before = os.listdir(jobs_folder()) if os.path.isdir(jobs_folder()) else []
+    run(f"%%parimg map {photos} -o 3x\n1")
+    assert "-o wants the name of a variable (got '3x')" in "".join(capsys.readouterr())
+    assert (os.listdir(jobs_folder()) if os.path.isdir(jobs_folder()) else []) == before
 
 
 def test_engines_that_are_not_there_are_refused(
@@ -184,3 +204,16 @@ def test_tab_completes_commands_options_profiles_jobs_variables_and_paths(
     assert complete(shell, "%parimg match ph") == ["phones", "photos/"]
     assert complete(shell, "%%parimg map photos/d") == ["photos/damaged.png"]
     assert complete(shell, "%parimg match --verify ho") == ["homography"]
+
+
+def test_a_notebook_shows_the_table_of_jobs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    monkeypatch.setenv("PARIMG_JOBS_DIR", str(tmp_path))
+    make_journal(tmp_path / "20261122-0930-mean", [row(0)])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("%load_ext parimg"), nbformat.v4.new_code_cell("%parimg jobs")]
+    )
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    [shown] = notebook.cells[1].outputs
+    assert shown["data"]["text/html"].count("20261122-0930-mean") == 1
+    assert shown["data"]["text/plain"].count("20261122-0930-mean") == 1

@@ -74,3 +74,5 @@ def test_durations_are_in_units_that_fit() -> None:
         "0 ms", "250 ms", "1 s", "59.9 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 0 h",
         "115 d 17 h",
     ]  # fmt: skip
+    rounded = [0.9996, 0.9994, 59.96, 119.7, 3599.7, 86_399.8]
+    assert list(map(duration, rounded)) == ["1 s", "999 ms", "1 min 0 s", "2 min 0 s", "1 h 0 min", "1 d 0 h"]

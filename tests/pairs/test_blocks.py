@@ -41,16 +41,27 @@ def test_blocks_have_at_most_32_images_on_a_side() -> None:
     assert tile_size(10) == 4
 
 
-def test_chosen_pairs_are_put_into_the_blocks_of_their_tiles() -> None:
-    pairs = np.array([[0, 99], [3, 4], [98, 99], [2, 98]], np.uint32)
+def test_chosen_pairs_that_share_rows_lie_in_one_block_however_far_their_columns_are() -> None:
+    pairs = np.array([[0, 99], [3, 4], [98, 99], [2, 98], [3, 50]], np.uint32)
     blocks = list(blocks_of_pairs(pairs, 100))
-    assert sorted(pairs_of(blocks)) == [(0, 99), (2, 98), (3, 4), (98, 99)]
-    assert len(blocks) == 3
+    assert [block.pairs().tolist() for block in blocks] == [[[3, 4], [3, 50], [2, 98], [0, 99]], [[98, 99]]]
+    assert [(block.rows, block.columns) for block in blocks] == [
+        (range(4), range(4, 100)), (range(98, 99), range(99, 100))
+    ]  # fmt: skip
+
+
+def test_blocks_of_scattered_pairs_are_few_and_have_few_images() -> None:
+    pairs = np.random.default_rng(3).integers(0, 4000, (40_000, 2), np.uint32)
+    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    blocks = list(blocks_of_pairs(pairs, 4000))
+    assert sorted(pairs_of(blocks)) == [tuple(pair) for pair in pairs.tolist()]
+    assert max(len(np.unique(block.pairs())) for block in blocks) <= 96
+    assert len({block.name for block in blocks}) == len(blocks) < len(pairs) / 40
 
 
 def test_a_block_is_the_same_after_its_way_through_bytes() -> None:
-    block = Block(range(64, 96), range(96, 100), np.array([[0, 3], [31, 0]], np.uint8))
-    assert pairs_of([decode_block(block.encode())]) == [(64, 99), (95, 96)]
+    block = Block(range(64, 96), range(96, 10**6), np.array([[64, 99], [95, 999_999]], np.uint32))
+    assert pairs_of([decode_block(block.encode())]) == [(64, 99), (95, 999_999)]
     with pytest.raises(JobError, match="is no block of pairs"):
         decode_block(b"abc")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,9 +16,11 @@ import numpy as np
 import plane_views
 import pyarrow.parquet as pq
 import pytest
+from command_line import parimg as parimg_cli
 
 import parimg
-from parimg.errors import JobError, TaskError
+from parimg.errors import ImageMissingError, JobError, TaskError
+from parimg.pairs.feature_files import path_of
 
 pytestmark = pytest.mark.cluster
 
@@ -165,6 +169,28 @@ json.dump([best.num_reg_images(), best.compute_mean_reprojection_error()], open(
     assert error <= 0.35
 
 
+@pytest.mark.slow
+def test_a_walk_straight_ahead_is_reconstructed_whole_by_the_global_mapper(
+    controller: parimg.Controller, data_folder: Path, tmp_path: Path
+) -> None:
+    job = controller.match_pairs(data_folder / "lund", job_dir=tmp_path / "pairs")
+    job.wait()
+    job.to_colmap(tmp_path / "matches.db", cameras="one")
+    program = """
+import json, sys
+pycolmap = __import__("pycolmap")
+pycolmap.set_random_seed(0)
+options = pycolmap.GlobalPipelineOptions()
+options.random_seed = 0
+models = pycolmap.global_mapping(*sys.argv[1:4], options=options)
+json.dump([model.num_reg_images() for model in models.values()], open(sys.argv[4], "w"))
+"""
+    (tmp_path / "model").mkdir()
+    arguments = (tmp_path / "matches.db", data_folder / "lund", tmp_path / "model", tmp_path / "answer.json")
+    ask_pycolmap(program, *arguments)
+    assert json.loads((tmp_path / "answer.json").read_text()) == [29]
+
+
 def test_cameras_are_shared_as_asked(matched: parimg.PairJob, tmp_path: Path) -> None:
     for cameras, n_cameras in (("one", 2), ("image", 8)):
         matched.to_colmap(tmp_path / f"{cameras}.db", cameras=cameras)
@@ -190,23 +216,49 @@ def test_only_a_database_of_the_same_pairs_is_replaced(matched: parimg.PairJob, 
         matched.to_colmap(tmp_path / "none" / "matches.db")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "bytes_free"),
+    [
+        ("colmap", "my matches.db", 200_000),
+        # HDF5 crashed the process where a file ended within its own tables, or between them.
+        *(("hloc", "my matches", bytes_free) for bytes_free in (2_000, 30_000)),
+        ("parquet", "my matches.parquet", 500),
+    ],
+)
 def test_a_full_disk_leaves_the_pairs_and_tells_how_to_export_them(
-    matched: parimg.PairJob, tmp_path: Path
+    kind: str, name: str, bytes_free: int, matched: parimg.PairJob, tmp_path: Path
 ) -> None:
-    program = """
-import resource, signal, sys
+    program = f"""
+import resource, signal
 from parimg.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_free}, resource.RLIM_INFINITY))
 main()
 """
-    path = tmp_path / "matches.db"
-    command = [sys.executable, "-c", program, "export", matched.directory, "--to", "colmap", "-o", str(path)]
+    path = tmp_path / name
+    arguments = ["export", matched.directory, "--to", kind, "-o", str(path)]
+    command = [sys.executable, "-c", program, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert ended.returncode == 2
-    assert f"the pairs in {matched.directory!r} stay; once there is room: parimg export" in ended.stderr
-    assert os.listdir(tmp_path) == []
-    matched.to_colmap(path)
+    assert ended.returncode == 2, ended.stderr
+    again = shlex.join(["parimg", *arguments])
+    assert f"the pairs in {matched.directory!r} stay; once there is room" in ended.stderr
+    assert f"another name: {again}\n" in ended.stderr
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+    assert parimg_cli(*arguments).code == 0
+
+
+def test_lost_features_of_an_image_that_is_gone_are_told_at_an_export(
+    controller: parimg.Controller, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos / "camera", tmp_path / "photos")
+    job = controller.match_pairs(tmp_path / "photos", job_dir=tmp_path / "pairs", pairs="sequential")
+    job.wait()
+    Path(path_of(str(tmp_path / "pairs" / "feature_files"), job.images()[0].file)).unlink()
+    job.to_colmap(tmp_path / "matches.db")
+    Path(path_of(str(tmp_path / "pairs" / "feature_files"), job.images()[0].file)).unlink()
+    (tmp_path / "photos" / "camera0.png").unlink()
+    with pytest.raises(ImageMissingError, match=r"features of .*camera0\.png' are lost .* cannot be found anew"):
+        job.to_colmap(tmp_path / "matches.db")
 
 
 def test_the_table_of_pairs_has_a_row_a_pair(matched: parimg.PairJob, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import skimage.data
 from PIL import Image
 
 import parimg.kernels as pk
-from parimg.errors import ImageError, TaskError
-from parimg.pairs.camera import read_camera
+from parimg.errors import ImageEmptyError, ImageError, TaskError
+from parimg.pairs.camera import Camera, read_camera
 from parimg.pairs.feature_files import Features, open_features, path_of, write_features
 from parimg.pairs.feature_task import DetectFeatures, features_of
+from parimg.pairs.image_table import PairImage
 
 COFFEE = skimage.data.coffee()
 
@@ -102,21 +103,24 @@ def test_a_file_that_is_there_is_taken_and_a_damaged_one_made_anew(tmp_path: Pat
     path, folder = save(tmp_path / "a.jpg"), str(tmp_path / "features")
     task = DetectFeatures(folder)
     name = str(run(task, path)["file"])
+    known = PairImage("a", str(path), name, 10, Camera(600, 400, 720.0, False, ""))
     file = Path(path_of(folder, name))
     written = file.stat().st_mtime_ns
     run(task, path)
     assert file.stat().st_mtime_ns == written
     whole = file.read_bytes()
     file.write_bytes(whole[:-1000])
-    assert features_of(task, name, str(path)) is not None
+    assert len(features_of(task, known).points)
     assert file.read_bytes() == whole
     file.unlink()
     path.write_bytes(b"")
-    with pytest.raises(ImageError):
-        features_of(task, name, str(path))
-    save(path, quality=50)
+    with pytest.raises(ImageEmptyError, match="features of 'a' are lost or damaged, and cannot be found anew: "):
+        features_of(task, known)
     Image.fromarray(COFFEE[:-1]).save(path)
-    assert features_of(task, name, str(path)) is None
+    with pytest.raises(ImageError, match="the image is another one now; put the earlier one back"):
+        features_of(task, known)
+    with pytest.raises(ImageError, match="it was given as an array, which is not kept"):
+        features_of(task, known._replace(uri=""))
 
 
 def test_other_options_have_other_files(tmp_path: Path) -> None:
@@ -157,7 +161,10 @@ def test_parts_of_files_and_levels_are_read_as_for_all_tasks(tmp_path: Path) -> 
     part = run(plain, tmp_path / "run.h5#/data?i=1")
     assert (part["width"], part["height"], part["focal_known"]) == (512, 512, False)
     assert np.array_equal(open_features(folder, part["file"]).points, wanted.points)
-    assert features_of(plain, part["file"], str(tmp_path / "run.h5#/data?i=1")) is not None
+    name, uri = str(part["file"]), str(tmp_path / "run.h5#/data?i=1")
+    Path(path_of(folder, name)).unlink()
+    again = features_of(plain, PairImage("part", uri, name, 300, Camera(512, 512, 614.4, False, "")))
+    assert np.array_equal(again.points, wanted.points)
     for deep_image in ("deep.png", "run.h5#/deep"):
         values = run(stretched, tmp_path / deep_image)
         assert np.array_equal(open_features(folder, values["file"]).points, wanted.points)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from parimg.errors import SourceError, TaskError
-from parimg.pairs.selection import Names, check_selection, select_pairs, unknown_names
+from parimg.pairs.selection import Names, check_selection, not_indexed, select_pairs, unknown_names
 
 KEYS = [f"/photos/{name}.png" for name in "abcde"]
 
@@ -50,6 +50,19 @@ def test_loops_are_closed_by_an_index() -> None:
 
 def test_retrieval_takes_the_most_alike() -> None:
     assert selected("retrieval", neighbours=1, index=Similar()) == [[0, 4], [0, 4], [1, 2], [1, 2]]
+
+
+def test_images_that_an_index_lacks_are_counted_and_get_no_pairs() -> None:
+    selection = check_selection("retrieval", neighbours=3, index=Similar())
+    assert not_indexed(selection, KEYS) == 1
+    assert not {3} & set(select_pairs(selection, KEYS, KEYS, range(5)).ravel().tolist())
+    assert not_indexed(check_selection("sequential"), KEYS) == 0
+    assert select_pairs(selection, KEYS[:1], KEYS[:1], [0]).tolist() == []
+
+
+def test_an_index_of_other_images_is_refused() -> None:
+    with pytest.raises(TaskError, match="has none of the 2 images; index the same files, by the same paths"):
+        not_indexed(check_selection("retrieval", index=Similar()), ["/other/a.png", "/other/b.png"])
 
 
 def test_retrieval_wants_an_index() -> None:

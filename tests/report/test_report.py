@@ -70,6 +70,48 @@ def test_names_and_messages_are_text_in_a_page_that_runs_nothing(job: str, tmp_p
         assert "ValueError: <script>alert(1)" in page.inner_text("body")
 
 
+# The least contrast of any text with what is behind it, as WCAG 2 reckons it, and the page's background.
+CONTRAST = """() => {
+    const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const behind = (element) => {
+        for (let one = element; one; one = one.parentElement) {
+            const found = rgb(getComputedStyle(one).backgroundColor);
+            if (found.length === 3 || found[3] > 0) return found;
+        }
+        return [255, 255, 255];
+    };
+    let least = 21;
+    for (const element of document.querySelectorAll("body *")) {
+        const said = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+        if (!said || !element.checkVisibility()) continue;
+        const two = [light(rgb(getComputedStyle(element).color)), light(behind(element))].sort((a, b) => b - a);
+        least = Math.min(least, (two[0] + 0.05) / (two[1] + 0.05));
+    }
+    return [least, light(rgb(getComputedStyle(document.body).backgroundColor))];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
+def test_a_page_is_readable_in_the_theme_of_its_reader(scheme: str, state: str, tmp_path: Path) -> None:
+    rows = [row(0, key="a.png", total_length=5.0), row(1, key="gone.png", status="failed", message="no such file")]
+    job = make_journal(tmp_path / "job", rows, task=parimg.SkeletonGraph(), state=state).directory
+    parimg.write_report(job, tmp_path / "report.html")
+    with headless.page() as page:
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"file://{tmp_path}/report.html")
+        least, background = page.evaluate(CONTRAST)
+        assert least >= 4.5  # what WCAG asks of text
+        assert background > 0.9 if scheme == "light" else background < 0.05
+        # Plots and pictures have grounds of their own.
+        shown = page.locator("img.plot").first.evaluate("one => getComputedStyle(one).backgroundColor")
+        assert shown == "rgb(255, 255, 255)"
+
+
 def test_images_that_are_gone_are_told_and_the_others_are_seen(job: str, tmp_path: Path) -> None:
     parimg.write_report(job, tmp_path / "report.html")
     with headless.page() as page:

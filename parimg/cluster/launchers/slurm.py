@@ -13,8 +13,9 @@ import time
 from typing import Any, Self
 
 from ipyparallel.cluster.launcher import EngineLauncher, NotRunning
-from traitlets import Integer, List, Unicode
+from traitlets import Bool, Integer, List, Unicode
 
+from parimg.cluster.launchers.fork import FORKED_ENGINES
 from parimg.cluster.launchers.slurm_queue import cancel, find_job, is_queued, submit
 
 _END_SECONDS = 10.0  # in which a cancelled job leaves the queue; then its processes are killed
@@ -33,6 +34,7 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
     options = List(Unicode(), config=True, help="More options of sbatch, one a string")
     setup = List(Unicode(), config=True, help="Lines of shell before the engines start, as 'module load python'")
     engines_per_job = Integer(0, config=True, help="0: one job with all; k: an array of jobs of k engines each")
+    fork = Bool(False, config=True, help="Fork the engines of a node from one process")
     job_id = Unicode().tag(to_dict=True)
     output_file = Unicode().tag(to_dict=True)
     n = Integer(1).tag(to_dict=True)
@@ -43,8 +45,7 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
         jobs = -(-self.n // per_job)
         # The folder of the profile is not on every node where no disk is shared; what is needed comes otherwise.
         arguments = [*self.cluster_args, "--IPEngine.auto_create=True", *self.engine_args]
-        engine = shlex.join([*self.engine_cmd, *arguments])
-        step = f"exec srun --kill-on-bad-exit=0 --cpus-per-task=1 --unbuffered {engine}"
+        step = self._forked_step(arguments) if self.fork else self._step(arguments)
         script = "\n".join([*self.setup, step])
         chosen = {
             "partition": self.partition,
@@ -64,6 +65,21 @@ class SlurmEnginesLauncher(EngineLauncher):  # type: ignore[misc]
             *self.options,
             f"--wrap={script}",
         ]
+
+    def _step(self, arguments: list[str]) -> str:
+        """A task an engine."""
+        engine = shlex.join([*self.engine_cmd, *arguments])
+        return f"exec srun --kill-on-bad-exit=0 --cpus-per-task=1 --unbuffered {engine}"
+
+    def _forked_step(self, arguments: list[str]) -> str:
+        """A task a node, with all processors of the job there, that forks as many engines as the job has tasks."""
+        command = shlex.join([self.engine_cmd[0], "-m", FORKED_ENGINES])
+        return (
+            "unset SLURM_CPUS_PER_TASK\n"  # one, which older versions of srun would take as theirs
+            "exec srun --whole --nodes=$SLURM_JOB_NUM_NODES --ntasks=$SLURM_JOB_NUM_NODES --ntasks-per-node=1 "
+            f"--cpu-bind=none --kill-on-bad-exit=0 --unbuffered {command} "
+            f'"$SLURM_TASKS_PER_NODE" {shlex.join(arguments)}'
+        )
 
     def start(self, n: int) -> str:
         """Submit n engines."""

@@ -18,7 +18,7 @@ _END_SECONDS = 5.0
 
 
 def main() -> None:
-    """Read one line of JSON with ``n``, ``environment`` and ``arguments``; return when all engines have ended."""
+    """Read one line of JSON with ``n``, ``environment`` and ``arguments``; end when all engines have ended."""
     request = json.loads(sys.stdin.buffer.readline())
     profile_dir = request["environment"]["IPP_PROFILE_DIR"]
     if not os.path.isdir(profile_dir):  # no disk is shared, or not this one
@@ -42,6 +42,8 @@ def main() -> None:
         watcher.start()
     for watcher in watchers:
         watcher.join()
+    sys.stdout.flush()
+    os._exit(0)  # in order, Python would wait for the thread that reads stdin
 
 
 def _report_end(engine: subprocess.Popen[bytes]) -> None:

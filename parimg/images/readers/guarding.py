@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def missing(name: str) -> ImageMissingError:
+    """There is no such file, where it was looked for."""
+    return ImageMissingError(f"{name!r:.300} does not exist; is it reachable from the host that reads it?")
+
+
+def forbidden(name: str) -> ImageError:
+    """A file is there, and closed."""
+    return ImageError(f"{name!r:.300} may not be read by this user; check its permissions")
+
+
+def unread(name: str, error: Exception) -> ImageError:
+    """Something between here and the bytes failed: every backend has errors of its own."""
+    return ImageError(f"{name!r:.300} could not be read: {type(error).__name__}: {error!s:.500}")
+
+
 def guarded(name: str, work: Callable[[], T], *, is_asked_again: bool = True) -> T:
     """Do what a library does with a file; of a store, again after a pause where that failed for now.
 
@@ -54,16 +69,16 @@ def guarded(name: str, work: Callable[[], T], *, is_asked_again: bool = True) ->
     except BeyondLimitError as error:
         raise ImageTooLargeError(f"{name!r:.300} {error}") from None
     except FileNotFoundError:
-        raise ImageMissingError(f"{name!r:.300} does not exist; is it reachable from the engine's host?") from None
+        raise missing(name) from None
     except PermissionError:
-        raise ImageError(f"{name!r:.300} may not be read by this user; check its permissions") from None
+        raise forbidden(name) from None
     except DamagedError as error:
         raise ImageTruncatedError(
             f"{name!r:.300} is truncated or damaged: {error}; copy or write it again"
         ) from None
     except Exception as error:
         if "://" in name and may_pass(error):
-            raise ImageError(f"{name!r:.300} could not be read: {type(error).__name__}: {error!s:.500}") from error
+            raise unread(name, error) from error
         # Every library has errors of its own, and damaged files lead to any of Python's.
         raise ImageTruncatedError(
             f"{name!r:.300} is truncated, damaged, or of a kind that its library does not read: "

@@ -5,6 +5,7 @@ Called by the registry.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from parimg.images.readers.units import MICROMETRE, lengths
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+# That one of its plugins does not take a file is no news: another may, and else our error says so.
+logging.getLogger("bioio.bio_image").addFilter(lambda record: not record.getMessage().startswith("Attempted file"))
 
 
 def open_file(uri: str) -> OpenedFile:

@@ -16,6 +16,7 @@ import numpy as np
 
 from parimg.errors import ImagePartError
 from parimg.images.damage import DamagedError, UnsuitableError
+from parimg.images.losses import note_lost
 from parimg.images.readers.address import Address
 from parimg.images.readers.opening import open_or_path
 from parimg.images.readers.part import Index, OpenedFile, StoredImage
@@ -122,6 +123,8 @@ class _VideoImage(StoredImage):
                 self._next = number + 1
                 if frame.is_corrupt:
                     raise DamagedError(f"frame {number} is damaged")
+                if frame.format.components[0].bits > 8:
+                    note_lost("video")
                 pixels: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
                 return pixels
         except av.FFmpegError as error:
