@@ -50,6 +50,10 @@ def of_every_dtype() -> dict[str, tuple[Any, Callable[..., Any]]]:
         ),
         "weights": (IMAGE[:3, :3], lambda a: pk.correlate(IMAGE.astype(float), a, precision="float64")),
         "generic_filter": (IMAGE, lambda a: pk.generic_filter(a, np.max, 3)),
+        "medians of squares": (
+            NOISE * 255,
+            lambda a: [pk.generic_filter(a, np.median, side) for side in (3, 5)],
+        ),
         "generic_filter1d": (IMAGE, lambda a: pk.generic_filter1d(a, first_sum, 2)),
         "match_descriptors": (VECTORS, lambda a: pk.match_descriptors(a, VECTORS[::-1].astype(a.dtype))),
         "nearest_descriptors": (VECTORS, lambda a: pk.nearest_descriptors(VECTORS[5:].astype(a.dtype), a)),

@@ -217,7 +217,7 @@ def filter_block(
 @overload(filter_block, strict=False)
 def _overload_filter_block(function: Any, *_others: Any) -> Callable[..., None]:
     kind = function.chosen.kind if function.chosen else Kind.OTHER
-    return {Kind.MEDIAN: filter_median_lines, Kind.CHOICE: filter_chosen_lines}.get(kind, filter_block)
+    return {Kind.MEDIAN: filter_median_lines, Kind.CHOICE: filter_chosen_lines.py_func}.get(kind, filter_block)
 
 
 def _filter_lines(

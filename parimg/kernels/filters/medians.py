@@ -1,4 +1,4 @@
-"""Medians of squares of 3 x 3 and 5 x 5: two lines of results at once, which share most of the work.
+"""Medians of squares of 3 x 3 and 5 x 5: several lines of results at once, which share most of the work.
 
 `chosen_lines.py` emits this where `choices.py` has found the user's function to be a median, and `is_square` its
 window to be one.
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 # Strategy: rows of the window are sorted, each by itself. Two lines of results share all rows of their windows
 # but one: of these the values are merged that may become the median whatever the last row holds, 4 of 6 or 6 of
-# 20, and each line puts its own row to them. A result of 3 x 3 takes 23 minima and maxima where the shortest
+# 20, and each line puts its own row to them. A result of 3 x 3 then takes 23 minima and maxima where the shortest
 # network takes 30, one of 5 x 5 108 where it takes 174. Keeping sorted rows from line to line leaves 17 and 72,
-# and was slower by a third and more: the kept rows lie 4 KiB apart, or leave the first-level cache.
+# and was slower by a third and more: the kept rows lie 4 KiB apart, or leave the first-level cache. Of more lines
+# than two, pairs have rows and merged rows in common, too.
 
 SQUARES = {9: 3, 25: 5}
 """Sides by the number of elements."""
@@ -86,9 +87,14 @@ class Network(NamedTuple):
 
 
 def write_medians(
-    builder: Any, dtype: Any, side: int, read: Callable[[int], list[ir.Value]], write: Callable[[int, Any], None]
+    builder: Any,
+    dtype: Any,
+    side: int,
+    lines: int,
+    read: Callable[[int], list[ir.Value]],
+    write: Callable[[int, Any], None],
 ) -> None:
-    """Emit both medians of two windows, one line below the other, NaN where a pixel is.
+    """Emit the medians of windows one line below the other, NaN where a pixel is.
 
     Parameters
     ----------
@@ -96,29 +102,45 @@ def write_medians(
         Of the pixels.
     side : int
         Of a window; odd.
+    lines : int
+        How many windows; even.
     read : callable
-        Gives vectors of the pixels of a row.
+        Gives vectors of the pixels of a row, of ``side + lines - 1``.
     write : callable
-        Is given the line, 0 or 1, and the vector of its medians.
+        Is given the line and the vector of its medians.
     """
     network = Network(builder, dtype)
-    unordered = []
 
-    def ordered(row: int) -> list[Any]:
+    @functools.cache
+    def ordered(row: int) -> _Row:
         pixels = read(row)
-        if isinstance(dtype, types.Float):
-            unordered.append(is_any_nan(builder, pixels))
-        return network.ordered(pixels)
+        is_float = isinstance(dtype, types.Float)
+        return _Row(network.ordered(pixels), [is_any_nan(builder, pixels)] if is_float else [])
 
-    shared: list[Any] = []
-    for row in range(1, side, 2):
-        shared = network.merged(shared, network.merged(ordered(row), ordered(row + 1)))
-    middle, reach = len(shared) // 2, (side + 1) // 2
-    candidates = shared[middle - reach : middle + reach]
-    of_shared = functools.reduce(builder.or_, unordered) if unordered else None
-    for line, row in enumerate((0, side)):
-        median = network.median(candidates, ordered(row))
-        if of_shared is not None:
-            nan = ir.Constant(median.type, [float("nan")] * median.type.count)
-            median = builder.select(builder.or_(of_shared, unordered[-1]), nan, median)
-        write(line, median)
+    @functools.cache
+    def two(row: int) -> _Row:
+        one, other = ordered(row), ordered(row + 1)
+        return _Row(network.merged(one.values, other.values), _either(builder, one.nan + other.nan))
+
+    for line in range(0, lines, 2):
+        pairs = [two(row) for row in range(line + 1, line + side, 2)]
+        shared = functools.reduce(network.merged, (pair.values for pair in pairs))
+        nan = _either(builder, [one for pair in pairs for one in pair.nan])
+        middle, reach = len(shared) // 2, (side + 1) // 2
+        for below, row in enumerate((line, line + side)):
+            median = network.median(shared[middle - reach : middle + reach], ordered(row).values)
+            for unordered in _either(builder, nan + ordered(row).nan):
+                not_a_number = ir.Constant(median.type, [float("nan")] * median.type.count)
+                median = builder.select(unordered, not_a_number, median)
+            write(line + below, median)
+
+
+class _Row(NamedTuple):
+    """Sorted vectors, and whether one is NaN: a condition, or none for integers."""
+
+    values: list[Any]
+    nan: list[ir.Value]
+
+
+def _either(builder: Any, conditions: list[ir.Value]) -> list[ir.Value]:
+    return [functools.reduce(builder.or_, conditions)] if conditions else []

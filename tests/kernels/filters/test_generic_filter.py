@@ -170,7 +170,9 @@ def test_the_parts_of_a_window_go_with_the_axes_in_the_order_they_are_named():
 
 @pytest.mark.parametrize("dtype", ["?", "B", "h", "I", "Q", "f", "e", "g", ">i2"])
 def test_every_real_dtype_is_filtered_and_kept(dtype):
-    image = (RNG.normal(size=(5, 6)) * 40).astype(dtype)
+    numbers = RNG.normal(size=(5, 6)) * 40
+    # What is below 0 is near 2**64 in uint64, and 2**64 in float64: no uint64 again.
+    image = (np.abs(numbers) if np.dtype(dtype).kind == "u" else numbers).astype(dtype)
     found = generic_filter(image, fmin, 3)
     assert found.dtype == np.dtype(dtype).newbyteorder("=")
     np.testing.assert_array_equal(found, ndimage.minimum_filter(image.astype(float), 3).astype(dtype))
