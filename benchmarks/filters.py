@@ -80,7 +80,6 @@ def filters(image):
     """Label, ours, theirs; the answers are the same to `rtol`."""
     out = np.empty_like(image)
     low_level = {function: llc.jit_filter_function(function) for function in (fmin, median, conditional_mean)}
-    cross = CROSS.astype(np.uint8)
     yield "fmin, cross", "scipy.ndimage.grey_erosion", *(
         lambda: generic_filter(image, fmin, footprint=CROSS, output=out),
         lambda: ndimage.grey_erosion(image, footprint=CROSS, output=out),
@@ -88,10 +87,6 @@ def filters(image):
     yield "fmin, cross", "generic_filter with llc", *(
         lambda: generic_filter(image, fmin, footprint=CROSS, output=out),
         lambda: ndimage.generic_filter(image, low_level[fmin], footprint=CROSS, output=out),
-    )  # fmt: skip
-    yield "fmin, cross", "cv2.erode", *(
-        lambda: generic_filter(image, fmin, footprint=CROSS, output=out),
-        lambda: cv2.erode(image, cross, dst=out, borderType=cv2.BORDER_REFLECT),
     )  # fmt: skip
     for function in (median, conditional_mean):
         yield f"{function.__name__}, 5 x 5", "generic_filter with llc", *(
@@ -114,11 +109,28 @@ def filters(image):
     )  # fmt: skip
 
 
+def specialists(image):
+    """The same, against OpenCV in the image's own dtype."""
+    out, name = np.empty_like(image), image.dtype.name
+    cross = CROSS.astype(np.uint8)
+    yield f"fmin, cross, {name}", "cv2.erode", *(
+        lambda: generic_filter(image, fmin, footprint=CROSS, output=out),
+        lambda: cv2.erode(image, cross, dst=out, borderType=cv2.BORDER_REFLECT),
+    )  # fmt: skip
+    if image.dtype == np.float64:  # which medianBlur does not take
+        return
+    for side in (3, 5):
+        yield f"median, {side} x {side}, {name}", "cv2.medianBlur", *(
+            lambda side=side: generic_filter(image, np.median, side, output=out, mode="nearest"),
+            lambda side=side: cv2.medianBlur(image, side, dst=out),
+        )  # fmt: skip
+
+
 def compare(label, peer, ours, theirs, rounds):
     found, expected = np.array(ours()), np.array(theirs())
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     pair = run_in_turn(ours, theirs, rounds)
-    print(f"{label:32} {peer:36} {pair.ours * 1e3:9.2f} {pair.theirs * 1e3:10.2f} {pair.ratio:7.1f}", flush=True)
+    print(f"{label:32} {peer:36} {pair.ours * 1e3:9.2f} {pair.theirs * 1e3:10.2f} {pair.ratio:7.2f}", flush=True)
 
 
 START = """
@@ -151,9 +163,13 @@ def main():
     cv2.setNumThreads(1)
     print_setting("numpy", "numba", "scipy", "opencv-python-headless", "llc")
     image = np.random.default_rng(0).random((SIDE, SIDE))
-    print(f"{'':32} {'against':36} {'ours, ms':>9} {'theirs, ms':>10} {'ratio':>7}")
+    print(f"{f'{SIDE} x {SIDE}':32} {'against':36} {'ours, ms':>9} {'theirs, ms':>10} {'ratio':>7}")
     for label, peer, ours, theirs in filters(image):
-        compare(f"{label}, {SIDE}^2", peer, ours, theirs, rounds=5 if "llc" in peer else 11)
+        compare(label, peer, ours, theirs, rounds=5 if "llc" in peer else 11)
+    for dtype in (np.uint8, np.uint16, np.float32, np.float64):
+        largest = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+        for label, peer, ours, theirs in specialists((image * largest).astype(dtype)):
+            compare(label, peer, ours, theirs, rounds=31)
     begin = time.perf_counter()
     first, later = first_calls()
     print(f"first call ever {first:.2f} s, of a new process {later:.2f} s ({time.perf_counter() - begin:.0f} s)")
