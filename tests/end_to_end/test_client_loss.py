@@ -17,23 +17,24 @@ import pytest
 import parimg
 from parimg.errors import JobError, JobLockedError
 
-SUBMIT = """
+N = 600  # images, of which two engines do a hundred a second
+SUBMIT = f"""
 import sys, time, numpy as np, parimg
 def slowly(image):
     time.sleep(0.02)
     return int(image[0])
-images = {f"{n:04d}": np.full(1, n) for n in range(200)}
+images = {{f"{{n:04d}}": np.full(1, n) for n in range({N})}}
 ctl = parimg.start(n=2)
 job = ctl.map(slowly, images, job_dir=sys.argv[1])
 job.wait()
 """
-IMAGES = "{f'{n:04d}': np.full(1, n) for n in range(200)}"
+IMAGES = f"{{f'{{n:04d}}': np.full(1, n) for n in range({N})}}"
 
 
 def images() -> dict[str, object]:
     import numpy as np
 
-    return {f"{n:04d}": np.full(1, n) for n in range(200)}
+    return {f"{n:04d}": np.full(1, n) for n in range(N)}
 
 
 def wait_for_records(job_dir: Path, n: int) -> None:
@@ -80,11 +81,11 @@ def test_whatever_ends_the_client_the_journal_is_whole_and_the_next_client_goes_
     killed = parimg.open_job(job_dir)
     assert killed.state == "interrupted"
     before = {record.key: record for record in killed}
-    assert 10 <= len(before) < 200
+    assert 10 <= len(before) < N
     resumed = controller.resume(job_dir, images=images())
     assert resumed.wait(60)
     after = {record.key: record for record in resumed}
-    assert {key: record["value"] for key, record in after.items()} == {f"{n:04d}": n for n in range(200)}
+    assert {key: record["value"] for key, record in after.items()} == {f"{n:04d}": n for n in range(N)}
     assert {key: after[key] for key in before} == before
 
 
@@ -112,7 +113,7 @@ def test_a_kernel_that_is_restarted_goes_on_with_its_job(tmp_path: Path) -> None
         manager.shutdown_kernel(now=True)
     job = parimg.open_job(tmp_path / "job")
     assert job.state == "finished"
-    assert job.counts == {"ok": 200, "failed": 0, "done": 200, "total": 200}
+    assert job.counts == {"ok": N, "failed": 0, "done": N, "total": N}
     assert len({record.pid for record in job}) >= 3  # engines of two clusters
 
 

@@ -86,6 +86,7 @@ def test_an_engine_that_is_stopped_as_a_whole_is_killed_and_its_images_run_again
     def stop_once(image: np.ndarray) -> int:
         if image[0] == 3 and not os.path.exists(once):
             Path(once).touch()
+            time.sleep(0.2)  # until it has told that it is at this image; else its Hub finds out, after 30 s
             os.kill(os.getpid(), signal.SIGSTOP)
         return int(image[0])
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from waiting import wait_until
 
 import parimg
 from parimg.errors import JobError
@@ -218,6 +219,7 @@ def test_the_frame_of_a_running_job_says_so_and_has_the_columns_of_the_task(
     assert repr(frame).endswith(f"[partial: {frame.attrs['partial']}]")
     assert f"<p>partial: {frame.attrs['partial']}</p>" in frame._repr_html_()
     assert type(frame[["key"]]) is frame._constructor is pd.DataFrame
+    wait_until(lambda: job.counts["total"] == 3)
     job.abort()
     assert job.to_pandas().attrs["partial"].startswith("0 of 3 images are recorded")
 
