@@ -181,8 +181,8 @@ def test_an_array_of_jobs_starts_as_it_fits() -> None:
 
 
 def test_forked_engines_of_both_nodes_run_a_job_and_are_replaced_in_their_place(tmp_path: Path) -> None:
-    profiles.install("slurm", as_name="forked", settings={"time": "7", "fork": "true"})
-    with parimg.start(3, profile="forked", timeout=90) as controller:
+    profiles.install("slurm", as_name="slurm-forked", settings={"time": "7", "fork": "true"})
+    with parimg.start(3, profile="slurm-forked", timeout=90) as controller:
         wait_until(lambda: len(controller) == 3, 30, queue)
         assert [job.split("|", 1)[1] for job in queue()] == ["RUNNING|7:00|3"]
         view = controller.client[:]

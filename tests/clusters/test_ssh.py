@@ -63,8 +63,8 @@ def test_forked_engines_of_hosts_run_a_job_and_are_replaced_on_their_host_when_k
     ssh_config: Path, temple_ring: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings = {"hosts": "host1:1,host2:2", "ssh_options": f"-F,{ssh_config}", "fork": "true"}
-    profiles.install("ssh", as_name="forked", settings=settings, overwrite=True)
-    with parimg.start(3, profile="forked", timeout=60) as controller:
+    profiles.install("ssh", as_name="ssh-forked", settings=settings, overwrite=True)
+    with parimg.start(3, profile="ssh-forked", timeout=60) as controller:
         assert hosts_of(controller) == {"host1": 1, "host2": 2}
         engines = controller.client[:]
         hosts, pids = engines.apply_sync(os.getenv, "PARIMG_TEST_HOST"), engines.apply_sync(os.getpid)
