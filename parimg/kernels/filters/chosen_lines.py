@@ -30,8 +30,8 @@ _VECTOR_BYTES = 64 if "+avx512bw" in _HAS else 32 if "+avx2" in _HAS else 16
 TOGETHER = 2
 """Lines of medians that are done at once.
 
-Four are a quarter faster, but took more than twice as long over 2048 pixels of float32, perhaps as ten rows that lie
-a multiple of 4 KiB apart want the same eight places of the first-level cache.
+Four are a quarter faster, but took more than twice as long over 2048 pixels of float32, perhaps as ten rows a
+multiple of 4 KiB apart want the same eight places of the first-level cache.
 """
 _cgutils: Any = cgutils  # untyped
 
