@@ -28,13 +28,23 @@ def profile(ssh_config: Path, private_folders: None) -> str:
 
 
 def where(_: np.ndarray) -> dict[str, object]:
-
     time.sleep(0.05)
     return {"host": os.environ["PARIMG_TEST_HOST"], "pid": os.getpid()}
 
 
 def hosts_of(controller: parimg.Controller) -> Counter[str]:
     return Counter(controller.client[:].apply_sync(os.getenv, "PARIMG_TEST_HOST"))
+
+
+def kill_during_a_job(controller: parimg.Controller, pid: int) -> None:
+    """Kill one of three engines: another comes in its place, and every image has its record."""
+    job = controller.map(where, {f"image {n}": np.zeros(1) for n in range(300)}, chunk_size=2)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: len(controller) == 2, 20)
+    wait_until(lambda: len(controller) == 3, 40)
+    assert hosts_of(controller) == {"host1": 1, "host2": 2}
+    assert job.wait(60)
+    assert job.counts["ok"] == 300
 
 
 def test_the_key_of_the_cluster_is_on_no_command_line(profile: str) -> None:
@@ -48,15 +58,9 @@ def test_the_key_of_the_cluster_is_on_no_command_line(profile: str) -> None:
 
 def test_a_killed_engine_is_replaced_on_the_host_that_lacks_it(profile: str) -> None:
     with parimg.start(3, profile=profile, timeout=60) as controller:
-        job = controller.map(where, {f"image {n}": np.zeros(1) for n in range(300)}, chunk_size=2)
         engines = controller.client[:]
         hosts, pids = engines.apply_sync(os.getenv, "PARIMG_TEST_HOST"), engines.apply_sync(os.getpid)
-        os.kill(pids[hosts.index("host2")], signal.SIGKILL)
-        wait_until(lambda: len(controller) == 2, 20)
-        wait_until(lambda: len(controller) == 3, 40)
-        assert hosts_of(controller) == {"host1": 1, "host2": 2}
-        assert job.wait(60)
-        assert job.counts["ok"] == 300
+        kill_during_a_job(controller, pids[hosts.index("host2")])
 
 
 def test_forked_engines_of_hosts_run_a_job_and_are_replaced_on_their_host_when_killed(
@@ -76,13 +80,7 @@ def test_forked_engines_of_hosts_run_a_job_and_are_replaced_on_their_host_when_k
         assert matched.wait(60)
         assert matched.counts["ok"] == 6
 
-        job = controller.map(where, {f"image {n}": np.zeros(1) for n in range(300)}, chunk_size=2)
-        os.kill(pids[hosts.index("host2")], signal.SIGKILL)
-        wait_until(lambda: len(controller) == 2, 20)
-        wait_until(lambda: len(controller) == 3, 40)
-        assert hosts_of(controller) == {"host1": 1, "host2": 2}
-        assert job.wait(60)
-        assert job.counts["ok"] == 300
+        kill_during_a_job(controller, pids[hosts.index("host2")])
         assert "if it died, its host starts another" in capfd.readouterr().err
         now = set(controller.client[:].apply_sync(os.getpid))
         assert len(now - set(pids)) == 1
