@@ -48,6 +48,10 @@ def of_every_dtype() -> dict[str, tuple[Any, Callable[..., Any]]]:
             VECTORS.reshape(12, 40, 80),
             lambda a: pk.convolve(a, NOISE[:27, 0].reshape(3, 3, 3)),
         ),
+        "convolve across lines": (
+            VECTORS.reshape(12, 40, 80),
+            lambda a: pk.convolve(a, NOISE[:25, :7].reshape(5, 5, 7)),
+        ),
         "weights": (IMAGE[:3, :3], lambda a: pk.correlate(IMAGE.astype(float), a, precision="float64")),
         "generic_filter": (IMAGE, lambda a: pk.generic_filter(a, np.max, 3)),
         "medians of squares": (

@@ -34,7 +34,7 @@ class _Axis(NamedTuple):
     mode: str
 
 
-_POINT = _Axis(1, 1, 1, 1, 0, "nearest")
+POINT = _Axis(1, 1, 1, 1, 0, "nearest")
 
 
 class Plan(NamedTuple):
@@ -70,18 +70,15 @@ def plan_lines(
     taps_of_3x3: int,
 ) -> Plan:
     source_bytes, out_bytes = source_dtype.itemsize, out_dtype.itemsize
-    in_elements = [stride // source_bytes for stride in strides]
-    out_elements = [stride // out_bytes for stride in out_strides]
-    every = [_Axis(*axis) for axis in zip(shape, in_elements, out_elements, taps, before, modes, strict=True)]
-    axes, inner = _joined([axis for axis in every if axis.length > 1 or axis.taps > 1] or [_POINT])
+    axes, inner = joined_axes(shape, strides, out_strides, (taps, modes, before), source_dtype, out_dtype)
     if terms:
         if inner is not None and axes[-1].taps == 1:
             axes, inner = [*axes, inner], None
         axes.sort(key=lambda axis: axis.taps > 1)
     if len(axes) == 1:
-        axes.insert(0, _POINT)
+        axes.insert(0, POINT)
     *outer, lines, columns = axes
-    planes = _planes(outer)
+    planes = planes_of(outer)
     n_planes = planes.shape[1] - 1
     step = 1 if inner is None else inner.length
     width = 1 if terms else columns.taps
@@ -96,7 +93,8 @@ def plan_lines(
     tile_columns = max(chosen.vectors, tile.ONE_LINE.vectors) * tile.lanes(dtype.name)
     beside = (columns.taps - 1) * step
     per_column = n_planes * (lines.taps + chosen.rows - 1) * dtype.itemsize
-    strips, runs = _strips(columns, step, beside, max(_CACHED_BYTES // per_column - beside, _NARROWEST_STRIP))
+    widest = max(_CACHED_BYTES // per_column - beside, _NARROWEST_STRIP)
+    strips, runs = cut_into_strips(columns, step, beside, widest)
     line_size = -(-int(strips[:, 1].max()) // tile_columns) * tile_columns + -(-beside // 16) * 16 + 16
     window = lines.taps + chosen.rows - 1
     extended_lines = lines.length + lines.taps - 1
@@ -123,6 +121,22 @@ def plan_lines(
     )
 
 
+def joined_axes(
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    out_strides: tuple[int, ...],
+    placed: tuple[tuple[int, ...], tuple[str, ...], tuple[int, ...]],
+    source_dtype: np.dtype[Any],
+    out_dtype: np.dtype[Any],
+) -> tuple[list[_Axis], _Axis | None]:
+    """The axes that are walked, and the short last ones that are not correlated, as colour, as one or None."""
+    taps, modes, before = placed
+    in_elements = [stride // source_dtype.itemsize for stride in strides]
+    out_elements = [stride // out_dtype.itemsize for stride in out_strides]
+    every = [_Axis(*axis) for axis in zip(shape, in_elements, out_elements, taps, before, modes, strict=True)]
+    return _joined([axis for axis in every if axis.length > 1 or axis.taps > 1] or [POINT])
+
+
 def _joined(axes: list[_Axis]) -> tuple[list[_Axis], _Axis | None]:
     """Axes without the short last ones that are not correlated, such as colour, and these as one or None."""
     inner = None
@@ -139,7 +153,7 @@ def _joined(axes: list[_Axis]) -> tuple[list[_Axis], _Axis | None]:
     return axes, inner
 
 
-def _planes(axes: list[_Axis]) -> NDArray[np.int64]:
+def planes_of(axes: list[_Axis]) -> NDArray[np.int64]:
     """Offsets of the source planes and of the output plane, see `Plan`."""
     sources, outs = np.zeros((1, 1), np.int64), np.zeros(1, np.int64)
     for axis in axes:
@@ -171,7 +185,9 @@ def column_runs(mode: str, length: int, before: int, after: int, step: int) -> N
     return np.array(found, np.int64).reshape(-1, 4)
 
 
-def _strips(columns: _Axis, step: int, beside: int, widest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def cut_into_strips(
+    columns: _Axis, step: int, beside: int, widest: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cut a line into strips, and tell what fills the extended line of each, see `Plan`."""
     after = columns.taps - 1 - columns.before
     every = column_runs(columns.mode, columns.length, columns.before, after, step).tolist()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.convolution import tile
+from parimg.kernels.convolution.across_lines import Plan, correlate_across, plan_blocks, time_across
 from parimg.kernels.convolution.boxes import correlate_box, plan_boxes
 from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
 from parimg.kernels.convolution.fft import (
@@ -21,6 +22,8 @@ from parimg.kernels.convolution.fft import (
     spectrum,
     transformed_elements,
 )
+from parimg.kernels.convolution.line_loops import ROUND, TRUNCATE
+from parimg.kernels.convolution.line_transforms import kernel_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,10 +96,27 @@ class Kernel:
         found = self._spectra.get(key)
         if found is None:
             found = spectrum(np.squeeze(self.in_dtype(dtype), self._single_axes), block)
-            if len(self._spectra) >= _REMEMBERED_SPECTRA:
-                self._spectra.pop(next(iter(list(self._spectra))), None)  # another thread may have been here
-            self._spectra[key] = found
+            self._remember(key, found)
         return found
+
+    def products(self, dtype: str, axis: int, size: int) -> NDArray[Any]:
+        """What lines of a transform of that size across one of `axes` are correlated with, remembered, too.
+
+        Of shape (products, taps along the others of `axes`).
+        """
+        key = (dtype, (axis, size))
+        found = self._spectra.get(key)
+        if found is None:
+            weights = np.moveaxis(np.squeeze(self.weights, self._single_axes), axis, 0)
+            made = kernel_products(weights, size)
+            found = made.astype(dtype)
+            self._remember(key, found)
+        return found
+
+    def _remember(self, key: tuple[str, tuple[int, ...]], found: NDArray[Any]) -> None:
+        if len(self._spectra) >= _REMEMBERED_SPECTRA:
+            self._spectra.pop(next(iter(list(self._spectra))), None)  # another thread may have been here
+        self._spectra[key] = found
 
     @property
     def _single_axes(self) -> tuple[int, ...]:
@@ -165,22 +185,31 @@ def run(
         If passes are asked for and the kernel is no product, and of two axes no short sum of products.
     """
     method = choose(source, kernel, out, how, dtype) if method is None else method
-    target, precise = out, dtype
-    if method == "fft":
+    target, precise, across = out, dtype, None
+    is_exact = is_whole(source, kernel, out) and (
+        method == "fft" or (method == "separable" and kernel.vectors is None)
+    )
+    if method == "fft" and not is_exact:
         peak = _peak(source)
         if how.method == "auto" and peak > _PEAK_FOR_DIRECT:
             method = "direct"
         elif peak > _PEAK_FOR_FLOAT64:
             precise = "float64"
-    if (method == "fft" or (method == "separable" and kernel.vectors is None)) and is_whole(source, kernel, out):
-        if _rounds_to_exact(source, kernel, cval, how):
-            target, precise = np.empty(out.shape), "float64"
-        else:
+    if method == "fft":
+        precise = "float64" if is_exact else precise
+        across = _plan_across(source, kernel, out, how, precise, is_exact=is_exact)
+    if is_exact:
+        if not _rounds_to_exact(source, kernel, cval, how, across):
             method = "direct"
+        elif across is None:
+            target, precise = np.empty(out.shape), "float64"
     if method == "boxes":
         is_done = _run_by_running_sums(source, kernel, out, cval, how)
     elif method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, target, cval, how, precise)
+    elif method == "fft" and across is not None:
+        weights = kernel.products(precise, across.axis, across.size)
+        is_done = correlate_across(across, address_of(source), address_of(out), weights, cval)
     elif method == "fft" and kernel.axes:
         is_done = _run_by_transforms(source, kernel, target, cval, how, precise)
     else:
@@ -196,19 +225,27 @@ def is_whole(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
     return kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
 
 
-def _rounds_to_exact(source: NDArray[Any], kernel: Kernel, cval: float, how: How) -> bool:
+def _rounds_to_exact(source: NDArray[Any], kernel: Kernel, cval: float, how: How, across: Plan | None) -> bool:
     """Whether float64 transforms or passes of whole numbers are so near to whole sums that rounding finds these.
 
-    A transform of n elements is wrong by less than ``32 sqrt(n)`` roundings of the largest sum.
+    A transform of n elements is wrong by less than ``32 sqrt(n)`` roundings of the largest sum. One across n lines
+    with sums over k other taps is by less than ``4 sqrt(n) (32 + k)``: the absolute products of a transform and a
+    kernel's come to at most sqrt(n) times the largest sum, by Cauchy and Schwarz; three real products stand for a
+    complex one, with 2.8 times its absolute value, and transforms of up to 64 lines add 30 roundings each.
     """
-    largest = float(max(source.max(), -float(source.min())))
-    if "constant" in how.placed.modes:
-        if not float(cval).is_integer():
-            return False
-        largest = max(largest, abs(cval))
-    sides = tuple(source.shape[axis] for axis in kernel.axes)
-    elements = math.prod(block_shape(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes)))
-    return largest * kernel.absolute_sum * 32 * math.sqrt(elements) * 2.0**-53 < 0.25
+    if across is None:
+        sides = tuple(source.shape[axis] for axis in kernel.axes)
+        elements = math.prod(block_shape(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes)))
+        roundings = 32 * math.sqrt(elements)
+    else:
+        roundings = 4 * math.sqrt(across.size) * (32 + across.others)
+    allowed = 0.25 * 2.0**53 / (roundings * kernel.absolute_sum)
+    if "constant" in how.placed.modes and not (float(cval).is_integer() and abs(cval) < allowed):
+        return False
+    limits = np.iinfo(source.dtype)
+    if max(limits.max, -limits.min) < allowed:
+        return True
+    return max(float(source.max()), -float(source.min())) < allowed
 
 
 def _peak(source: NDArray[Any]) -> float:
@@ -249,12 +286,25 @@ def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: st
             return "separable"
     elif len(kernel.axes) > 1 and kernel.vectors is not None:
         return "separable"
+    direct = float(math.prod(shape[axis] for axis in kernel.axes) * size)
+    if is_exact:  # transforms of whole numbers are taken in float64
+        direct, dtype = direct * (0.5 if dtype == "float32" else 1.0), "float64"
+    across = _time_across(shape, kernel, dtype) if len(kernel.axes) == 3 else math.inf
+    return "fft" if min(across, _time_of_blocks(shape, kernel, dtype)) < direct else "direct"
+
+
+def _time_of_blocks(shape: tuple[int, ...], kernel: Kernel, dtype: str) -> float:
+    """Of transforms along all axes, in multiplications of the direct sum."""
     sides = tuple(shape[axis] for axis in kernel.axes)
     elements = transformed_elements(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes))
     each = CROSSOVERS[f"fft {dtype}"] * (1 if len(sides) == 2 else CROSSOVERS["fft other axes"])
-    transforms = (CROSSOVERS[f"fft call {dtype}"] + elements * each) * tile.RELATIVE_SPEED
-    is_worth_it = transforms < math.prod(sides) * size
-    return "fft" if is_worth_it and not is_exact else "direct"
+    return (CROSSOVERS[f"fft call {dtype}"] + elements * each) * tile.RELATIVE_SPEED
+
+
+def _time_across(shape: tuple[int, ...], kernel: Kernel, dtype: str) -> float:
+    """The same of transforms across lines."""
+    sides = tuple(shape[axis] for axis in kernel.axes)
+    return time_across(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes), dtype)
 
 
 def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How) -> bool:
@@ -382,6 +432,19 @@ def _along(placed: Placement, axes: tuple[int, ...]) -> Placement:
     shape = tuple(size if axis in axes else 1 for axis, size in enumerate(placed.shape))
     before = tuple(taps if axis in axes else 0 for axis, taps in enumerate(placed.before))
     return placed._replace(shape=shape, before=before)
+
+
+def _plan_across(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, *, is_exact: bool
+) -> Plan | None:
+    """How transforms are taken across lines, or None where those along all axes are faster."""
+    if _time_across(source.shape, kernel, dtype) >= _time_of_blocks(source.shape, kernel, dtype):
+        return None
+    if any(stride % source.itemsize for stride in source.strides):
+        return None
+    casting = ROUND if is_exact and how.casting == TRUNCATE else how.casting
+    layout = (source.shape, source.strides, out.strides, how.placed)
+    return plan_blocks(*layout, source.dtype, np.dtype(dtype), out.dtype, casting)
 
 
 def _run_by_transforms(
