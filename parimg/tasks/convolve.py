@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from parimg.images.decode import ColorMode
     from parimg.images.encode import ImageFormat
-    from parimg.kernels.convolution.convolve import Casting, Method
+    from parimg.kernels.convolution.convolve import Casting
     from parimg.tasks.tiling import Alignment, Halo
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
@@ -130,11 +130,11 @@ class Convolve(ImageTransform):
         kernels = self._kernels
 
         def convolved(kernel: npt.NDArray[Any], dtype: npt.DTypeLike, casting: Casting) -> npt.NDArray[Any]:
-            method: Method = "auto"
-            if whole is not None:
-                method = method_for_shape(
-                    whole, image.dtype, kernel, dtype, self.mode, self.cval, axes=(0, 1), casting=casting
-                )
+            # Asked for whole images, too, so that they are as by tiles.
+            shape = whole or image.shape
+            method = method_for_shape(
+                shape, image.dtype, kernel, dtype, self.mode, self.cval, axes=(0, 1), casting=casting
+            )
             return convolve(
                 image, kernel, dtype, self.mode, self.cval, axes=(0, 1), method=method, casting=casting
             )

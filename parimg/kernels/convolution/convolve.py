@@ -189,7 +189,10 @@ def method_for_shape(
     axes: Axes = None,
     casting: Casting = "truncate",
 ) -> Method:
-    """The method that `convolve` takes for an array of that shape, so that its parts can be convolved alike.
+    """The method for an array of that shape, and for its parts if they are to be as it is.
+
+    It is that of `convolve`, but for kernels that this transforms across lines, which takes a third to all of the
+    time.
 
     Parameters
     ----------
@@ -213,7 +216,8 @@ def method_for_shape(
     if kernel.is_box:
         return "auto"
     arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
-    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_whole(computed, kernel, target))
+    is_exact = is_whole(computed, kernel, target)
+    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, in_parts=True)
     return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
 
 

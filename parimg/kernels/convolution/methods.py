@@ -208,8 +208,7 @@ def run(
     elif method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, target, cval, how, precise)
     elif method == "fft" and across is not None:
-        weights = kernel.products(precise, across.axis, across.size)
-        is_done = correlate_across(across, address_of(source), address_of(out), weights, cval)
+        is_done = _run_across_lines(source, kernel, out, cval, across, precise)
     elif method == "fft" and kernel.axes:
         is_done = _run_by_transforms(source, kernel, target, cval, how, precise)
     else:
@@ -271,10 +270,13 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
 
 
-def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool) -> str:
+def choose_for_shape(
+    shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool, in_parts: bool = False
+) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact.
+    With `is_exact`, sums are to be exact. With `in_parts`, what is no more than rounded is not transformed across
+    lines: where a part begins would show in the last bits.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
@@ -289,7 +291,7 @@ def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: st
     direct = float(math.prod(shape[axis] for axis in kernel.axes) * size)
     if is_exact:  # transforms of whole numbers are taken in float64
         direct, dtype = direct * (0.5 if dtype == "float32" else 1.0), "float64"
-    across = _time_across(shape, kernel, dtype) if len(kernel.axes) == 3 else math.inf
+    across = math.inf if in_parts and not is_exact else _time_across(shape, kernel, dtype)
     return "fft" if min(across, _time_of_blocks(shape, kernel, dtype)) < direct else "direct"
 
 
@@ -445,6 +447,14 @@ def _plan_across(
     casting = ROUND if is_exact and how.casting == TRUNCATE else how.casting
     layout = (source.shape, source.strides, out.strides, how.placed)
     return plan_blocks(*layout, source.dtype, np.dtype(dtype), out.dtype, casting)
+
+
+def _run_across_lines(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, plan: Plan, dtype: str
+) -> bool:
+    """Transform blocks of lines; False if something is not finite."""
+    weights = kernel.products(dtype, plan.axis, plan.size)
+    return correlate_across(plan, address_of(source), address_of(out), weights, cval)
 
 
 def _run_by_transforms(

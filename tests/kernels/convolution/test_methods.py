@@ -22,7 +22,7 @@ def gaussian(size):
 def taken(monkeypatch, source, weights, **kwargs):
     """Which way a call with method="auto" goes."""
     seen = []
-    for name in ("_run_directly", "_run_in_passes", "_run_by_transforms"):
+    for name in ("_run_directly", "_run_in_passes", "_run_by_transforms", "_run_across_lines"):
         original = getattr(ways, name)
 
         def spy(*args, original=original, name=name, **kwargs):
@@ -175,8 +175,12 @@ class TestChoice:
         assert taken(monkeypatch, self.image, np.outer(gaussian(15), gaussian(15))) == ["in_passes"]
 
     def test_what_has_no_short_sum_goes_directly(self, monkeypatch):
-        weights = np.random.default_rng(1).normal(size=(15, 15))
+        weights = np.random.default_rng(1).normal(size=(7, 7))
         assert taken(monkeypatch, self.image, weights) == ["directly"]
+
+    def test_larger_kernels_go_across_lines(self, monkeypatch):
+        weights = np.random.default_rng(1).normal(size=(15, 15))
+        assert taken(monkeypatch, self.image, weights) == ["across_lines"]
 
     def test_small_products_go_directly(self, monkeypatch):
         assert taken(monkeypatch, self.image, np.outer(gaussian(3), gaussian(3))) == ["directly"]
