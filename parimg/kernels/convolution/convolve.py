@@ -15,23 +15,24 @@ import numpy as np
 from parimg.kernels.convolution.arguments import Placement, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.line_plan import LONGEST_MERGED
+from parimg.kernels.convolution.magnitudes import is_whole
 from parimg.kernels.convolution.methods import (
     How,
-    as_kernel,
     choose,
     choose_for_shape,
-    is_whole,
     prepare,
     run,
 )
 from parimg.kernels.convolution.tile import MOST_ROWS
+from parimg.kernels.convolution.weights import as_kernel
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from parimg.kernels.convolution.arguments import Axes, Mode, Origin
     from parimg.kernels.convolution.direct import PreparedLines
-    from parimg.kernels.convolution.methods import Kernel
+    from parimg.kernels.convolution.methods import PreparedBlocks
+    from parimg.kernels.convolution.weights import Kernel
 
 Method = Literal["auto", "direct", "separable", "fft"]
 Casting = Literal["truncate", "round", "saturate"]
@@ -284,8 +285,8 @@ def _filter(
 class _Prepared(NamedTuple):
     """A convolution of real numbers into a new array of that dtype."""
 
-    lines: PreparedLines | None
-    """All of a direct sum or of two passes; other ways take the rest."""
+    lines: PreparedLines | PreparedBlocks | None
+    """All of a direct sum, of two passes or of transforms across lines; other ways take the rest."""
     kernel: Kernel
     how: tuple[How, str, str]
     """What is asked for, dtype of the arithmetic, and the method that is taken."""
@@ -328,7 +329,7 @@ def _prepared(
     out = np.empty(shape, out_dtype)
     arithmetic = _arithmetic(dtype, kernel, out_dtype, how, cval.real)
     taken = choose(source, kernel, out, how, arithmetic)
-    lines = prepare(source, kernel, out, how, arithmetic, taken)
+    lines = prepare(source, kernel, out, how, arithmetic, taken, cval.real)
     return _Prepared(lines, kernel, (how, arithmetic, taken), out_dtype)
 
 

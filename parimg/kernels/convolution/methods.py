@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property, lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,14 +16,22 @@ from parimg.kernels.convolution.across_lines import Plan, correlate_across, plan
 from parimg.kernels.convolution.boxes import correlate_box, plan_boxes
 from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
 from parimg.kernels.convolution.fft import (
-    block_shape,
     correlate_blocks,
     correlate_planes,
-    spectrum,
     transformed_elements,
 )
 from parimg.kernels.convolution.line_loops import ROUND, TRUNCATE
-from parimg.kernels.convolution.line_transforms import kernel_products
+from parimg.kernels.convolution.magnitudes import (
+    PEAK_FOR_DIRECT,
+    PEAK_FOR_FLOAT64,
+    holds_less,
+    is_peaked,
+    is_whole,
+    largest,
+    largest_exact,
+    rounds_to_exact,
+)
+from parimg.kernels.convolution.weights import Factors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from parimg.kernels.convolution.arguments import Placement
+    from parimg.kernels.convolution.weights import Kernel
 
 # In multiplications of the direct sum by a processor that does as many multiply-adds a cycle as AVX2 can; one that
 # does twice as many has passed twice as many when a transform is done. Measured on a Zen 4 EPYC with AVX2, images
@@ -44,16 +53,10 @@ CROSSOVERS = {
     "fft call float32": 1.6e6,
     "fft call float64": 6e5,
 }
-_REMEMBERED_SPECTRA = 4
-_LARGEST_REMEMBERED = 2**18  # taps
 _SMALLEST_FACTORED = 25  # taps
 _SMALLEST_BOX = {"float32": 121, "float64": 1225}  # taps, by dtype of the running sums; below, passes are faster
 _MOST_CHANNELS = 32
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
-# Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
-# taken for them, and where it is so many, the direct sum.
-_PEAK_FOR_FLOAT64, _PEAK_FOR_DIRECT = 1e3, 1e6
-_SAMPLED = 1024  # elements that tell the typical value
 
 
 class How(NamedTuple):
@@ -64,106 +67,6 @@ class How(NamedTuple):
     precision: str | None
     casting: int
     is_convolution: bool
-
-
-class Factors(NamedTuple):
-    """A kernel of two axes as a sum of products: across lines and along them, a row a term."""
-
-    across: NDArray[np.float64]
-    along: NDArray[np.float64]
-
-
-class Kernel:
-    """Real weights as they are correlated, with what was found out about them."""
-
-    def __init__(self, weights: NDArray[np.float64]) -> None:
-        self.weights = weights
-        self.has_zeros = not weights.all()
-        self.absolute_sum = float(np.abs(weights).sum())
-        self.is_whole = bool((weights == np.rint(weights)).all())
-        self.is_box = bool((weights == weights.flat[0]).all())
-        self.axes = tuple(axis for axis, size in enumerate(weights.shape) if size > 1)
-        self._in_float32 = weights.astype(np.float32)
-        self._spectra: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
-
-    def in_dtype(self, dtype: str) -> NDArray[Any]:
-        """The weights as numbers of that dtype."""
-        return self._in_float32 if dtype == "float32" else self.weights
-
-    def spectrum(self, dtype: str, block: tuple[int, ...]) -> NDArray[Any]:
-        """Transform along the axes with several taps; the last few block shapes are remembered."""
-        key = (dtype, block)
-        found = self._spectra.get(key)
-        if found is None:
-            found = spectrum(np.squeeze(self.in_dtype(dtype), self._single_axes), block)
-            self._remember(key, found)
-        return found
-
-    def products(self, dtype: str, axis: int, size: int) -> NDArray[Any]:
-        """What lines of a transform of that size across one of `axes` are correlated with, remembered, too.
-
-        Of shape (products, taps along the others of `axes`).
-        """
-        key = (dtype, (axis, size))
-        found = self._spectra.get(key)
-        if found is None:
-            weights = np.moveaxis(np.squeeze(self.weights, self._single_axes), axis, 0)
-            made = kernel_products(weights, size)
-            found = made.astype(dtype)
-            self._remember(key, found)
-        return found
-
-    def _remember(self, key: tuple[str, tuple[int, ...]], found: NDArray[Any]) -> None:
-        if len(self._spectra) >= _REMEMBERED_SPECTRA:
-            self._spectra.pop(next(iter(list(self._spectra))), None)  # another thread may have been here
-        self._spectra[key] = found
-
-    @property
-    def _single_axes(self) -> tuple[int, ...]:
-        return tuple(axis for axis in range(self.weights.ndim) if axis not in self.axes)
-
-    @cached_property
-    def vectors(self) -> tuple[NDArray[np.float64], ...] | None:
-        """A vector for each of `axes` whose product the kernel is, or None."""
-        rest = np.squeeze(self.weights, self._single_axes)
-        vectors = []
-        while rest.ndim > 1:
-            by_first = rest.reshape(len(rest), -1)
-            first, other = divmod(int(np.abs(rest).argmax()), by_first.shape[1])
-            vector = by_first[:, other]
-            if self.is_whole:  # then the other vectors are whole, too, and products exact
-                vector = vector / max(math.gcd(*map(int, vector)), 1)
-            rest_of_it = rest[first] / vector[first] if vector[first] else rest[first]
-            if np.abs(np.multiply.outer(vector, rest_of_it) - rest).max() > 1e-15 * np.abs(rest).max():
-                return None
-            vectors.append(vector)
-            rest = rest_of_it
-        return (*vectors, rest)
-
-    def factors(self, dtype: str) -> Factors:
-        """The fewest products whose sum a kernel of two axes is, to the precision of the dtype, by SVD."""
-        if self.vectors is not None:
-            return Factors(self.vectors[0][None], self.vectors[1][None])
-        left, sizes, right = self._decomposed
-        terms = max(int((sizes > sizes[0] * np.finfo(dtype).eps).sum()), 1)
-        return Factors((left[:, :terms] * sizes[:terms]).T.copy(), right[:terms])
-
-    @cached_property
-    def _decomposed(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        left, sizes, right = np.linalg.svd(np.squeeze(self.weights, self._single_axes), full_matrices=False)
-        return left, sizes, right
-
-
-def as_kernel(weights: NDArray[Any], shape: tuple[int, ...], *, is_convolution: bool) -> Kernel:
-    """The kernel of these weights; the same object for the same weights, while it is remembered."""
-    make = _kernel if weights.size <= _LARGEST_REMEMBERED else _kernel.__wrapped__
-    return make(weights.tobytes(), weights.dtype.char, shape, is_convolution)
-
-
-@lru_cache(maxsize=32)
-def _kernel(data: bytes, dtype: str, shape: tuple[int, ...], is_convolution: bool) -> Kernel:
-    weights = np.frombuffer(data, dtype).astype(np.float64).reshape(shape)
-    return Kernel(np.flip(weights).copy() if is_convolution else weights)
 
 
 def run(
@@ -189,17 +92,15 @@ def run(
     is_exact = is_whole(source, kernel, out) and (
         method == "fft" or (method == "separable" and kernel.vectors is None)
     )
-    if method == "fft" and not is_exact:
-        peak = _peak(source)
-        if how.method == "auto" and peak > _PEAK_FOR_DIRECT:
+    if method == "fft" and not is_exact and is_peaked(source, PEAK_FOR_FLOAT64):
+        precise = "float64"
+        if how.method == "auto" and is_peaked(source, PEAK_FOR_DIRECT):
             method = "direct"
-        elif peak > _PEAK_FOR_FLOAT64:
-            precise = "float64"
     if method == "fft":
         precise = "float64" if is_exact else precise
         across = _plan_across(source, kernel, out, how, precise, is_exact=is_exact)
     if is_exact:
-        if not _rounds_to_exact(source, kernel, cval, how, across):
+        if not rounds_to_exact(source, kernel, cval, how.placed, across):
             method = "direct"
         elif across is None:
             target, precise = np.empty(out.shape), "float64"
@@ -217,48 +118,6 @@ def run(
         _run_directly(source, kernel, out, cval, how, dtype, skip_zeros=kernel.has_zeros)
     elif target is not out:
         _cast(np.rint(target, out=target), out, how)
-
-
-def is_whole(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
-    """Whether whole numbers are asked for of whole numbers, which are to be exact."""
-    return kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
-
-
-def _rounds_to_exact(source: NDArray[Any], kernel: Kernel, cval: float, how: How, across: Plan | None) -> bool:
-    """Whether float64 transforms or passes of whole numbers are so near to whole sums that rounding finds these.
-
-    A transform of n elements is wrong by less than ``32 sqrt(n)`` roundings of the largest sum. One across n lines
-    with sums over k other taps is by less than ``4 sqrt(n) (32 + k)``: the absolute products of a transform and a
-    kernel's come to at most sqrt(n) times the largest sum, by Cauchy and Schwarz; three real products stand for a
-    complex one, with 2.8 times its absolute value, and transforms of up to 64 lines add 30 roundings each.
-    """
-    if across is None:
-        sides = tuple(source.shape[axis] for axis in kernel.axes)
-        elements = math.prod(block_shape(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes)))
-        roundings = 32 * math.sqrt(elements)
-    else:
-        roundings = 4 * math.sqrt(across.size) * (32 + across.others)
-    allowed = 0.25 * 2.0**53 / (roundings * kernel.absolute_sum)
-    if "constant" in how.placed.modes and not (float(cval).is_integer() and abs(cval) < allowed):
-        return False
-    limits = np.iinfo(source.dtype)
-    if max(limits.max, -limits.min) < allowed:
-        return True
-    return max(float(source.max()), -float(source.min())) < allowed
-
-
-def _peak(source: NDArray[Any]) -> float:
-    """The largest absolute value over the typical one, that of a sample of those that are not 0."""
-    if source.dtype.itemsize == 1:
-        return 255.0  # at most
-    step = math.ceil((source.size / _SAMPLED) ** (1 / source.ndim))
-    sample = source[(slice(None, None, step),) * source.ndim].astype(np.float64).ravel()
-    np.abs(sample, out=sample)
-    sample = sample[sample > 0]
-    if not sample.size:
-        return math.inf
-    middle = len(sample) // 2
-    return float(max(float(source.max()), -float(source.min())) / np.partition(sample, middle)[middle])
 
 
 def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
@@ -334,7 +193,7 @@ def _box_sums(source: NDArray[Any], kernel: Kernel, how: How, cval: float) -> st
 
 def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
     """False if something is not finite, or so large that its rounding would show beside it."""
-    if source.dtype.kind == "f" and _peak(source) > _PEAK_FOR_DIRECT:
+    if source.dtype.kind == "f" and is_peaked(source, PEAK_FOR_DIRECT):
         return False
     dtype = _box_sums(source, kernel, how, cval)
     if any(stride % array.itemsize for array in (source, out) for stride in array.strides):
@@ -356,14 +215,36 @@ def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]
     return correlate_box(plan, address_of(source), address_of(out), kernel.in_dtype(dtype).ravel()[:1], cval)
 
 
-def prepare(
-    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, method: str
-) -> PreparedLines | None:
-    """All that a direct sum or two passes need but the elements; None for what takes another way.
+class PreparedBlocks(NamedTuple):
+    """All that transforms across lines need but the elements, which they look at before."""
 
-    Passes are wrong where something is not finite, and the direct sum if weights of 0 are among the others.
+    plan: Plan
+    weights: NDArray[Any]
+    peak: float
+    """How many times the typical value the largest may be."""
+    below: float
+    """What absolute values must be below."""
+
+    def run(self, source: NDArray[Any], out: NDArray[Any], outside: float) -> bool:
+        """Correlate; False if another way is to be taken."""
+        if self.peak < math.inf and is_peaked(source, self.peak):
+            return False
+        if self.below < math.inf and not largest(source) < self.below:
+            return False
+        return correlate_across(self.plan, address_of(source), address_of(out), self.weights, outside)
+
+
+def prepare(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, method: str, cval: float
+) -> PreparedLines | PreparedBlocks | None:
+    """All that a direct sum, two passes or transforms across lines need but the elements; None for other ways.
+
+    Passes and transforms are wrong where something is not finite, and the direct sum if weights of 0 are among the
+    others.
     """
     placed, across, along = how.placed, kernel.in_dtype(dtype), None
+    if method == "fft":
+        return _prepare_blocks(source, kernel, out, how, dtype, cval)
     if method == "separable" and len(kernel.axes) == 2:
         if kernel.vectors is None and (how.method != "auto" or is_whole(source, kernel, out)):
             return None
@@ -374,6 +255,24 @@ def prepare(
         return None
     fused = how.precision != "float64" or along is not None
     return prepare_lines(source, across, out, placed, casting=how.casting, fused=fused, line_weights=along)
+
+
+def _prepare_blocks(
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, cval: float
+) -> PreparedBlocks | None:
+    is_exact = is_whole(source, kernel, out)
+    dtype = "float64" if is_exact else dtype
+    plan = _plan_across(source, kernel, out, how, dtype, is_exact=is_exact)
+    if plan is None:
+        return None
+    weights = kernel.products(dtype, plan.axis, plan.size)
+    if not is_exact:
+        peak = PEAK_FOR_FLOAT64 if dtype == "float32" else PEAK_FOR_DIRECT if how.method == "auto" else math.inf
+        return PreparedBlocks(plan, weights, peak, math.inf)
+    allowed = largest_exact(source, kernel, plan)
+    if "constant" in how.placed.modes and not (float(cval).is_integer() and abs(cval) < allowed):
+        return None
+    return PreparedBlocks(plan, weights, math.inf, math.inf if holds_less(source.dtype, allowed) else allowed)
 
 
 def _run_directly(

@@ -1,0 +1,81 @@
+"""Whether the elements of an array allow transforms: how large they are, and whether whole sums come out exact.
+
+`methods.py` is the only caller.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from parimg.kernels.convolution.fft import block_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from parimg.kernels.convolution.across_lines import Plan
+    from parimg.kernels.convolution.arguments import Placement
+    from parimg.kernels.convolution.weights import Kernel
+
+# Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
+# taken for them, and where it is so many, the direct sum.
+PEAK_FOR_FLOAT64, PEAK_FOR_DIRECT = 1e3, 1e6
+_SAMPLED = 1024  # elements that tell the typical value
+
+
+def is_whole(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
+    """Whether whole numbers are asked for of whole numbers, which are to be exact."""
+    return kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
+
+
+def rounds_to_exact(
+    source: NDArray[Any], kernel: Kernel, cval: float, placed: Placement, across: Plan | None
+) -> bool:
+    """Whether transforms or passes in float64 are so near to whole sums that rounding finds these."""
+    allowed = largest_exact(source, kernel, across)
+    if "constant" in placed.modes and not (float(cval).is_integer() and abs(cval) < allowed):
+        return False
+    return holds_less(source.dtype, allowed) or largest(source) < allowed
+
+
+def largest_exact(source: NDArray[Any], kernel: Kernel, across: Plan | None) -> float:
+    """What absolute values must be below for whole sums to be found by rounding.
+
+    A transform of n elements is wrong by less than ``32 sqrt(n)`` roundings of the largest sum. One across n lines
+    with sums over k other taps is by less than ``4 sqrt(n) (32 + k)``: the absolute products of a transform and a
+    kernel's come to at most sqrt(n) times the largest sum, by Cauchy and Schwarz; three real products stand for a
+    complex one, with 2.8 times its absolute value, and transforms of up to 64 lines add 30 roundings each.
+    """
+    if across is None:
+        sides = tuple(source.shape[axis] for axis in kernel.axes)
+        elements = math.prod(block_shape(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes)))
+        roundings = 32 * math.sqrt(elements)
+    else:
+        roundings = 4 * math.sqrt(across.size) * (32 + across.others)
+    return 0.25 * 2.0**53 / (roundings * max(kernel.absolute_sum, 1.0))
+
+
+def holds_less(dtype: np.dtype[Any], number: float) -> bool:
+    limits = np.iinfo(dtype)
+    return max(limits.max, -limits.min) < number
+
+
+def largest(source: NDArray[Any]) -> float:
+    """The largest absolute value, NaN if there is one."""
+    return max(float(source.max()), -float(source.min()))
+
+
+def is_peaked(source: NDArray[Any], limit: float) -> bool:
+    """Whether the largest absolute value is beyond so many times the typical one.
+
+    That is the median of those of a sample that are not 0.
+    """
+    if source.dtype.itemsize == 1 and limit >= 255:
+        return False
+    step = math.ceil((source.size / _SAMPLED) ** (1 / source.ndim))
+    sample = np.abs(source[(slice(None, None, step),) * source.ndim].astype(np.float64))
+    n_zeros = sample.size - np.count_nonzero(sample)
+    n_below = np.count_nonzero(sample < largest(source) / limit) - n_zeros
+    return n_zeros == sample.size or bool(n_below > (sample.size - n_zeros) // 2)
