@@ -33,10 +33,11 @@ _CACHED_BYTES = 2**19  # of a strip's lines; half of the second-level cache
 _NARROWEST_STRIP = 128
 # A multiply-add of the sums, a line of a block, and the same for each level of its transform, by dtype and for
 # images or volumes: in multiply-adds at the processor's limit; one of the direct sum takes 1.2 to 1.5. Fitted
-# within 25 % to times of a Zen 4, whose AVX2 is up to a third slower in the last.
+# within 25 % to times of a Zen 4, whose AVX2 is up to a third slower in the last. Lines of images as they come
+# from memory: from the cache they take 0 to 4, but 11 x 11 over 3000 x 3000 gains nothing.
 _TIMES = {
-    ("float32", False): (1.7, 4.0, 10.0),
-    ("float64", False): (1.7, 0.0, 9.0),
+    ("float32", False): (1.7, 45.0, 10.0),
+    ("float64", False): (1.7, 45.0, 9.0),
     ("float32", True): (1.4, 44.0, 7.0),
     ("float64", True): (1.4, 8.0, 10.0),
 }
@@ -76,7 +77,8 @@ def _walk(
     """Correlate from one address to another; NaN if something in between is not finite, else 0."""
     fill, there, add_tile, back, store, casting, rows = numbers[:7]
     size, wanted, height, width, step, line_size = numbers[7:13]
-    source_bytes, source_column, out_bytes, n_planes, out_plane, n_lines, out_line, out_column = numbers[13:]
+    source_bytes, source_column, out_bytes, n_planes, out_plane, n_lines, out_line, out_column = numbers[13:21]
+    whole = numbers[21]  # columns of which a multiple goes straight to the output
     n_products = len(weights)
     item_bytes = weights.itemsize
     line_bytes = line_size * item_bytes
@@ -101,7 +103,7 @@ def _walk(
         for strip in range(len(strips)):
             column, columns, first_run, end_run = strips[strip]
             beside = columns + (width - 1) * step
-            buffer[:] = outside
+            buffer[begin : begin + size * line_size] = outside
             is_blank = np.ones(size, np.bool_)
             for block in range(blocks):
                 top = block * wanted
@@ -136,8 +138,12 @@ def _walk(
                         taps = (np.intp(weights.ctypes.data) + product * weights_bytes, 1, height, width, step)
                         call(add_tile, (to, line_size, at, 2 * window, *taps, columns, 0))
                     for row in range(rows):
-                        call(back, (sums + row * line_bytes, rows * line_size, made, line_size, columns, 0))
                         start = stack[member, 1] + (plane + row) * out_plane + top * out_line + column * out_column
+                        row_sums = (sums + row * line_bytes, rows * line_size)
+                        if n_stored == wanted and columns % whole == 0:
+                            call(back, (*row_sums, out + start * out_bytes, out_line, columns, 0))
+                            continue
+                        call(back, (*row_sums, made, line_size, columns, 0))
                         for i in range(n_stored):
                             to = out + (start + i * out_line) * out_bytes
                             call(store, (made + i * line_bytes, to, out_column, columns, casting))
@@ -184,7 +190,8 @@ def plan_blocks(
         return None
     wanted = size - lines.taps + 1
     step = 1 if inner is None else inner.length
-    chosen = tile.choose(planes.length, planes.taps, 0)
+    vectors = -(-columns.length * step // tile.lanes(dtype.name))
+    chosen = tile.choose_for_width(planes.length, planes.taps, vectors)
     beside = (columns.taps - 1) * step
     window = planes.taps + chosen.rows - 1
     held = products(size) * (window if window == 1 else window + chosen.rows) + size + wanted  # lines
@@ -194,6 +201,7 @@ def plan_blocks(
     line_size = -(-int(strips[:, 1].max()) // tile_columns) * tile_columns + -(-beside // 16) * 16 + 16
     line_size = _spread(line_size, dtype.itemsize)
     blocks = -(-lines.length // wanted)
+    is_direct = out_dtype == dtype and (inner or columns).out_stride == 1
     extended = _extended(lines)
     numbers = (
         line_loops.fill_address(source_dtype.name, dtype.name),
@@ -206,6 +214,7 @@ def plan_blocks(
         *(size, wanted, planes.taps, columns.taps, step, line_size),
         *(source_dtype.itemsize, (inner or columns).stride, out_dtype.itemsize),
         *(planes.length, planes.out_stride, lines.length, lines.out_stride, (inner or columns).out_stride),
+        tile.lanes(dtype.name) if is_direct else 2**62,
     )
     padded = np.full(blocks * wanted + lines.taps - 1, NO_PLANE, np.int64)
     padded[: len(extended)] = extended

@@ -71,6 +71,7 @@ class Tile(NamedTuple):
 
 
 ONE_LINE = Tile(1, 8, 0)
+_WASTED_BY = 10  # a tenth of the vectors
 
 
 def choose(lines: int, height: int, taps: int) -> Tile:
@@ -79,6 +80,21 @@ def choose(lines: int, height: int, taps: int) -> Tile:
     if lines < rows or height == 1:
         return ONE_LINE
     return Tile(rows, vectors, taps) if taps else Tile(min(rows, height + 1), vectors, 0)
+
+
+def choose_for_width(lines: int, height: int, vectors: int) -> Tile:
+    """The tile for lines of so many vectors, of which as few as possible are to be summed in vain.
+
+    5 x 5 x 7 over lines of 64 takes 0.87 to 0.95 of the time with 6 x 2 in place of 4 x 3 (AVX2), and over lines
+    of 100, which are 13 vectors, 0.8 with 6 x 2 in place of 6 x 4 (AVX-512).
+    """
+    chosen = choose(lines, height, 0)
+    if chosen == ONE_LINE or chosen.vectors == 2:
+        return chosen
+    wasted = -vectors % chosen.vectors - vectors % 2
+    if chosen.vectors % 2 == 0 and wasted * _WASTED_BY < vectors:
+        return chosen
+    return Tile(min(6, height + 1, lines), 2, 0)
 
 
 def taps_of(weights: NDArray[Any]) -> int:
