@@ -43,7 +43,10 @@ def of_every_dtype() -> dict[str, tuple[Any, Callable[..., Any]]]:
     """Arrays, and what is called with them in several dtypes."""
     return {
         "convolve": (IMAGE, lambda a: pk.convolve(a, np.ones((3, 3)))),
-        "convolve by transforms": (NOISE * 90, lambda a: pk.convolve(a, NOISE[:31, :29])),
+        "convolve by transforms": (
+            np.tile(NOISE, (4, 1)) * 90,
+            lambda a: pk.convolve(a, np.tile(NOISE, (2, 1))[:99, :29]),
+        ),
         "convolve volumes": (
             VECTORS.reshape(12, 40, 80),
             lambda a: pk.convolve(a, NOISE[:27, 0].reshape(3, 3, 3)),

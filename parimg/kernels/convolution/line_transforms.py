@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _cgutils: Any = cgutils  # untyped
 _intp = ir.IntType(64)
 _Lines = list[ir.Value]
-SIZES = (8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
+SIZES = (8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96)
 """Lines that are transformed together."""
 
 

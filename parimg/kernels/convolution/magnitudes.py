@@ -46,7 +46,7 @@ def largest_exact(source: NDArray[Any], kernel: Kernel, across: Plan | None) -> 
     A transform of n elements is wrong by less than ``32 sqrt(n)`` roundings of the largest sum. One across n lines
     with sums over k other taps is by less than ``4 sqrt(n) (32 + k)``: the absolute products of a transform and a
     kernel's come to at most sqrt(n) times the largest sum, by Cauchy and Schwarz; three real products stand for a
-    complex one, with 2.8 times its absolute value, and transforms of up to 64 lines add 30 roundings each.
+    complex one, with 2.8 times its absolute value, and transforms of up to 96 lines add 33 roundings each.
     """
     if across is None:
         sides = tuple(source.shape[axis] for axis in kernel.axes)

@@ -41,7 +41,7 @@ def test_the_way_there_is_numpys_transform(size, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("taps", [1, 2, 5, 7])
+@pytest.mark.parametrize("taps", [2, 7])
 def test_there_times_a_kernel_and_back_is_a_correlation(size, taps, dtype):
     lines, weights = RNG.normal(size=(size, 19)).astype(dtype), RNG.normal(size=taps)
     made = transformed(lines, size, products(size)) * kernel_products(weights, size)[:, None].astype(dtype)
