@@ -41,12 +41,13 @@ def assert_close(found, expected, source, weights, cval=0.0):
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound * epsilon)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_any_shape_kernel_border_and_origin(data):
     n_axes = data.draw(st.integers(2, 3))
     shape = data.draw(st.tuples(*[st.integers(1, 40)] * n_axes))
-    taps = data.draw(st.tuples(*[st.integers(2, 12)] * n_axes))
+    sizes = st.sampled_from((2, 5, 8, 11))  # each is compiled
+    taps = data.draw(st.tuples(*[sizes] * n_axes))
     modes = [data.draw(st.sampled_from(MODES)) for _ in taps]
     origin = [data.draw(st.integers(-(k // 2), (k - 1) // 2)) for k in taps]
     generator = np.random.default_rng(data.draw(st.integers(0, 2**32)))
