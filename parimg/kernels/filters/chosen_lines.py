@@ -29,6 +29,12 @@ _HAS = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(",")
 _VECTOR_BYTES = 64 if "+avx512bw" in _HAS else 32 if "+avx2" in _HAS else 16
 TOGETHER = 4
 """Lines of medians that are done at once."""
+_MOST_OF_TWO = 6
+"""Elements of the largest window of which two lines are done at once.
+
+Three rows of 2048 float64 do not fit into the first-level cache: then each is read from the second three times for
+one line at a time, twice for two.
+"""
 _cgutils: Any = cgutils  # untyped
 
 
@@ -98,24 +104,43 @@ class _Vectors:
         write()
 
 
-def _filter_line(
-    _typing_context: Any, function: Any, spec: Any, addresses: Any, begin: Any, length: Any, target: Any
-) -> tuple[Any, Callable[..., ir.Value]]:
-    """Write what a function chooses for a line, whose windows have their elements at `addresses` at x = 0."""
+def _choice_lines(spec: Any) -> int:
+    """Lines of choices at once: two where the addresses of all their pixels fit into registers."""
+    return 2 if spec.count <= _MOST_OF_TWO else 1
 
-    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
-        vectors = _Vectors(context, builder, spec)
-        places = vectors.addresses(addresses, args[2], args[3], spec.count)
-        emit = Emit(builder, as_dtype(spec.values), vectors.kind)
+
+def _says_choice_lines(_typing_context: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Lines that `_choose_lines` does at once."""
+    return types.intp(spec), lambda context, *_: context.get_constant(types.intp, _choice_lines(spec))
+
+
+def _choose_lines(
+    _typing_context: Any, function: Any, spec: Any, addresses: Any, steps: Any, length: Any, target: Any
+) -> tuple[Any, Callable[..., ir.Value]]:
+    """Write what a function chooses for lines.
+
+    Their windows have their elements at `addresses` at x = 0. `steps` are the place of the first line's there, how
+    far the next line's are from it, and bytes between lines of results; the last two are 0 if there is one line.
+    """
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        vectors = _Vectors(context, b, spec)
+        begin, apart, step = (b.extract_value(args[3], k) for k in range(3))
+        lines = [vectors.word(line) for line in range(_choice_lines(spec))]
+        places = [
+            vectors.addresses(addresses, args[2], b.add(begin, b.mul(apart, line)), spec.count) for line in lines
+        ]
+        targets = [b.add(args[5], b.mul(step, line)) for line in lines]
+        emit = Emit(b, as_dtype(spec.values), vectors.kind)
         code = code_of(function.chosen.function, spec.window)
 
         def results(x: ir.Value) -> list[ir.Value]:
-            return [emit_choice(code, [vectors.read(place, x) for place in places], emit)]
+            return [emit_choice(code, [vectors.read(place, x) for place in line], emit) for line in places]
 
-        vectors.write_each(args[4], [args[5]], results)
+        vectors.write_each(args[4], targets, results)
         return context.get_dummy_value()
 
-    return types.void(function, spec, addresses, begin, length, target), generate
+    return types.void(function, spec, addresses, steps, length, target), generate
 
 
 def _filter_lines_together(
@@ -154,7 +179,8 @@ def _filter_lines_together(
 
 
 _lanes_of: Any = intrinsic(_says_lanes)
-_line: Any = intrinsic(_filter_line)
+_choice_lines_of: Any = intrinsic(_says_choice_lines)
+_choose: Any = intrinsic(_choose_lines)
 _lines_together: Any = intrinsic(_filter_lines_together)
 
 
@@ -174,8 +200,12 @@ def filter_chosen_lines(
     if length < _lanes_of(spec):
         filter_block(function, spec, scratch, elements, sizes, target, steps, arguments)
         return
-    for i in range(n):
-        _line(function, spec, scratch.addresses, i * count, length, target + i * steps[0])
+    together = min(n, _choice_lines_of(spec))
+    apart = (count, steps[0]) if together > 1 else (0, 0)
+    for begin in range(0, n, together):
+        first = min(begin, n - together)  # the last do some again
+        places = first * count, *apart
+        _choose(function, spec, scratch.addresses, places, length, target + first * steps[0])
 
 
 _chosen_lines = numba.njit(nogil=True)(filter_chosen_lines)

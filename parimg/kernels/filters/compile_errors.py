@@ -20,8 +20,8 @@ def error_of_compiling(
 ) -> Exception | None:
     """The error of compiling the function alone, without the loop's own frames around it."""
     try:
-        dispatcher.get_call_template(argument_types, {})
-        compiled: Any = dispatcher.overloads[argument_types]
+        given = dispatcher.get_call_template(argument_types, {})[2]  # with defaults behind them
+        compiled: Any = dispatcher.overloads[tuple(given)]
         check_result(compiled.signature.return_type)
     except Exception as error:
         return error

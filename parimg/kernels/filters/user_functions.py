@@ -153,8 +153,8 @@ def _jitted_as_it_is(function: FunctionType) -> Dispatcher:
 def compiled_code(digest: str, argument_types: tuple[Any, ...]) -> tuple[str, Any]:
     """What LLVM made of the function of that digest, and the type that it returns."""
     dispatcher = _dispatchers[digest]
-    dispatcher.get_call_template(argument_types, {})
-    compiled: Any = dispatcher.overloads[argument_types]
+    given = dispatcher.get_call_template(argument_types, {})[2]  # with defaults behind them
+    compiled: Any = dispatcher.overloads[tuple(given)]
     return compiled.library.get_llvm_str(), compiled.signature.return_type
 
 
