@@ -19,19 +19,21 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import as_dtype
 
 from parimg.kernels.filters.choices import Emit, code_of, element_type, emit_choice
-from parimg.kernels.filters.medians import SQUARES, write_medians
-from parimg.kernels.filters.windows import filter_pixels, pointer_at
+from parimg.kernels.filters.medians import SQUARES, medians
+from parimg.kernels.filters.windows import filter_block, pointer_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _HAS = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 _VECTOR_BYTES = 64 if "+avx512bw" in _HAS else 32 if "+avx2" in _HAS else 16
-TOGETHER = 2
-"""Lines of medians that are done at once.
+TOGETHER = 4
+"""Lines of medians that are done at once."""
+_MOST_OF_TWO = 6
+"""Elements of the largest window of which two lines are done at once.
 
-Four are a quarter faster, but took more than twice as long over 2048 pixels of float32, perhaps as ten rows a
-multiple of 4 KiB apart want the same eight places of the first-level cache.
+Three rows of 2048 float64 do not fit into the first-level cache: then each is read from the second three times for
+one line at a time, twice for two.
 """
 _cgutils: Any = cgutils  # untyped
 
@@ -69,32 +71,76 @@ class _Vectors:
     def write(self, value: ir.Value, address: ir.Value, x: ir.Value) -> None:
         self.builder.store(value, self._at(address, x), align=1)
 
-    def each(self, length: ir.Value, body: Callable[[ir.Value], None]) -> None:
-        """Emit a loop over the places of vectors in a line; the last overlaps the one before."""
-        b, lanes = self.builder, self.word(self.kind.count)
+    def write_each(
+        self, length: ir.Value, targets: list[ir.Value], results: Callable[[ir.Value], list[ir.Value]]
+    ) -> None:
+        """Emit a loop that writes vectors of results along a line for each target.
+
+        The first and the last overlap the ones beside. The others begin where results are aligned to vectors:
+        those that cross cache lines are written slower. Each is written when the pixels of the next have been
+        read: where image and output lie a multiple of 4 KiB apart, as large arrays do, reading beside what has
+        just been written waits for it, as if it were the same place. Medians took up to half as long again.
+        """
+        b, lanes, zero = self.builder, self.word(self.kind.count), self.word(0)
         last = b.sub(length, lanes)
-        with _cgutils.for_range_slice(b, self.word(0), length, lanes) as (x, _):
-            body(b.select(b.icmp_signed("<", x, last), x, last))
+        beyond = b.and_(targets[0], self.word(_VECTOR_BYTES - 1))
+        begin = b.sub(zero, b.udiv(beyond, self.word(_VECTOR_BYTES // self.kind.count)))
+        nothing = ir.Constant(self.kind, None)  # written at x = 0 before the first result is
+        waiting = [_cgutils.alloca_once_value(b, nothing) for _ in targets]
+        place_before = _cgutils.alloca_once_value(b, zero)
+
+        def write() -> None:
+            for value, target in zip(waiting, targets, strict=True):
+                self.write(b.load(value), target, b.load(place_before))
+
+        with _cgutils.for_range_slice(b, begin, length, lanes) as (place, _):
+            x = b.select(b.icmp_signed("<", place, last), place, last)
+            x = b.select(b.icmp_signed(">", x, zero), x, zero)
+            found = results(x)
+            write()
+            for value, place_of_it in zip(found, waiting, strict=True):
+                b.store(value, place_of_it)
+            b.store(x, place_before)
+        write()
 
 
-def _filter_line(
-    _typing_context: Any, function: Any, spec: Any, addresses: Any, begin: Any, length: Any, target: Any
+def _choice_lines(spec: Any) -> int:
+    """Lines of choices at once: two where the addresses of all their pixels fit into registers."""
+    return 2 if spec.count <= _MOST_OF_TWO else 1
+
+
+def _says_choice_lines(_typing_context: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Lines that `_choose_lines` does at once."""
+    return types.intp(spec), lambda context, *_: context.get_constant(types.intp, _choice_lines(spec))
+
+
+def _choose_lines(
+    _typing_context: Any, function: Any, spec: Any, addresses: Any, steps: Any, length: Any, target: Any
 ) -> tuple[Any, Callable[..., ir.Value]]:
-    """Write what a function chooses for a line, whose windows have their elements at `addresses` at x = 0."""
+    """Write what a function chooses for lines.
 
-    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
-        vectors = _Vectors(context, builder, spec)
-        places = vectors.addresses(addresses, args[2], args[3], spec.count)
-        emit = Emit(builder, as_dtype(spec.values), vectors.kind)
+    Their windows have their elements at `addresses` at x = 0. `steps` are the place of the first line's there, how
+    far the next line's are from it, and bytes between lines of results; the last two are 0 if there is one line.
+    """
+
+    def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        vectors = _Vectors(context, b, spec)
+        begin, apart, step = (b.extract_value(args[3], k) for k in range(3))
+        lines = [vectors.word(line) for line in range(_choice_lines(spec))]
+        places = [
+            vectors.addresses(addresses, args[2], b.add(begin, b.mul(apart, line)), spec.count) for line in lines
+        ]
+        targets = [b.add(args[5], b.mul(step, line)) for line in lines]
+        emit = Emit(b, as_dtype(spec.values), vectors.kind)
         code = code_of(function.chosen.function, spec.window)
 
-        def body(x: ir.Value) -> None:
-            vectors.write(emit_choice(code, [vectors.read(place, x) for place in places], emit), args[5], x)
+        def results(x: ir.Value) -> list[ir.Value]:
+            return [emit_choice(code, [vectors.read(place, x) for place in line], emit) for line in places]
 
-        vectors.each(args[4], body)
+        vectors.write_each(args[4], targets, results)
         return context.get_dummy_value()
 
-    return types.void(function, spec, addresses, begin, length, target), generate
+    return types.void(function, spec, addresses, steps, length, target), generate
 
 
 def _filter_lines_together(
@@ -113,17 +159,14 @@ def _filter_lines_together(
         targets = [b.add(args[4], b.mul(args[5], word(line))) for line in range(TOGETHER)]
 
         def emit(apart: ir.Value) -> None:
-            def body(x: ir.Value) -> None:
+            def results(x: ir.Value) -> list[ir.Value]:
                 def read(row: int) -> list[ir.Value]:
                     places = (b.add(x, b.mul(apart, word(k))) for k in range(side))
                     return [vectors.read(sources[row], place) for place in places]
 
-                def write(line: int, medians: ir.Value) -> None:
-                    vectors.write(medians, targets[line], x)
+                return medians(b, spec.values, side, TOGETHER, read)
 
-                write_medians(b, spec.values, side, TOGETHER, read, write)
-
-            vectors.each(args[3], body)
+            vectors.write_each(args[3], targets, results)
 
         with b.if_else(b.icmp_signed("==", args[2], word(1)), likely=True) as (beside, apart):
             with beside:
@@ -136,55 +179,61 @@ def _filter_lines_together(
 
 
 _lanes_of: Any = intrinsic(_says_lanes)
-_line: Any = intrinsic(_filter_line)
+_choice_lines_of: Any = intrinsic(_says_choice_lines)
+_choose: Any = intrinsic(_choose_lines)
 _lines_together: Any = intrinsic(_filter_lines_together)
 
 
-@numba.njit(nogil=True)
 def filter_chosen_lines(
     function: Any,
     spec: Any,
-    plan: Any,
     scratch: Any,
-    sizes: tuple[int, int],
+    elements: Any,
+    sizes: tuple[int, int, int],
     target: int,
     steps: tuple[int, int],
     arguments: Any,
 ) -> None:
-    """Do what `loops.filter_block` does."""
-    n, length = sizes
-    count = len(plan.element_x)
-    addresses = scratch.addresses
-    for i in range(n):
-        place = target + i * steps[0]
-        if length < _lanes_of(spec):
-            filter_pixels(function, spec, addresses, i * count, scratch.window, length, place, steps[1], arguments)
-        else:
-            _line(function, spec, addresses, i * count, length, place)
+    """Do what `windows.filter_block` does."""
+    n, length, _ = sizes
+    count = len(elements[0])
+    if length < _lanes_of(spec):
+        filter_block(function, spec, scratch, elements, sizes, target, steps, arguments)
+        return
+    together = min(n, _choice_lines_of(spec))
+    apart = (count, steps[0]) if together > 1 else (0, 0)
+    for begin in range(0, n, together):
+        first = min(begin, n - together)  # the last do some again
+        places = first * count, *apart
+        _choose(function, spec, scratch.addresses, places, length, target + first * steps[0])
+
+
+_chosen_lines = numba.njit(nogil=True)(filter_chosen_lines)
 
 
 def filter_median_lines(
     function: Any,
     spec: Any,
-    plan: Any,
     scratch: Any,
-    sizes: tuple[int, int],
+    elements: Any,
+    sizes: tuple[int, int, int],
     target: int,
     steps: tuple[int, int],
     arguments: Any,
 ) -> None:
-    """Do what `loops.filter_block` does, for medians of squares."""
-    n, length = sizes
-    count = len(plan.element_x)
+    """Do what `windows.filter_block` does, for medians of squares."""
+    n, length, group = sizes
+    along, across = elements
+    count = len(along)
     addresses = scratch.addresses
     if n < TOGETHER or length < _lanes_of(spec):
-        filter_chosen_lines(function, spec, plan, scratch, sizes, target, steps, arguments)
+        _chosen_lines(function, spec, scratch, elements, sizes, target, steps, arguments)
         return
-    rows = np.empty(plan.y_span + TOGETHER - 1, np.int64)
+    rows = np.empty(count + TOGETHER, np.int64)
     for begin in range(0, n, TOGETHER):
         first = min(begin, n - TOGETHER)  # the last do some again
         for k in range(count):
-            if plan.element_x[k] == 0:
+            if along[k] == 0:
                 for line in range(TOGETHER):
-                    rows[plan.element_y[k] + line] = addresses[(first + line) * count + k]
-        _lines_together(spec, rows, plan.x_steps[1], length, target + first * steps[0], steps[0])
+                    rows[across[k] + line] = addresses[(first + line) * count + k]
+        _lines_together(spec, rows, group, length, target + first * steps[0], steps[0])

@@ -24,10 +24,10 @@ from parimg.kernels.filters.dtypes import (
     output_dtype,
     readable,
 )
-from parimg.kernels.filters.loops import Plan, filter_lines
+from parimg.kernels.filters.loops import filter_lines
 from parimg.kernels.filters.medians import is_square
 from parimg.kernels.filters.user_functions import UserFunction, as_user_function, run_loop
-from parimg.kernels.filters.window_plan import Footprint, make_scratch, normalise_sequence, plan_all
+from parimg.kernels.filters.window_plan import Footprint, make_scratch, normalise_sequence, plan_filter
 from parimg.kernels.filters.windows import LARGEST_ON_STACK, Specification, check_result, specification
 
 if TYPE_CHECKING:
@@ -147,10 +147,9 @@ def generic_filter(
             raise ValueError(f"origin must keep the window over its element (got {one} for size {length})")
     modes = checked_modes(mode, len(axes_used))
     # All axes, in the image's order.
-    order = np.argsort(axes_used)
-    shape = shape.transpose(order)
-    missing = tuple(axis for axis in range(image.ndim) if axis not in axes_used)
-    shape = np.expand_dims(shape, missing)
+    if axes_used != tuple(range(image.ndim)):
+        shape = shape.transpose(np.argsort(axes_used))
+        shape = np.expand_dims(shape, tuple(axis for axis in range(image.ndim) if axis not in axes_used))
     all_origins, all_modes = [0] * image.ndim, ["nearest"] * image.ndim
     for axis, one, name in zip(axes_used, origins, modes, strict=True):
         all_origins[axis], all_modes[axis] = one, name
@@ -202,24 +201,23 @@ def _filter(
     planned = source if source.size else np.zeros([1] * source.ndim, source.dtype)
     window = Footprint(footprint.shape, footprint.tobytes(), tuple(origins))
     layout = planned.shape, planned.strides, source.itemsize
-    whole, ends = plan_all(
-        *layout, window, tuple(modes), has_dtype=bool(source.size) and source.dtype == values_dtype
-    )
+    plan = plan_filter(*layout, window, tuple(modes), has_dtype=bool(source.size) and source.dtype == values_dtype)
     if kind != Kind.OTHER:
-        by_vectors = kind if kind == Kind.CHOICE or is_square(whole) else Kind.CHOICE
+        by_vectors = kind if kind == Kind.CHOICE or is_square(plan) else Kind.CHOICE
         user = narrowed(user, source.dtype, by_vectors if compiled == source.dtype else Kind.OTHER)
     spec = specification(source.dtype, values_dtype, compiled, count if on_stack else 0)
     reader = specification(source.dtype, values_dtype, values_dtype)
     outside = values_dtype.type(cval)
 
-    def run(plan: Plan, destination: int) -> int:
-        scratch = make_scratch(plan, values_dtype, outside, on_stack=on_stack)
-        places = address_of(source), destination
-        given = (spec, reader, *places, plan, scratch, compiled.itemsize, outside)
-        n_results: int = run_loop(filter_lines, user, given, (spec.numba_type.window,), check_result)
+    scratch = make_scratch(plan, values_dtype, outside, on_stack=on_stack)
+
+    def run(destination: int) -> int:
+        given = (spec, reader, address_of(source), destination, tuple(plan), tuple(scratch))
+        after = (compiled.itemsize, outside)
+        n_results: int = run_loop(filter_lines, user, (*given, *after), (spec.numba_type.window,), check_result)
         return n_results
 
-    n_results = run(whole, 0) if kind == Kind.OTHER else 0
+    n_results = run(0) if kind == Kind.OTHER else 0
     shape = (*([n_results] if n_results else []), *image.shape)
     given = output if isinstance(output, np.ndarray) else None
     if given is not None and given.shape != shape:
@@ -227,14 +225,7 @@ def _filter(
     direct = given is not None and can_be_written(given, compiled, [image, *user.arguments])
     result = given if given is not None and direct else np.empty(shape, compiled)
     if source.size:
-        run(whole, address_of(result))
-    for end in ends:
-        axis = end.axis - source.ndim
-        place: tuple[Any, ...] = (..., end.part, *[slice(None)] * -axis)
-        part = result.swapaxes(axis, axis - 1)[place]
-        turned = np.empty(part.shape, compiled)
-        run(end.plan, address_of(turned))
-        part[...] = turned
+        run(address_of(result))
     if given is not None and not direct:
         np.copyto(given, result, casting="unsafe")
         return given

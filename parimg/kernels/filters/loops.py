@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from parimg.kernels.filters import reductions as _filter_reductions  # noqa: F401 - registers what numba then finds
 from parimg.kernels.filters.choices import Kind
 from parimg.kernels.filters.chosen_lines import filter_chosen_lines, filter_median_lines
+from parimg.kernels.filters.line_ends import place_end, write_end
 from parimg.kernels.filters.windows import (
     count_results,
-    filter_pixels,
+    filter_block,
     itemsize_of,
     read_item,
     write_place,
@@ -64,6 +65,8 @@ class Plan(NamedTuple):
         Lines at a time.
     in_place : bool
         Whether rows are read from the image.
+    n_outside : int
+        Elements of a row of cval; 0 where none is wanted.
     element_outer, element_y, element_x : int64 arrays
         Where elements of the window are: combination, row of the span, position from the first needed.
     """
@@ -78,6 +81,7 @@ class Plan(NamedTuple):
     x_range: tuple[int, int, int]
     block: int
     in_place: bool
+    n_outside: int
     element_outer: Indices
     element_y: Indices
     element_x: Indices
@@ -89,13 +93,14 @@ class Scratch(NamedTuple):
     Attributes
     ----------
     ring : ndarray of the window's dtype, shape (combinations, block + y_span - 1, extended tile)
-        Copied rows; empty if none are.
-    outside : ndarray of the window's dtype, shape (elements of a line,)
-        All cval; empty if rows are copied.
+        Copied rows. If rows are read from the image, ends of lines laid across: of shape (combinations, extended
+        end, (block + y_span - 1) * neighbours).
+    outside : ndarray of the window's dtype, shape (n_outside,)
+        All cval.
     starts : ndarray of int64, shape (combinations, block + y_span - 1)
-        Where the rows of a block begin.
+        Where the rows of a block begin; where there is none, -1, or `outside` if rows are not copied.
     window : ndarray of the window's dtype, one element for each of a window that is not kept on the stack
-    addresses : ndarray of int64, shape (block * elements of the window,)
+    addresses : ndarray of int64, shape (lines of a block, or of an end if more, times elements of the window,)
     """
 
     ring: NDArray[Any]
@@ -132,9 +137,10 @@ def _stage_row(
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_rows(plan: Any, source: int, outer: int, begin: int, end: int, starts: Any) -> None:
-    """Where those rows of `y_table` begin, for every combination of offsets before y; -1 where there is none."""
+def _find_rows(plan: Any, source: int, outer: int, rows: Any, starts: Any, first_slot: int, nowhere: Any) -> None:
+    """Where rows of `y_table` begin, for every combination of offsets before y; `nowhere` where there is none."""
     y_table, table, shape, offsets = plan.y_table, plan.outer_table, plan.outer_shape, plan.outer_offsets
+    begin, end = rows
     n_slots = starts.shape[1]
     for combination in range(len(offsets)):
         start = source
@@ -143,34 +149,40 @@ def _find_rows(plan: Any, source: int, outer: int, begin: int, end: int, starts:
             distance = table[axis, 1 + table[axis, 0] + rest % shape[axis] + offsets[combination, axis]]
             rest //= shape[axis]
             start = -1 if start == -1 or distance == NOWHERE else start + distance
+        slot = first_slot
         for row in range(begin, end):
-            nowhere = start == -1 or y_table[row] == NOWHERE
-            starts[combination, row % n_slots] = -1 if nowhere else start + y_table[row]
+            is_nowhere = start == -1 or y_table[row] == NOWHERE
+            starts[combination, slot] = nowhere if is_nowhere else start + y_table[row]
+            slot = 0 if slot + 1 == n_slots else slot + 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _place_windows(
+def _point_into_image(source: int, plan: Any, scratch: Any, outer: int, y: int, n: int, first: int) -> None:
+    """Say where windows of n lines have their elements at the first x, in rows of the image and of cval."""
+    _, outside, starts, _, addresses = scratch
+    _, _, x_stride, before = plan.x_steps
+    _find_rows(plan, source, outer, (y, y + n + plan.y_span - 1), starts, 0, np.int64(outside.ctypes.data))
+    count = len(plan.element_x)
+    for k in range(count):
+        combination, first_row = plan.element_outer[k], plan.element_y[k]
+        distance = (first + plan.element_x[k] - before) * x_stride
+        for i in range(n):
+            addresses[i * count + k] = starts[combination, first_row + i] + distance
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy_rows(
     reader: Any, source: int, plan: Any, scratch: Any, outer: int, y: int, n: int, x_range: Any, cval: Any
 ) -> None:
-    """Say where windows of n lines have their elements at the first x; copy the rows that are not there yet."""
-    ring, outside, starts, _, addresses = scratch
+    """Copy the rows for n lines that are not there yet; say where windows have their elements at the first x."""
+    ring, _, starts, _, addresses = scratch
     n_x, group, x_stride, before = plan.x_steps
     first, last = x_range
-    element_outer, element_y, element_x = plan.element_outer, plan.element_y, plan.element_x
-    count = len(element_x)
     n_slots = starts.shape[1]
     overlap = plan.y_span - 1
     begin = 0 if y == 0 else y + overlap
     end = y + n + overlap
-    if plan.in_place:
-        _find_rows(plan, source, outer, y, end, starts)
-        for i in range(n):
-            for k in range(count):
-                start = starts[element_outer[k], (y + i + element_y[k]) % n_slots]
-                inside = start + (first + element_x[k] - before) * x_stride
-                addresses[i * count + k] = outside.ctypes.data if start == -1 else inside
-        return
-    _find_rows(plan, source, outer, begin, end, starts)
+    _find_rows(plan, source, outer, (begin, end), starts, begin % n_slots, -1)
     positions = plan.x_table[first : last + len(plan.x_table) - n_x]
     inner = max(0, before - first), min(len(positions), before + n_x - first)
     for combination in range(len(ring)):
@@ -178,46 +190,23 @@ def _place_windows(
             slot = row % n_slots
             start = starts[combination, slot]
             _stage_row(reader, ring[combination, slot], start, positions, inner, group, x_stride, cval)
-    for i in range(n):
-        for k in range(count):
-            row_place = element_outer[k] * ring.shape[1] + (y + i + element_y[k]) % n_slots
-            place = row_place * ring.shape[2] + element_x[k] * group
+    count = len(plan.element_x)
+    for k in range(count):
+        for i in range(n):
+            row_place = plan.element_outer[k] * n_slots + (y + i + plan.element_y[k]) % n_slots
+            place = row_place * ring.shape[2] + plan.element_x[k] * group
             addresses[i * count + k] = ring.ctypes.data + place * ring.itemsize
 
 
-def filter_block(
-    function: Any,
-    spec: Any,
-    plan: Any,
-    scratch: Any,
-    sizes: tuple[int, int],
-    target: int,
-    steps: tuple[int, int],
-    arguments: Any,
-) -> None:
-    """Filter a block of lines, whose windows `_place_windows` has found.
-
-    Parameters
-    ----------
-    sizes : (int, int)
-        Lines, and elements of a line.
-    target : int
-        Address of the first result.
-    steps : (int, int)
-        Bytes between lines of results, and between results of one pixel.
-    """
-    count = len(plan.element_x)
-    for i in range(sizes[0]):
-        place = target + i * steps[0]
-        filter_pixels(
-            function, spec, scratch.addresses, i * count, scratch.window, sizes[1], place, steps[1], arguments
-        )
+def _filter_block_by_kind(*_arguments: Any) -> None:
+    """Do what `windows.filter_block` does, in the way that is best for the function."""
 
 
-@overload(filter_block, strict=False)
+@overload(_filter_block_by_kind, strict=False)
 def _overload_filter_block(function: Any, *_others: Any) -> Callable[..., None]:
     kind = function.chosen.kind if function.chosen else Kind.OTHER
-    return {Kind.MEDIAN: filter_median_lines, Kind.CHOICE: filter_chosen_lines.py_func}.get(kind, filter_block)
+    by_kind = {Kind.MEDIAN: filter_median_lines, Kind.CHOICE: filter_chosen_lines}
+    return by_kind.get(kind, filter_block.py_func)
 
 
 def _filter_lines(
@@ -226,8 +215,8 @@ def _filter_lines(
     reader: Any,
     source: int,
     destination: int,
-    plan: Any,
-    scratch: Any,
+    plan_fields: Any,
+    scratch_fields: Any,
     itemsize: int,
     cval: Any,
     arguments: Any,
@@ -242,14 +231,15 @@ def _filter_lines(
     source, destination : int
         Addresses of the first pixel, and of the first result; results are C-contiguous. Nothing is filtered if
         the destination is 0.
-    plan : Plan
-    scratch : Scratch
+    plan_fields, scratch_fields : tuple
+        A `Plan` and a `Scratch` as plain tuples, which numba takes 4 us less to receive.
     itemsize : int
         Bytes of a result.
     cval : number of the window's dtype
     arguments : tuple
         What the function is called with behind the window.
     """
+    plan, scratch = Plan(*plan_fields), Scratch(*scratch_fields)
     n_results = count_results(function, spec, arguments)
     if destination == 0:
         return n_results
@@ -259,17 +249,40 @@ def _filter_lines(
     for size in plan.outer_shape:
         n_outer *= size
     plane = n_outer * n_y * n_x * group * itemsize
+    row = n_x * group * itemsize
     begin, end, tile = plan.x_range
+    block_row = plan.block * group * itemsize
+    results = np.empty(max(1, n_results) * max(begin, n_x - end) * block_row, np.uint8)  # of ends of lines
+    in_results: Any = np.int64(results.ctypes.data)
     for first in range(begin, end, tile):
         last = min(first + tile, end)
         for outer in range(n_outer):
             for y in range(0, n_y, plan.block):
                 n = min(plan.block, n_y - y)
-                _place_windows(reader, source, plan, scratch, outer, y, n, (first, last), cval)
-                target = destination + ((outer * n_y + y) * n_x + first) * group * itemsize
-                sizes = (n, (last - first) * group)
-                steps = (n_x * group * itemsize, plane)
-                filter_block(function, spec, plan, scratch, sizes, target, steps, arguments)
+                # The middle of lines, or all; the left end, the right end.
+                for part, x_range in enumerate(((first, last), (0, begin), (end, n_x))):
+                    low, high = x_range
+                    if part > 0 and (low == high or (first != begin if part == 1 else last != end)):
+                        continue
+                    target = destination + (outer * n_y + y) * row + low * group * itemsize
+                    if part == 0:
+                        if plan.in_place:
+                            _point_into_image(source, plan, scratch, outer, y, n, low)
+                        else:
+                            _copy_rows(reader, source, plan, scratch, outer, y, n, x_range, cval)
+                        elements = plan.element_x, plan.element_y
+                        sizes = n, (high - low) * group, group
+                        place, steps = target, (row, plane)
+                    else:
+                        place_end(reader, plan, scratch, n, x_range, cval)
+                        elements = plan.element_y, plan.element_x
+                        sizes = high - low, n * group, group
+                        line = n * group * itemsize
+                        place, steps = in_results, (line, (high - low) * line)
+                    _filter_block_by_kind(function, spec, scratch, elements, sizes, place, steps, arguments)
+                    if part > 0:
+                        counts = max(1, n_results), *sizes
+                        write_end(spec, place, target, counts, (steps[1], plane), row, itemsize)
     return n_results
 
 

@@ -86,15 +86,14 @@ class Network(NamedTuple):
         return found
 
 
-def write_medians(
+def medians(
     builder: Any,
     dtype: Any,
     side: int,
     lines: int,
     read: Callable[[int], list[ir.Value]],
-    write: Callable[[int, Any], None],
-) -> None:
-    """Emit the medians of windows one line below the other, NaN where a pixel is.
+) -> list[ir.Value]:
+    """Emit the medians of windows one line below the other, NaN where a pixel is: a vector a line.
 
     Parameters
     ----------
@@ -106,8 +105,6 @@ def write_medians(
         How many windows; even.
     read : callable
         Gives vectors of the pixels of a row, of ``side + lines - 1``.
-    write : callable
-        Is given the line and the vector of its medians.
     """
     network = Network(builder, dtype)
 
@@ -122,17 +119,19 @@ def write_medians(
         one, other = ordered(row), ordered(row + 1)
         return _Row(network.merged(one.values, other.values), _either(builder, one.nan + other.nan))
 
+    found = []
     for line in range(0, lines, 2):
         pairs = [two(row) for row in range(line + 1, line + side, 2)]
         shared = functools.reduce(network.merged, (pair.values for pair in pairs))
         nan = _either(builder, [one for pair in pairs for one in pair.nan])
         middle, reach = len(shared) // 2, (side + 1) // 2
-        for below, row in enumerate((line, line + side)):
+        for row in (line, line + side):
             median = network.median(shared[middle - reach : middle + reach], ordered(row).values)
             for unordered in _either(builder, nan + ordered(row).nan):
                 not_a_number = ir.Constant(median.type, [float("nan")] * median.type.count)
                 median = builder.select(unordered, not_a_number, median)
-            write(line + below, median)
+            found.append(median)
+    return found
 
 
 class _Row(NamedTuple):

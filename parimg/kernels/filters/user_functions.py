@@ -10,30 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import inspect
 import itertools
-import linecache
 import os
-import re
-import sys
 import traceback
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
 import numpy as np
 from numba.core import errors, types
-from numba.core.dispatcher import Dispatcher
 from numba.core.imputils import lower_constant
 from numba.core.registry import cpu_target
-from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, models, register_model, unbox
+
+from parimg.kernels.filters.compile_errors import error_of_compiling, place_of, reason_of
+from parimg.kernels.filters.digests import digest_of, is_known, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-# What these define is told by their name and version; numba knows their functions by identity.
-_KNOWN_PACKAGES = frozenset({"builtins", "cmath", "math", "numba", "numpy", "operator", "scipy", "_operator"})
+    from numba.core.dispatcher import Dispatcher
+
 _dispatchers: dict[str, Dispatcher] = {}
 _unnamed = itertools.count()
 _AS_PYTHON = "pass python=True to run it as plain Python, which is slow"
@@ -88,6 +86,10 @@ class UserFunction:
         if self.numba_type.digest not in _dispatchers:
             _dispatchers[self.numba_type.digest] = _jitted(function, {})
 
+    @property
+    def _numba_type_(self) -> UserFunctionType:  # where numba's dispatcher looks first
+        return self.numba_type
+
     def __reduce__(self) -> tuple[Any, ...]:
         # What numba's cache takes the hash of where a compiled closure refers to this.
         return UserFunctionType, (self.numba_type.digest,)
@@ -103,13 +105,13 @@ class UserFunction:
 
         `check_result` raises an error of numba's for a type of result that the loop does not take.
         """
-        first = _first_error(_dispatchers[self.numba_type.digest], argument_types, check_result) or error
+        first = error_of_compiling(_dispatchers[self.numba_type.digest], argument_types, check_result) or error
         if not isinstance(first, errors.NumbaError):
             # As from signatures that are not those of the code (all of scipy.stats), or f-strings.
             first = errors.NumbaError(f"numba stops with {type(first).__name__} {first}".strip())
         return TypeError(
-            f"the function {self.function.__qualname__!r} cannot be compiled: {_reason(first)}{_place(first)}; "
-            f"{way_out}"
+            f"the function {self.function.__qualname__!r} cannot be compiled: "
+            f"{reason_of(first)}{place_of(first)}; {way_out}"
         )
 
 
@@ -128,11 +130,11 @@ def _jitted(function: FunctionType, known: dict[FunctionType, Dispatcher]) -> Di
     known[function] = _jitted_as_it_is(moved)
 
     def compiled(value: Any) -> Any:
-        if not isinstance(value, FunctionType) or _is_known(value) or _has_numba_type(value):
+        if not isinstance(value, FunctionType) or is_known(value) or _has_numba_type(value):
             return value
         return known.get(value) or _jitted(value, known)
 
-    for name in _names(function.__code__) & namespace.keys():
+    for name in names_in(function.__code__) & namespace.keys():
         namespace[name] = compiled(namespace[name])
     for cell, given in zip(cells, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # not filled yet
@@ -151,8 +153,8 @@ def _jitted_as_it_is(function: FunctionType) -> Dispatcher:
 def compiled_code(digest: str, argument_types: tuple[Any, ...]) -> tuple[str, Any]:
     """What LLVM made of the function of that digest, and the type that it returns."""
     dispatcher = _dispatchers[digest]
-    dispatcher.get_call_template(argument_types, {})
-    compiled: Any = dispatcher.overloads[argument_types]
+    given = dispatcher.get_call_template(argument_types, {})[2]  # with defaults behind them
+    compiled: Any = dispatcher.overloads[tuple(given)]
     return compiled.library.get_llvm_str(), compiled.signature.return_type
 
 
@@ -247,11 +249,6 @@ def _uncached(loop: Any) -> Any:
 register_model(UserFunctionType)(models.OpaqueModel)
 
 
-@typeof_impl.register(UserFunction)
-def _type_of(value: UserFunction, _context: Any) -> UserFunctionType:
-    return value.numba_type
-
-
 @unbox(UserFunctionType)
 def _unbox(_type: Any, _value: Any, context: Any) -> NativeValue:
     return NativeValue(context.context.get_dummy_value())
@@ -294,7 +291,7 @@ def as_user_function(
     if not isinstance(plain, FunctionType):
         if not callable(plain):
             raise TypeError(f"function must be callable (got {plain!r:.80}, a {type(plain).__name__})")
-        if call.keywords or not _is_known(plain):
+        if call.keywords or not is_known(plain):
             raise TypeError(
                 f"a {type(plain).__name__} cannot be compiled; wanted a Python function with positional arguments "
                 f"(got {plain!r:.80}); {_AS_PYTHON}"
@@ -356,6 +353,7 @@ def _by_position(
     return bound.args[n_own:]
 
 
+@functools.lru_cache(maxsize=256)  # the same object each time, whose digest is known
 def _calling(function: Any, n_arguments: int) -> FunctionType:
     """A Python function that calls `function`, which numba knows, though it is no Python function."""
 
@@ -368,147 +366,3 @@ def _calling(function: Any, n_arguments: int) -> FunctionType:
     chosen = call_with if n_arguments else call
     chosen.__qualname__ = chosen.__name__ = getattr(function, "__name__", "function")
     return chosen  # type: ignore[return-value]
-
-
-# -- what a function does, in a digest ------------------------------------------------------------------------
-
-
-class _NotTold(Exception):
-    """A function refers to something whose content cannot be told."""
-
-
-def digest_of(function: FunctionType) -> str | None:
-    """Digest of all that a function's compiled form depends on; None where that cannot be told.
-
-    Not in it: names, line numbers and comments, so that moving a function compiles nothing anew.
-    """
-    seen: dict[int, int] = {}
-    digest = hashlib.sha256()
-    try:
-        for part in _parts(function, seen):
-            digest.update(f"{len(part)}:".encode())
-            digest.update(part)
-    except (_NotTold, RecursionError):
-        return None
-    return digest.hexdigest()[:32]
-
-
-def _parts(value: Any, seen: dict[int, int]) -> Iterable[bytes]:
-    """What `value` consists of, in a fixed order, the same in every process."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | type(Ellipsis)):
-        yield f"{type(value).__name__} {value!r}".encode("utf-8", "surrogatepass")
-    elif isinstance(value, tuple | list):
-        yield f"{type(value).__name__} {len(value)}".encode()
-        for item in value:
-            yield from _parts(item, seen)
-    elif isinstance(value, frozenset):
-        yield f"frozenset {sorted(map(repr, value))}".encode()
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        layout = value.flags.c_contiguous, value.flags.f_contiguous
-        yield f"array {value.dtype.str} {value.shape} {layout}".encode()
-        yield value.tobytes()
-    elif isinstance(value, np.generic | np.dtype):
-        yield f"{type(value).__name__} {value!r}".encode()
-    elif isinstance(value, CodeType):
-        yield from _parts_of_code(value, seen)
-    elif isinstance(value, ModuleType):
-        yield f"module {value.__name__} {getattr(value, '__version__', '')}".encode()
-    elif _is_known(value):
-        yield f"{value.__module__}.{value.__name__}".encode()
-    elif isinstance(value, Dispatcher):
-        yield f"jitted {sorted((name, repr(option)) for name, option in value.targetoptions.items())}".encode()
-        yield from _parts(value.py_func, seen)
-    elif isinstance(value, FunctionType):
-        if id(value) in seen:  # it calls itself
-            yield f"seen {seen[id(value)]}".encode()
-            return
-        seen[id(value)] = len(seen)
-        yield from _parts_of_function(value, seen)
-    else:
-        raise _NotTold
-
-
-def _parts_of_code(code: CodeType, seen: dict[int, int]) -> Iterable[bytes]:
-    yield code.co_code
-    yield f"{code.co_argcount} {code.co_flags} {code.co_names} {code.co_varnames} {code.co_freevars}".encode()
-    # A docstring is a constant, too; leaving it out is not worth the exception.
-    yield from _parts(code.co_consts, seen)
-
-
-def _parts_of_function(function: FunctionType, seen: dict[int, int]) -> Iterable[bytes]:
-    yield from _parts(function.__code__, seen)
-    yield from _parts(function.__defaults__, seen)
-    for cell in function.__closure__ or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:  # not filled yet
-            raise _NotTold from None
-        yield from _parts(content, seen)
-    names = sorted(_names(function.__code__))
-    for name in names:
-        if name not in function.__globals__:
-            continue
-        value = function.__globals__[name]
-        yield name.encode()
-        yield from _parts(value, seen)
-        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] not in _KNOWN_PACKAGES:
-            for attribute in names:  # as in `mymodule.threshold`
-                if hasattr(value, attribute):
-                    yield attribute.encode()
-                    yield from _parts(getattr(value, attribute), seen)
-
-
-def _names(code: CodeType) -> set[str]:
-    """Names of globals and attributes that a function's code and the functions inside it mention."""
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
-
-
-def _is_known(value: Any) -> bool:
-    """Whether it is what its module and name say, in a package that numba knows."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__name__", None)
-    if isinstance(value, BuiltinFunctionType | type) or module == "numpy" or isinstance(value, np.ufunc):
-        module = module or "numpy"
-    if not isinstance(module, str) or not isinstance(name, str):
-        return False
-    return module.partition(".")[0] in _KNOWN_PACKAGES and getattr(sys.modules.get(module), name, None) is value
-
-
-# -- why numba could not compile it ---------------------------------------------------------------------------
-
-
-def _first_error(
-    dispatcher: Dispatcher, argument_types: tuple[Any, ...], check_result: Callable[[Any], None]
-) -> Exception | None:
-    """The error of compiling the function alone, without the loop's own frames around it."""
-    try:
-        dispatcher.get_call_template(argument_types, {})
-        compiled: Any = dispatcher.overloads[argument_types]
-        check_result(compiled.signature.return_type)
-    except Exception as error:
-        return error
-    return None
-
-
-def _reason(error: Exception) -> str:
-    """What numba says, in one line, without its hints and the inner workings of its overloads."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", getattr(error, "msg", "") or str(error))
-    text = re.sub(r"^Failed in \w+ mode pipeline \(step: .*?\)\s*", "", text.strip())
-    told: list[str] = []
-    for line in text.splitlines():
-        if re.match(
-            r"\s*(During: |File \"|This error may have been caused|There are \d+ candidate|<source|\s*$)", line
-        ):
-            if told:
-                break
-            continue
-        told.append(line.strip())
-    return " ".join(told) or type(error).__name__
-
-
-def _place(error: Exception) -> str:
-    location = getattr(error, "loc", None)
-    if location is None:
-        return ""
-    source = linecache.getline(location.filename, location.line).strip()
-    return f" ({location.filename}, line {location.line}{f': {source}' if source else ''})"

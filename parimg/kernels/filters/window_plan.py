@@ -19,7 +19,6 @@ from parimg.kernels.filters.loops import NOWHERE, Indices, Plan, Scratch
 _TILE = 2048  # elements of a row; ten rows of a tile fill the second-level cache by a sixth
 _TILE_IN_PLACE = 16384  # bytes of a row; three are in the second-level cache; a fifth faster than 4096
 _LARGEST_GROUP = 64
-_WORTH_THREE_CALLS = 2**16  # elements
 _BLOCK, _BLOCK_IN_PLACE = 8, 64  # lines; so many rows of a tile are still in that cache
 
 
@@ -78,23 +77,10 @@ class Geometry(NamedTuple):
 
     @property
     def is_read_in_place(self) -> bool:
-        """Whether lines need not be copied, and are worth the three calls of the loop that it takes then."""
+        """Whether lines need not be copied."""
         axis = self.x_axis
-        return (
-            axis > 0
-            and math.prod(self.shape) >= _WORTH_THREE_CALLS
-            and self.strides[axis] == self.itemsize * math.prod(self.shape[axis + 1 :])
-            and self.shape[axis] > sum(self.reach(axis))
-        )
-
-    def swapped(self, axis: int) -> Geometry:
-        """The same with `axis` and the one before in each other's place."""
-
-        def swap(values: Sequence[Any]) -> tuple[Any, ...]:
-            order = [*range(axis - 1), axis, axis - 1, *range(axis + 1, len(values))]
-            return tuple(values[one] for one in order)
-
-        return Geometry(swap(self.shape), swap(self.strides), self.itemsize, swap(self.offsets), swap(self.modes))
+        is_contiguous = self.strides[axis] == self.itemsize * math.prod(self.shape[axis + 1 :])
+        return is_contiguous and self.shape[axis] > sum(self.reach(axis))
 
 
 class Footprint(NamedTuple):
@@ -112,27 +98,9 @@ class Footprint(NamedTuple):
         return [axis - size // 2 - origin for axis, size, origin in sides]
 
 
-class End(NamedTuple):
-    """One end of all lines, where windows reach beyond: few and short, lines are laid across there.
-
-    Attributes
-    ----------
-    axis : int
-        Of lines elsewhere; those of the end lie along the one before it.
-    part : slice
-        Of that axis.
-    plan : Plan
-        Of the image with these two axes in each other's place.
-    """
-
-    axis: int
-    part: slice
-    plan: Plan
-
-
 # What is filtered mostly has the shape of what was filtered before; for 2048 rows, planning takes 0.2 ms.
 @functools.lru_cache(maxsize=8)
-def plan_all(
+def plan_filter(
     shape: tuple[int, ...],
     strides: tuple[int, ...],
     itemsize: int,
@@ -140,29 +108,14 @@ def plan_all(
     modes: tuple[str, ...],
     *,
     has_dtype: bool,
-) -> tuple[Plan, tuple[End, ...]]:
-    """Plan to filter an image: all of it, or the middle of lines and then their ends.
+) -> Plan:
+    """Plan to filter an image.
 
     With `has_dtype` the image's dtype is the window's: then lines are read where they lie, if they are contiguous.
     """
     geometry = Geometry(shape, strides, itemsize, footprint.offsets, modes)
-    if not (has_dtype and geometry.is_read_in_place):
-        return plan_filter(geometry), ()
-    axis = geometry.x_axis
-    left, right = geometry.reach(axis)
-    parts = (slice(0, left), slice(shape[axis] - right, shape[axis]))
-    turned = geometry.swapped(axis)
-    ends = (End(axis, part, plan_filter(turned, rows=part)) for part in parts if part.start < part.stop)
-    return plan_filter(geometry, in_place=True), tuple(ends)
-
-
-def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = slice(None)) -> Plan:
-    """Plan to filter an image.
-
-    With `in_place`, lines are read from the image, and only the part of them where windows stay inside; with
-    `rows`, only these are filtered, of the axis before that of lines.
-    """
-    shape, strides, itemsize, elements, modes = geometry
+    elements = geometry.offsets
+    in_place = has_dtype and geometry.is_read_in_place
     x_axis = geometry.x_axis
     group = math.prod(shape[x_axis + 1 :])
     reach = [geometry.reach(axis) for axis in range(len(shape))]
@@ -176,8 +129,7 @@ def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = sli
     if x_axis > 0:
         above, below = reach[x_axis - 1]
         y_span = above + below + 1
-        first, last, _ = rows.indices(shape[x_axis - 1])
-        y_table = _distances(tables[x_axis - 1], strides[x_axis - 1])[first : last + y_span - 1]
+        y_table = _distances(tables[x_axis - 1], strides[x_axis - 1])
         element_y = elements[x_axis - 1] + above
     else:
         y_table, y_span, element_y = np.zeros(1, np.int64), 1, np.zeros_like(elements[0])
@@ -196,6 +148,7 @@ def plan_filter(geometry: Geometry, *, in_place: bool = False, rows: slice = sli
         (left, n_x - right, max(1, _TILE_IN_PLACE // (group * itemsize))) if in_place else (0, n_x, tile),
         _BLOCK_IN_PLACE if in_place else _BLOCK,
         in_place,
+        n_x * group if in_place and "constant" in modes else 0,
         element_outer,
         element_y,
         elements[x_axis] + left,
@@ -207,14 +160,17 @@ def make_scratch(plan: Plan, dtype: np.dtype[Any], cval: Any, *, on_stack: bool)
     n_elements = len(plan.element_x)
     n_rows = plan.block + plan.y_span - 1
     n_x, group, _, _ = plan.x_steps
-    extended = (min(plan.x_range[2], n_x) + len(plan.x_table) - n_x) * group
-    combinations = len(plan.outer_offsets)
+    begin, end, tile = plan.x_range
+    combinations, reach = len(plan.outer_offsets), len(plan.x_table) - n_x
+    end_lines = max(begin, n_x - end)
+    across = end_lines + reach, n_rows * group
+    along = n_rows, (min(tile, n_x) + reach) * group
     return Scratch(
-        np.empty((0, 0, 0) if plan.in_place else (combinations, n_rows, extended), dtype),
-        np.full(n_x * group if plan.in_place else 0, cval, dtype),
+        np.empty((combinations, *(across if plan.in_place else along)), dtype),
+        np.full(plan.n_outside, cval, dtype) if plan.n_outside else np.empty(0, dtype),
         np.empty((combinations, n_rows), np.int64),
         np.empty(0 if on_stack else n_elements, dtype),
-        np.empty(plan.block * n_elements, np.int64),
+        np.empty(max(plan.block, end_lines) * n_elements, np.int64),
     )
 
 

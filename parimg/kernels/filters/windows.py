@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.core.imputils import impl_ret_borrowed, lower_builtin
-from numba.extending import NativeValue, intrinsic, models, register_model, typeof_impl, unbox
+from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 from numba.np.numpy_support import as_dtype, from_dtype
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class Specification:
         image_type, values_type, output_type = dtypes
         self.numba_type = SpecificationType(image_type, values_type, output_type, count)
 
+    @property
+    def _numba_type_(self) -> SpecificationType:  # where numba's dispatcher looks first
+        return self.numba_type
+
 
 # What a filter wants is mostly what the last one wanted, and three dtypes take numba 10 us to look up.
 @functools.lru_cache(maxsize=256)
@@ -117,11 +121,6 @@ def specification(
 
 
 register_model(SpecificationType)(models.OpaqueModel)
-
-
-@typeof_impl.register(Specification)
-def _type_of(value: Specification, _context: Any) -> SpecificationType:
-    return value.numba_type
 
 
 @unbox(SpecificationType)
@@ -187,6 +186,18 @@ def _read_item(_typing_context: Any, spec: Any, address: Any, index: Any) -> tup
         return _converted(context, builder, value, spec.image, spec.values)
 
     return spec.values(spec, address, index), generate
+
+
+def _copy_result(_typing_context: Any, spec: Any, source: Any, target: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Copy a result from one address to another."""
+
+    def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        kind = context.data_model_manager[spec.output].get_data_type()
+        places = [builder.inttoptr(address, kind.as_pointer()) for address in args[1:]]
+        builder.store(builder.load(places[0], align=1), places[1], align=1)
+        return context.get_dummy_value()
+
+    return types.void(spec, source, target), generate
 
 
 def _itemsize_of(_typing_context: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
@@ -347,6 +358,7 @@ def _write_place(
 
 
 read_item: Any = intrinsic(_read_item)
+copy_result: Any = intrinsic(_copy_result)
 itemsize_of: Any = intrinsic(_itemsize_of)
 gather: Any = intrinsic(_gather)
 write_results: Any = intrinsic(_write_results)
@@ -355,20 +367,34 @@ count_results: Any = intrinsic(_count_results)
 
 
 @numba.njit(nogil=True)
-def filter_pixels(
+def filter_block(
     function: Any,
     spec: Any,
-    addresses: Any,
-    place: int,
-    window: Any,
-    length: int,
+    scratch: Any,
+    elements: Any,
+    sizes: tuple[int, int, int],
     target: int,
-    plane: int,
+    steps: tuple[int, int],
     arguments: Any,
 ) -> None:
-    """Call the function with the windows of a line, and write what it gives from an address on.
+    """Call the function with all windows of a block of lines, and write what it gives.
 
-    `addresses` has, from `place` on, the address of each element of the window at x = 0.
+    Parameters
+    ----------
+    scratch : loops.Scratch
+        Its `addresses` have, line by line, the address of each element of the window at x = 0.
+    elements : (int64 array, int64 array)
+        Where elements of the window are, along lines and across.
+    sizes : (int, int, int)
+        Lines, elements of a line, and neighbours at a position (as three colours).
+    target : int
+        Address of the first result.
+    steps : (int, int)
+        Bytes between lines of results, and between results of one pixel.
     """
-    for x in range(length):
-        write_results(spec, target, plane, x, function(gather(spec, addresses, place, window, x), *arguments))
+    count = len(elements[0])
+    for i in range(sizes[0]):
+        place = target + i * steps[0]
+        for x in range(sizes[1]):
+            window = gather(spec, scratch.addresses, i * count, scratch.window, x)
+            write_results(spec, place, steps[1], x, function(window, *arguments))

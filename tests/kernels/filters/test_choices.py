@@ -119,6 +119,21 @@ def test_what_lies_outside_need_not_be_of_the_dtype(mode, cval):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_lines_of_every_length_go_to_outputs_that_begin_anywhere(dtype):
+    """Vectors begin where the output is aligned; the first and the last of a line overlap the ones beside."""
+    for width in (1, 2, 3, 15, 16, 17, 31, 33, 63, 64, 65, 66, 67, 129, 200):
+        for height in (1, 2, 5):
+            image = image_of("int8", (height, width)).astype(dtype)
+            for shift in (0, 1, 13):
+                around = np.full(height * width + 100, 77, dtype)
+                output = around[shift : shift + image.size].reshape(image.shape)
+                generic_filter(image, fmin, footprint=CROSS, output=output)
+                np.testing.assert_array_equal(output, ndimage.grey_erosion(image, footprint=CROSS))
+                assert (around[:shift] == 77).all()
+                assert (around[shift + image.size :] == 77).all()
+
+
 def test_results_are_converted_to_the_output_as_from_float64():
     image = image_of("int8", (20, 21))
     for output in ("uint16", "int64", "float32", "bool", "uint8"):

@@ -101,10 +101,11 @@ def test_any_window_over_any_array_gives_scipy_s_answer(problem, in_place):
     before = image.copy()
     with pytest.MonkeyPatch.context() as patch:  # one loop for windows of all lengths: nothing is compiled anew
         patch.setattr(module, "LARGEST_ON_STACK", 0)
-        patch.setattr(window_plan, "_WORTH_THREE_CALLS", 0 if in_place else np.inf)  # as for large images
-        window_plan.plan_all.cache_clear()
+        if not in_place:  # as where lines are not contiguous
+            patch.setattr(window_plan.Geometry, "is_read_in_place", False)
+        window_plan.plan_filter.cache_clear()
         found = generic_filter(image, weighted, **options)
-    window_plan.plan_all.cache_clear()
+    window_plan.plan_filter.cache_clear()
     expected = ndimage.generic_filter(image, weighted, **options)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-9)
     assert found.shape == image.shape
@@ -313,12 +314,42 @@ def test_several_results_are_planes_of_one_array():
     assert (one.shape, one.dtype) == ((3, 0, 17), np.float32)
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (70, 33), (70, 9, 3)])
+def test_several_results_of_ends_of_lines_go_to_their_planes(shape):
+    image = np.random.default_rng(3).random(shape)
+    size = (3, 5, 1)[: len(shape)]
+    found = generic_filter(image, lambda values: (values.min(), values[-1]), size, mode="mirror")
+    np.testing.assert_array_equal(found[0], ndimage.minimum_filter(image, size, mode="mirror"))
+    corner = np.zeros(size, bool)
+    corner[-1, -1] = True
+    np.testing.assert_array_equal(found[1], ndimage.minimum_filter(image, footprint=corner, mode="mirror"))
+
+
 def test_a_global_that_changes_changes_the_filter():
     scope = {}
     exec("factor = 2.0\ndef scaled(values):\n    return factor * values[0]", scope)
     assert generic_filter([1.0, 2.0], scope["scaled"], 1).tolist() == [2.0, 4.0]
     scope["factor"] = 5.0
     assert generic_filter([1.0, 2.0], scope["scaled"], 1).tolist() == [5.0, 10.0]
+
+
+def test_what_a_function_holds_is_looked_at_again_at_each_call():
+    limit, table = 0.25, np.array([1.0])
+
+    def above(values, factor=2.0):
+        return factor if values[0] > limit else table[0]
+
+    def plain(values, factor=2.0):
+        return factor if values[0] > limit else 1.0
+
+    assert generic_filter([0.5], above, 1).tolist() == [2.0]
+    assert generic_filter([0.5], plain, 1).tolist() == [2.0]
+    limit = 0.75
+    assert generic_filter([0.5], plain, 1).tolist() == [1.0]
+    plain.__defaults__, limit = (3.0,), 0.25
+    assert generic_filter([0.5], plain, 1).tolist() == [3.0]
+    table[0], limit = 7.0, 0.75  # the same array
+    assert generic_filter([0.5], above, 1).tolist() == [7.0]
 
 
 def test_functions_may_call_jitted_ones():
