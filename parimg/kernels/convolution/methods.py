@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.convolution import tile
-from parimg.kernels.convolution.boxes import correlate_box, plan_boxes
+from parimg.kernels.convolution.boxes import Rounding, correlate_box, exact_rounding, plan_boxes
 from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
 from parimg.kernels.convolution.fft import (
     block_shape,
@@ -21,6 +21,7 @@ from parimg.kernels.convolution.fft import (
     spectrum,
     transformed_elements,
 )
+from parimg.kernels.convolution.line_loops import TRUNCATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ _LARGEST_REMEMBERED = 2**18  # taps
 _SMALLEST_FACTORED = 25  # taps
 _SMALLEST_BOX = {"float32": 121, "float64": 1225}  # taps, by dtype of the running sums; below, passes are faster
 _MOST_CHANNELS = 32
+_MEANS_ARE_EXACT = (np.uint8, np.uint16)
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 # Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
 # taken for them, and where it is so many, the direct sum.
@@ -211,7 +213,7 @@ def _rounds_to_exact(source: NDArray[Any], kernel: Kernel, cval: float, how: How
     return largest * kernel.absolute_sum * 32 * math.sqrt(elements) * 2.0**-53 < 0.25
 
 
-def _peak(source: NDArray[Any]) -> float:
+def _peak(source: NDArray[Any], largest: float | None = None) -> float:
     """The largest absolute value over the typical one, that of a sample of those that are not 0."""
     if source.dtype.itemsize == 1:
         return 255.0  # at most
@@ -222,7 +224,9 @@ def _peak(source: NDArray[Any]) -> float:
     if not sample.size:
         return math.inf
     middle = len(sample) // 2
-    return float(max(float(source.max()), -float(source.min())) / np.partition(sample, middle)[middle])
+    if largest is None:
+        largest = max(float(source.max()), -float(source.min()))
+    return float(largest / np.partition(sample, middle)[middle])
 
 
 def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str) -> str:
@@ -258,50 +262,74 @@ def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: st
 
 
 def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How) -> bool:
-    """Whether running sums are exact, or float64 for float32, worth it, and pixels lie beside each other."""
+    """Whether running sums are exact, or float64 for float32, and worth it."""
     if not kernel.is_box or kernel.axes != (0, 1) or source.ndim > 3:
         return False
     if source.dtype != np.float32 and (source.dtype.kind == "f" or source.dtype.itemsize > 4):
         return False
-    if kernel.weights.size < _SMALLEST_BOX[_box_sums(source, kernel, how, 0.0)]:
+    if source.ndim == 3 and source.shape[2] > _MOST_CHANNELS:
         return False
-    if source.ndim == 2:
-        return True
-    is_short = source.shape[2] <= _MOST_CHANNELS
-    return is_short and all(array.strides[1] == array.shape[2] * array.strides[2] for array in (source, out))
+    sums, rounding = _box_sums(source.dtype, kernel, out.dtype, how, 0.0)
+    return rounding is not None or kernel.weights.size >= _SMALLEST_BOX[sums]
 
 
-def _box_sums(source: NDArray[Any], kernel: Kernel, how: How, cval: float) -> str:
-    """Dtype of the sums over a box: float32 where that holds all of them."""
-    if source.dtype.kind == "f" or how.precision == "float64" or not float(cval).is_integer():
-        return "float64"
-    limits = np.iinfo(source.dtype)
-    largest = max(limits.max, -limits.min, abs(cval)) * max(kernel.absolute_sum, kernel.weights.size)
-    return "float32" if largest < 2**24 else "float64"
+def _box_sums(
+    source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], how: How, cval: float
+) -> tuple[str, Rounding | None]:
+    """Dtype of the sums over a box, and how whole numbers are rounded to means: exactly, where that can be.
+
+    Else sums are float32 where that holds all of them, or float64, and multiplied by the weight.
+    """
+    if source.kind == "f" or how.precision == "float64" or not float(cval).is_integer():
+        return "float64", None
+    limits = np.iinfo(source)
+    if source == out and source in _MEANS_ARE_EXACT and how.casting != TRUNCATE and 0 <= cval <= limits.max:
+        largest, weight = limits.max * kernel.weights.size, float(kernel.weights.flat[0])
+        for bits in (16, 32):
+            rounding = exact_rounding(weight, largest, bits)
+            if rounding is not None and largest * weight < limits.max + 0.5:
+                return f"uint{bits}", rounding
+    bound = max(limits.max, -limits.min, abs(cval)) * max(kernel.absolute_sum, kernel.weights.size)
+    return "float32" if bound < 2**24 else "float64", None
+
+
+def _has_whole_lines(array: NDArray[Any]) -> bool:
+    """Whether the elements of each line lie beside each other."""
+    beside = array.itemsize
+    for size, stride in zip(array.shape[:0:-1], array.strides[:0:-1], strict=True):
+        if stride != beside:
+            return False
+        beside *= size
+    return array.strides[0] % array.itemsize == 0
 
 
 def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
     """False if something is not finite, or so large that its rounding would show beside it."""
-    if source.dtype.kind == "f" and _peak(source) > _PEAK_FOR_DIRECT:
-        return False
-    dtype = _box_sums(source, kernel, how, cval)
-    if any(stride % array.itemsize for array in (source, out) for stride in array.strides):
-        return False
+    dtype, rounding = _box_sums(source.dtype, kernel, out.dtype, how, cval)
+    given = source if _has_whole_lines(source) else np.ascontiguousarray(source)
+    target = out if _has_whole_lines(out) else np.empty(out.shape, out.dtype)
     height, width = kernel.axes
     taps, modes, before = ((each[height], each[width]) for each in how.placed)
     plan = plan_boxes(
-        source.shape,
-        source.strides,
-        out.strides,
+        given.shape,
+        given.strides[0],
+        target.strides[0],
         taps,
         modes,
         before,
-        source.dtype,
+        given.dtype,
         dtype,
         out.dtype,
         how.casting,
+        rounding,
     )
-    return correlate_box(plan, address_of(source), address_of(out), kernel.in_dtype(dtype).ravel()[:1], cval)
+    weight = float(kernel.in_dtype(dtype).flat[0])
+    largest = correlate_box(plan, address_of(given), address_of(target), weight, cval)
+    if math.isnan(largest) or (source.dtype.kind == "f" and _peak(source, largest) > _PEAK_FOR_DIRECT):
+        return False
+    if target is not out:
+        out[...] = target
+    return True
 
 
 def prepare(
