@@ -5,6 +5,7 @@ C functions compiled by dtype and called by address, as `tile.py` tells; `boxes.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Columns of several channels are `step` elements apart, and so is all of this.
 
 VECTOR_BYTES = min(tile.lanes("float32") * 4, 32)
+_WIDEST_WRITTEN_OUT = 3
+_WIDEST_ADDED = {"uint16": 12, "uint32": 10, "float32": 7, "float64": 7}  # columns; wider windows are scanned
 _AT_ONCE = 64  # bytes of sums that are rounded and stored together
 _types: Any = types  # untyped, as is the next
 _cgutils: Any = cgutils
@@ -37,8 +40,9 @@ def lanes_of(dtype: str) -> int:
 
 
 def _element(kind: Any) -> ir.Type:
-    if isinstance(kind, types.Integer):
-        return ir.IntType(kind.bitwidth)
+    dtype = np.dtype(kind.name)
+    if dtype.kind in "iu":
+        return ir.IntType(dtype.itemsize * 8)
     return ir.FloatType() if kind == types.float32 else ir.DoubleType()
 
 
@@ -78,6 +82,21 @@ def _cast(b: ir.IRBuilder, value: ir.Value, element: ir.Type) -> ir.Value:
     return b.zext(value, wanted) if given.width < element.width else b.trunc(value, wanted)
 
 
+def _high_half(b: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
+    """The upper halves of the products of two vectors of unsigned integers."""
+    bits, lanes = one.type.element.width, one.type.count
+    if bits == 16:
+        wide = ir.VectorType(_int32, lanes)
+        product = b.mul(b.zext(one, wide), b.zext(other, wide))
+        return b.trunc(b.lshr(product, ir.Constant(wide, [bits] * lanes)), one.type)
+    # Elements with even and with odd places by themselves: half as many shuffles as widening takes.
+    wide = ir.VectorType(_intp, lanes // 2)
+    half, low = ir.Constant(wide, [bits] * (lanes // 2)), ir.Constant(wide, [2**bits - 1] * (lanes // 2))
+    pairs, factor = b.bitcast(one, wide), b.and_(b.bitcast(other, wide), low)
+    even, odd = b.mul(b.and_(pairs, low), factor), b.mul(b.lshr(pairs, half), factor)
+    return b.bitcast(b.or_(b.lshr(even, half), b.and_(odd, b.not_(low))), one.type)
+
+
 def _move_columns(
     _typing_context: Any, sums: Any, entering: Any, leaving: Any, constant: Any, count: Any
 ) -> _Arguments:
@@ -86,7 +105,7 @@ def _move_columns(
     Returns the largest absolute value that enters where they are floats, which a NaN is not, else 0.
     """
     element, given = _element(sums.dtype), _element(entering.dtype)
-    is_signed = isinstance(entering.dtype, types.Integer) and entering.dtype.signed
+    is_signed = np.dtype(entering.dtype.name).kind == "i"
     lanes = _AT_ONCE // np.dtype(sums.dtype.name).itemsize
 
     def widened(b: ir.IRBuilder, value: ir.Value) -> ir.Value:
@@ -112,7 +131,11 @@ def _move_columns(
             b.store(ir.Constant(given, 0.0), largest_one)
 
         def keep_largest(value: ir.Value, place: ir.Value) -> None:
-            name = "llvm.fabs." + (f"v{lanes}" if place is largest else "") + ("f32" if given == ir.FloatType() else "f64")
+            name = (
+                "llvm.fabs."
+                + (f"v{lanes}" if place is largest else "")
+                + ("f32" if given == ir.FloatType() else "f64")
+            )
             kind = ir.FunctionType(value.type, [value.type])
             size = b.call(_cgutils.get_or_insert_function(b.module, kind, name), [value])
             before = b.load(place)
@@ -158,11 +181,12 @@ def _add_windows(
     """Write what the sums of `width` columns, `step` elements apart, come to, for so many columns.
 
     Sums of floats are multiplied by `factor`; integers become ``(sum + bias) * multiplier >> bits + shift``, the
-    three numbers being in `rounding`. `sizes` holds two numbers as lengths of tuples: the step; and 2 if windows are
-    scanned, else 1. Then `carry` holds a vector whose last `step` elements are the windows before the first, and
-    `step` elements before `sums` are 0. Reads up to twice `_AT_ONCE` beyond, writes nothing beyond.
+    three numbers being in `rounding`. `sizes` holds three numbers as lengths of tuples: the step; the width, if
+    the sums of so many columns are written out, else 0; and whether windows are scanned. Then `carry` holds a
+    vector whose last `step` elements are the windows before the first, and `step` elements before `sums` are 0.
+    Reads up to `_AT_ONCE` bytes beyond the last window, writes nothing beyond.
     """
-    step, is_scanned = sizes.dtype.types[0].count, sizes.dtype.types[1].count == 2
+    step, written_out, is_scanned = (kind.count for kind in sizes.dtype.types)
     element, result = _element(sums.dtype), _element(out.dtype)
     bits = np.dtype(sums.dtype.name).itemsize * 8
     lanes = VECTOR_BYTES * 8 // bits
@@ -177,55 +201,86 @@ def _add_windows(
             before = b.alloca(vector)
             total = b.alloca(kept)
             last = b.alloca(ir.VectorType(result, at_once))
+
+        def read_number(place: int) -> ir.Value:
+            number = b.trunc(b.load(b.gep(rounding_p, [_intp(place)])), element)
+            return _in_all_lanes(b, number, at_once)
+
         if _is_float(element):
             weights = _in_all_lanes(b, _cast(b, weight, element), at_once)
         else:
-            bias, multiplier, shift = (
-                _in_all_lanes(b, b.trunc(b.load(b.gep(rounding_p, [_intp(i)])), element), at_once) for i in range(3)
-            )
+            constants = read_number(0), read_number(2)
 
         def rounded(value: ir.Value) -> ir.Value:
             if _is_float(element):
                 return _cast(b, b.fmul(value, weights), result)
-            twice = ir.IntType(2 * bits)
-            product = b.mul(_cast(b, b.add(value, bias), twice), _cast(b, multiplier, twice))
-            high = b.lshr(product, ir.Constant(product.type, [bits] * at_once))
-            return _cast(b, b.lshr(_cast(b, high, element), shift), result)
+            # The multiplier is read anew each time: LLVM finds the multiplication for the high half only where
+            # both factors are widened beside it.
+            bias, shift = constants
+            multiplier = read_number(1)
+            return _cast(b, b.lshr(_high_half(b, b.add(value, bias), multiplier), shift), result)
 
         def shuffled(one: ir.Value, other: ir.Value, places: list[int]) -> ir.Value:
             return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(_int32, len(places)), places))
 
-        def scanned(column: ir.Value) -> ir.Value:
+        def summed_up(change: ir.Value) -> ir.Value:
+            """Each element and those before it, of the same channel."""
             zero = ir.Constant(vector, [0.0 if _is_float(element) else 0] * lanes)
-            parts = []
+            # Within halves of 16 bytes first, where that is possible: across them it takes twice as many shuffles,
+            # and with AVX-512 LLVM takes `vexpandps`, which made the whole loop twice as slow.
+            part = 128 // bits if 128 // bits % step == 0 else lanes
+            moved = step
+            while moved < part:
+                change = add(
+                    change,
+                    shuffled(
+                        zero,
+                        change,
+                        [lanes + lane - moved if lane % part >= moved else 0 for lane in range(lanes)],
+                    ),
+                )
+                moved *= 2
+            if part < lanes:
+                ends = [lanes + part - step + lane % step if lane >= part else 0 for lane in range(lanes)]
+                change = add(change, shuffled(zero, change, ends))
+            return change
+
+        def scanned(column: ir.Value) -> ir.Value:
+            parts: list[ir.Value] = []
+            ends: list[ir.Value] = []
+            first = b.load(before)
             for part in range(at_once // lanes):
                 here = b.add(column, _intp(part * lanes))
                 entering = _load(b, sums_p, b.add(here, reach), lanes)
-                change = subtract(entering, _load(b, sums_p, b.sub(here, _intp(step)), lanes))
-                moved = step
-                while moved < lanes:
-                    places = [lanes + lane - moved if lane >= moved else 0 for lane in range(lanes)]
-                    change = add(change, shuffled(zero, change, places))
-                    moved *= 2
-                places = [lanes - step + lane % step for lane in range(lanes)]
-                windows = add(change, shuffled(b.load(before), zero, places))
-                b.store(windows, before)
-                parts.append(windows)
+                change = summed_up(subtract(entering, _load(b, sums_p, b.sub(here, _intp(step)), lanes)))
+                # Ends are summed up by themselves, so that no vector waits for the one before.
+                parts.append(add(reduce(add, [change, *ends]), first))
+                ends.append(shuffled(change, change, last_of_channels))
+                if lanes % step:  # in the next vector, channels have other places
+                    first, ends = add(shuffled(first, first, next_of_channels), ends[0]), []
+            b.store(add(reduce(add, ends), first) if ends else first, before)
             while len(parts) > 1:
                 every = list(range(2 * parts[0].type.count))
-                parts = [shuffled(*parts[i : i + 2], every) for i in range(0, len(parts), 2)]
+                pairs = zip(parts[::2], parts[1::2], strict=True)
+                parts = [shuffled(one, other, every) for one, other in pairs]
             return parts[0]
 
         def added(column: ir.Value) -> ir.Value:
+            if written_out:
+                places = [b.add(column, _intp(x * step)) for x in range(written_out)]
+                return reduce(add, [_load(b, sums_p, place, at_once) for place in places])
             b.store(_load(b, sums_p, column, at_once), total)
             with cgutils.for_range_slice(b, _intp(1), n_width, _intp(1)) as (x, _):
                 one = _load(b, sums_p, b.add(column, b.mul(x, _intp(step))), at_once)
                 b.store(add(b.load(total), one), total)
             return b.load(total)
 
+        last_of_channels = [lanes - step + lane % step for lane in range(lanes)]
+        next_of_channels = [(lane + lanes) % step for lane in range(lanes)]
         reach = b.mul(b.sub(n_width, _intp(1)), _intp(step))
         if is_scanned:
-            b.store(_load(b, carry_p, _intp(0), lanes), before)
+            given = _load(b, carry_p, _intp(0), lanes)
+            b.store(shuffled(given, given, last_of_channels), before)
         with cgutils.for_range_slice(b, _intp(0), n_columns, _intp(at_once)) as (column, _):
             value = rounded((scanned if is_scanned else added)(column))
             left = b.sub(n_columns, column)
@@ -245,7 +300,9 @@ _columns: Any = intrinsic(_move_columns)
 _windows: Any = intrinsic(_add_windows)
 
 
-def _columns_function(sums: Any, entering: Any, leaving: Any, constant: float, count: int) -> float:  # pragma: no cover
+def _columns_function(  # pragma: no cover
+    sums: Any, entering: Any, leaving: Any, constant: float, count: int
+) -> Any:
     return _columns(sums, entering, leaving, constant, count)
 
 
@@ -261,8 +318,15 @@ def columns_address(source: str, sums: str) -> int:
     return address(types.float64, _columns_function, pointer(sums), line, line, types.float64, types.intp)
 
 
-def windows_address(sums: str, out: str, step: int, *, scanned: bool) -> int:
+def is_scanned(sums: str, step: int, width: int) -> bool:
+    """Whether windows of that width are, see above."""
+    return width > _WIDEST_ADDED[sums] and step <= lanes_of(sums)
+
+
+def windows_address(sums: str, out: str, step: int, width: int) -> int:
     """Address of what writes windows; see `_add_windows`."""
-    sizes = _types.Tuple([_types.UniTuple(types.int8, size) for size in (step, 1 + scanned)])
+    scanned = is_scanned(sums, step, width)
+    numbers = (step, width if width <= _WIDEST_WRITTEN_OUT else 0, int(scanned))
+    sizes = _types.Tuple([_types.UniTuple(types.int8, number) for number in numbers])
     kinds = (pointer(sums), pointer(sums), pointer(out), types.intp, types.intp, types.float64, pointer("intp"))
     return address(types.void, _windows_function, *kinds, _types.CPointer(sizes))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # border of sums. Windows of them are the sums of the box. Sums are exact, or taken in float64, so that what builds
 # up from line to line stays far below a rounding of the output.
 
-_WIDEST_ADDED = {"uint16": 12, "uint32": 7, "float32": 7, "float64": 7}  # columns; wider windows are scanned
 _NOT_ROUNDED = (0, 0, 0)
 
 
@@ -52,8 +51,8 @@ class Boxes(NamedTuple):
 def exact_rounding(weight: float, largest: int, bits: int) -> Rounding | None:
     """How sums of up to `largest` are multiplied by a weight and rounded, in whole numbers of so many bits.
 
-    None if that cannot be: the weight must be 1 over an odd number, for then no mean lies between two whole numbers.
-    What is returned gives for each sum what rounding ``sum * weight`` in float64 gives.
+    None if that cannot be: the weight must be 1 over an odd number, for then no mean lies halfway between two
+    whole numbers. What is returned gives for each sum what rounding ``sum * weight`` in float64 gives.
     """
     if not 1e-9 < weight < 0.5:
         return None
@@ -90,15 +89,15 @@ def plan_boxes(
     """Of planes, or of planes with channels beside each other, which are the last axis; lines are contiguous."""
     step = shape[2] if len(shape) == 3 else 1
     after = [k - 1 - here for k, here in zip(taps, before, strict=True)]
-    is_direct = rounding is not None or out_dtype == dtype or out_dtype == np.float32
+    is_direct = rounding is not None or out_dtype in {np.dtype(dtype), np.dtype(np.float32)}
     lanes = box_loops.lanes_of(dtype)
-    is_scanned = taps[1] > _WIDEST_ADDED[dtype] and step <= lanes
     columns = source_index(modes[1], shape[1], before[1], after[1])
     numbers = (
         box_loops.columns_address(source_dtype.name, dtype),
-        box_loops.windows_address(dtype, out_dtype.name if is_direct else dtype, step, scanned=is_scanned),
+        box_loops.windows_address(dtype, out_dtype.name if is_direct else dtype, step, taps[1]),
         0 if is_direct else line_loops.store_address(dtype, out_dtype.name),
         casting if out_dtype.kind in "iu" else line_loops.TRUNCATE,
+        int(box_loops.is_scanned(dtype, step, taps[1])),
         *(*taps, step, shape[1], before[1], lanes),
         *(line_bytes, source_dtype.itemsize, out_line_bytes),
     )
@@ -132,8 +131,8 @@ def _walk(
     weight: float,
     outside: float,
 ) -> float:
-    move, add_windows, store, casting, height, width, step, columns = numbers[:8]
-    before, lanes, line_bytes, item_bytes, out_bytes = numbers[8:]
+    move, add_windows, store, casting, is_scanned, height, width, step, columns = numbers[:9]
+    before, lanes, line_bytes, item_bytes, out_bytes = numbers[9:]
     size = columns * step
     n_before, n_after = before * step, (width - 1 - before) * step
     # A vector before the sums is 0, and so is what lies behind them and may be read.
@@ -168,10 +167,15 @@ def _walk(
                     sums[to + channel] = height * outside
                 else:
                     sums[to + channel] = sums[middle + ends[x] * step + channel]
-        if lanes >= step:
-            for channel in range(step):
-                seen = sums[lanes + channel : lanes + (width - 1) * step : step]
-                carry[lanes - step + channel] = seen.sum()
+        if is_scanned:
+            carry[:] = 0
+            if step == 1:  # a loop that LLVM makes vectors of
+                for x in range(width - 1):
+                    carry[lanes - 1] += sums[lanes + x]
+            else:
+                for x in range(width - 1):
+                    for channel in range(step):
+                        carry[lanes - step + channel] += sums[lanes + x * step + channel]
         to = np.intp(result.ctypes.data) if store else out + y * out_bytes
         first_window = np.intp(sums[lanes:].ctypes.data)
         arguments = (first_window, np.intp(carry.ctypes.data), to, size, width, weight)
