@@ -213,7 +213,9 @@ def method_for_shape(
     if kernel.is_box:
         return "auto"
     arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
-    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_whole(computed, kernel, target))
+    is_exact = is_whole(computed, kernel, target)
+    is_cast = out.kind in "iu" and not is_exact
+    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast)
     return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
 
 

@@ -22,6 +22,7 @@ from parimg.kernels.convolution.fft import (
     transformed_elements,
 )
 from parimg.kernels.convolution.line_loops import TRUNCATE
+from parimg.kernels.convolution.short_loops import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 # Times of a Zen 5, which is twice as fast, agree.
 CROSSOVERS = {
     "separable": 2.5,  # a multiplication of a pass, on any processor
+    "short passes": 1.8,  # the same where passes are written out
     "fft float32": 215.0,  # an element of a block of two axes that is transformed and back
     "fft float64": 190.0,
     "fft other axes": 1.6,  # times these
@@ -238,20 +240,26 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
         return how.method
     if how.precision != "float64" and _is_for_boxes(source, kernel, out, how):
         return "boxes"
-    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
+    is_exact = is_whole(source, kernel, out)
+    is_cast = out.dtype.kind in "iu" and not is_exact
+    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_exact, is_cast=is_cast)
 
 
-def choose_for_shape(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool) -> str:
+def choose_for_shape(
+    shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool, is_cast: bool
+) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact.
+    With `is_exact`, sums are to be exact; with `is_cast`, integers are made of what is no whole number.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
-        is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
+        is_short = kernel.vectors is not None and max(kernel.weights.shape) <= LONGEST and not is_cast
+        each = CROSSOVERS["short passes" if is_short else "separable"]
+        is_worth_it = (factors.across.size + factors.along.size) * each < size
         if is_worth_it and (kernel.vectors is not None or not is_exact):
             return "separable"
     elif len(kernel.axes) > 1 and kernel.vectors is not None:
