@@ -298,9 +298,9 @@ def many_run(folder, n_features):
         job.features.wait()
         job.has_begun()
         threading.Thread(target=watch, daemon=True).start()
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), cpu_of(engines)
         job.wait()
-        seconds = time.perf_counter() - begin
+        seconds, used = time.perf_counter() - begin, cpu_of(engines) - used
         ended.set()
         counts = job.counts
         records = [record for record in job.blocks if record.ok]
@@ -310,7 +310,8 @@ def many_run(folder, n_features):
         pairs = np.concatenate(list(job.tables()))[["first", "second"]]
         print(
             f"{counts['images']} images, {counts['matched']} pairs, {counts['matched'] - before} now: "
-            f"{(counts['matched'] - before) / seconds / 2:.0f} a second an engine; "
+            f"{(counts['matched'] - before) / seconds / 2:.0f} a second an engine, "
+            f"{(counts['matched'] - before) / used:.0f} a second of an engine's processor time; "
             f"{opening / (opening + working):.2%} of the time for opening features; journal "
             f"{journal / counts['matched']:.0f} bytes a pair; "
             f"every pair once: {len(np.unique(pairs)) == len(pairs)}; "

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -33,6 +32,9 @@ _SIFT = 0
 _CAMERA_SENSOR = 0
 _MOST_IMAGES = 2**31 - 1  # COLMAP numbers pairs by it
 _CENTRE = 0.5  # COLMAP's coordinates of the centre of the first pixel
+# From COLMAP's coordinates, whose origin is the corner of the first pixel, to those of its centre, and back.
+_FROM_CORNER = np.array([[1, 0, -_CENTRE], [0, 1, -_CENTRE], [0, 0, 1]])
+_TO_CORNER = np.array([[1, 0, _CENTRE], [0, 1, _CENTRE], [0, 0, 1]])
 _SCHEMA = """
 CREATE TABLE rigs (
     rig_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -214,29 +216,22 @@ def _keypoints(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _write_pairs(connection: sqlite3.Connection, job: PairJob, seen: list[Camera]) -> None:
-    connection.executemany("INSERT INTO matches VALUES (?, ?, 2, ?)", _match_rows(job))
-    connection.executemany(
-        "INSERT INTO two_view_geometries VALUES (?, ?, 2, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
-        _geometry_rows(job, seen),
-    )
-
-
-def _match_rows(job: PairJob) -> Iterator[tuple[Any, ...]]:
+    """Matches of each pair, and what was verified of them."""
     for pair in job.matches():
-        yield _pair_id(pair), len(pair.matches), pair.matches.astype(np.uint32).tobytes()
-
-
-def _geometry_rows(job: PairJob, seen: list[Camera]) -> Iterator[tuple[Any, ...]]:
-    for pair in job.matches():
+        pair_id = _pair_id(pair)
+        matches = pair.matches.astype(np.uint32)
+        connection.execute("INSERT INTO matches VALUES (?, ?, 2, ?)", (pair_id, len(matches), matches.tobytes()))
         if pair.configuration == Configuration.UNDEFINED:
             continue
-        inliers = pair.matches[pair.inliers].astype(np.uint32)
-        back = np.array([[1, 0, -_CENTRE], [0, 1, -_CENTRE], [0, 0, 1]])
-        fundamental = back.T @ pair.fundamental @ back
-        homography = np.linalg.inv(back) @ pair.homography @ back
+        inliers = matches[pair.inliers]
+        fundamental = _FROM_CORNER.T @ pair.fundamental @ _FROM_CORNER
+        homography = _TO_CORNER @ pair.homography @ _FROM_CORNER
         essential = _essential(fundamental, seen[pair.first], seen[pair.second])
         blobs = (_blob(fundamental), _blob(essential), _blob(homography))
-        yield _pair_id(pair), len(inliers), inliers.tobytes(), int(pair.configuration), *blobs
+        connection.execute(
+            "INSERT INTO two_view_geometries VALUES (?, ?, 2, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
+            (pair_id, len(inliers), inliers.tobytes(), pair.configuration, *blobs),
+        )
 
 
 def _essential(fundamental: npt.NDArray[np.float64], first: Camera, second: Camera) -> npt.NDArray[np.float64]:

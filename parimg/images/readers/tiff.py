@@ -185,13 +185,12 @@ class _TiffImage(StoredImage):
         ]
         n_samples = keyframe.samplesperpixel // n_planes
         region = np.zeros((n_planes, rows.stop - rows.start, columns.stop - columns.start, n_samples), self.dtype)
+        # Not given their numbers: tifffile before 2026 takes that of a single segment for its place in the lists.
         segments = page.parent.filehandle.read_segments(
-            [page.dataoffsets[number] for number in wanted],
-            [page.databytecounts[number] for number in wanted],
-            indices=wanted,
+            [page.dataoffsets[number] for number in wanted], [page.databytecounts[number] for number in wanted]
         )
-        for data, number in segments:
-            tile, at, shape = keyframe.decode(data, number, jpegtables=keyframe.jpegtables)
+        for data, place in segments:
+            tile, at, shape = keyframe.decode(data, wanted[place], jpegtables=keyframe.jpegtables)
             if tile is None:
                 continue  # a sparse file: nothing is stored there
             plane, _, y, x, _ = at

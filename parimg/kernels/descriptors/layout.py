@@ -62,13 +62,11 @@ class Layout(NamedTuple):
     train_norm: NDArray[np.int64]
 
 
-def _padded(values: NDArray[Any], rows: int, fill: int) -> NDArray[Any]:
-    """A copy with a multiple of `rows` rows of a multiple of 32 bits."""
+def _empty(values: NDArray[Any], rows: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Room for a multiple of `rows` rows of a multiple of 32 bits."""
     n, width = values.shape
-    per_group = 4 // values.itemsize
-    padded = np.full((-(-n // rows) * rows, -(-width // per_group) * per_group), fill, values.dtype)
-    padded[:n, :width] = values
-    return padded
+    per_group = 4 // np.dtype(dtype).itemsize
+    return np.empty((-(-n // rows) * rows, -(-width // per_group) * per_group), dtype)
 
 
 def _in_blocks(values: NDArray[Any]) -> NDArray[Any]:
@@ -79,24 +77,33 @@ def _in_blocks(values: NDArray[Any]) -> NDArray[Any]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_up(values: NDArray[Any], total: NDArray[np.int32], squares: NDArray[np.int64]) -> None:
-    """Write the sum and the sum of squares of every row; both fit into 32 bits."""
-    for i in range(len(values)):
-        row_total = np.int32(0)
-        row_squares = np.int32(0)
-        for j in range(values.shape[1]):
-            value = np.int32(values[i, j])
-            row_total += value
-            row_squares += value * value
-        total[i] = row_total
-        squares[i] = row_squares
+def _pad(
+    values: NDArray[Any],
+    centre: int,
+    taken_off: int,
+    padded: NDArray[Any],
+    total: NDArray[np.int32],
+    squares: NDArray[np.int64],
+) -> None:
+    """Write values less `taken_off`, the rest at the centre; sums, and sums of squares, of values less `centre`.
 
-
-def _sums(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The sum and the sum of squares of every row."""
-    total, squares = np.empty(len(values), np.int32), np.empty(len(values), np.int64)
-    _add_up(values, total, squares)
-    return total, squares
+    Both sums of a row fit into 32 bits.
+    """
+    n, width = values.shape
+    for i in range(len(padded)):
+        row_total = row_squares = np.int32(0)
+        if i < n:
+            for j in range(width):
+                value = np.int32(values[i, j])
+                padded[i, j] = value - np.int32(taken_off)
+                centred = np.int32(value - np.int32(centre))
+                row_total = np.int32(row_total + centred)
+                row_squares = np.int32(row_squares + np.int32(centred * centred))
+            squares[i] = row_squares
+        if i < len(total):
+            total[i] = row_total
+        for j in range(width if i < n else 0, padded.shape[1]):
+            padded[i, j] = centre - taken_off
 
 
 def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
@@ -105,23 +112,27 @@ def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
     Both sides are centred on 128, which keeps distances and makes them signed. `sdot` takes them so; `vpdpbusd`
     wants unsigned trains, and the 128 that these have too much is taken off where the sums start.
     """
-    signed = (_padded(query, QUERIES, 128) ^ 128).view(np.int8)
-    unsigned = _padded(train, TRAINS, 128)
-    signed_train = (unsigned ^ 128).view(np.int8)
-    total, query_norm = _sums(signed)
-    _, train_norm = _sums(signed_train)
+    rows = _empty(query, QUERIES, np.int8)
+    columns = _empty(train, TRAINS, np.int8 if HAS_SDOT else np.uint8)
+    total, query_norm = np.empty(len(rows), np.int32), np.empty(len(query), np.int64)
+    nothing, train_norm = np.empty(0, np.int32), np.empty(len(train), np.int64)
+    _pad(query, 128, 128, rows, total, query_norm)
+    _pad(train, 128, 128 if HAS_SDOT else 0, columns, nothing, train_norm)
     start = np.zeros_like(total) if HAS_SDOT else -128 * total
-    columns = _in_blocks(signed_train if HAS_SDOT else unsigned)
-    return Layout(signed, start, query_norm[: len(query)], columns, train_norm[: len(train)])
+    return Layout(rows, start, query_norm, _in_blocks(columns), train_norm)
 
 
-def lay_out_words(query: NDArray[np.int16], train: NDArray[np.int16], *, exact: bool) -> Layout:
-    """Lay out for products of 16-bit integers, which are exact, or rounded."""
-    rows, columns = _padded(query, QUERIES, 0), _padded(train, TRAINS, 0)
-    start = np.zeros(len(rows), np.int32)
+def lay_out_words(query: NDArray[Any], train: NDArray[Any], *, exact: bool) -> Layout:
+    """Lay out for products of 16-bit integers: rounded floats, or bytes, which are exact and are centred."""
+    centre = 128 if exact else 0
+    rows, columns = _empty(query, QUERIES, np.int16), _empty(train, TRAINS, np.int16)
+    nothing = np.empty(0, np.int32)
+    query_norm, train_norm = np.empty(len(query), np.int64), np.empty(len(train), np.int64)
+    _pad(query, centre, centre, rows, nothing, query_norm)
+    _pad(train, centre, centre, columns, nothing, train_norm)
     blocks = _in_blocks(columns)
-    trains = blocks.view(np.uint16) if exact else blocks
-    return Layout(rows, start, _sums(query)[1], trains, _sums(train)[1])
+    start = np.zeros(len(rows), np.int32)
+    return Layout(rows, start, query_norm, blocks.view(np.uint16) if exact else blocks, train_norm)
 
 
 def lay_out_bits(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
@@ -129,8 +140,11 @@ def lay_out_bits(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
 
     With |x| the number of set bits, |q xor t| = |q| + |t| - 2 |q and t|, as for squares and products.
     """
-    rows = _padded(query, QUERIES, 0).view(np.uint32)
-    columns = _padded(train, TRAINS, 0).view(np.uint32)
+    padded = _empty(query, QUERIES, np.uint8), _empty(train, TRAINS, np.uint8)
+    for values, room in zip((query, train), padded, strict=True):
+        room[:] = 0
+        room[: len(values), : values.shape[1]] = values
+    rows, columns = (room.view(np.uint32) for room in padded)
     start = np.zeros(len(rows), np.int32)
     query_norm, train_norm = (np.bitwise_count(side).sum(1, dtype=np.int64) for side in (query, train))
     return Layout(rows, start, query_norm, _in_blocks(columns), train_norm)

@@ -278,8 +278,7 @@ def _rank_bytes(
     if layout.MULTIPLIES_BYTES:
         laid_out = layout.lay_out_bytes(query, train)
     else:
-        words = (side.astype(np.int16) - np.int16(128) for side in (query, train))
-        laid_out = layout.lay_out_words(*words, exact=True)
+        laid_out = layout.lay_out_words(query, train, exact=True)
     found = nearest_scan.scan(laid_out, exact=True)
     of_query = _settle_exact(query, train, found.row_squared, found.row_index, k)
     if not both:
@@ -295,15 +294,33 @@ def _settle_exact(
     k: int,
 ) -> _Ranking:
     """Rank by square roots in float32 what a scan ranked by squares."""
-    nearest = index[:, :k].copy()
-    distance = np.where(nearest >= 0, np.sqrt(squared[:, :k].astype(np.float32)), np.float32(np.inf))
-    unsure = np.flatnonzero((squared[:, k - 1] >= _ROOTS_COLLIDE) & (nearest[:, -1] >= 0))
-    if len(unsure):
+    nearest, distance = np.empty((len(own), k), np.int32), np.empty((len(own), k), np.float32)
+    if _take_roots(squared, index, nearest, distance):
+        unsure = np.flatnonzero((squared[:, k - 1] >= _ROOTS_COLLIDE) & (nearest[:, -1] >= 0))
         # What was not kept has a larger square, or the same and a higher index.
         floor = np.sqrt(squared[:, -1] + 1)
         floats = own.astype(np.float32), other.astype(np.float32)
         nearest_scan.settle(*floats, unsure, index, floor, nearest, distance)
     return _Ranking(nearest, distance)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_roots(
+    squared: NDArray[np.int64],
+    index: NDArray[np.int32],
+    nearest: NDArray[np.int32],
+    distance: NDArray[np.float32],
+) -> bool:
+    """Write the first of each row, and tell whether the roots of any may be equal where its squares are not."""
+    k = nearest.shape[1]
+    collide = False
+    for i in range(len(nearest)):
+        for level in range(k):
+            found = index[i, level]
+            nearest[i, level] = found
+            distance[i, level] = np.sqrt(np.float32(squared[i, level])) if found >= 0 else np.float32(np.inf)
+        collide |= index[i, k - 1] >= 0 and squared[i, k - 1] >= _ROOTS_COLLIDE
+    return collide
 
 
 def _rank_floats(

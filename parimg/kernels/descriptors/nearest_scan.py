@@ -215,24 +215,50 @@ _kept_depths: Any = intrinsic(_depths)
 
 
 @numba.njit(cache=True, nogil=True)
+def _keys(norm: NDArray[np.int64], rows: int, lanes: int, index_bits: int, dropped: int) -> NDArray[np.int32]:
+    """Norm and index of each, `lanes` of which share an index; the largest number where there is none."""
+    keys = np.full((rows, lanes), NOTHING, np.int32)
+    low_bits = (1 << index_bits) - 1
+    for i in range(len(norm)):
+        index = i // lanes
+        keys[index, i % lanes] = norm[i] >> dropped << index_bits | index & low_bits
+    return keys
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_apart(
+    best: NDArray[np.int64], norm: NDArray[np.int64], index_bits: int, dropped: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Squared distances and indices, shape (norms, depth), of pairs of value and index of shape (depth, any)."""
+    depth = len(best)
+    squared, index = np.empty((len(norm), depth), np.int64), np.empty((len(norm), depth), np.int32)
+    for i in range(len(norm)):
+        for level in range(depth):
+            value = best[level, i] >> 32
+            squared[i, level] = (value << dropped) + norm[i]
+            index[i, level] = np.int32(best[level, i] & 0xFFFFFFFF) if value < NOTHING >> index_bits else -1
+    return squared, index
+
+
+@numba.njit(cache=True, nogil=True)
 def _scan(
     query: NDArray[Any],
     query_start: NDArray[np.int32],
-    query_key: NDArray[np.int32],
+    query_norm: NDArray[np.int64],
     train: NDArray[Any],
-    train_key: NDArray[np.int32],
+    train_norm: NDArray[np.int64],
     index_bits: int,
-    shift: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The smallest pairs of value and index, the value 32 bits up.
-
-    Their shapes are (queries, row depth) and (column depth, trains).
-    """
+    dropped: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """Squared distances and indices of the nearest of each row, and of each column."""
     row_depth, column_depth = _kept_depths(train)
+    shift = 1 + index_bits - dropped
+    query_key = _keys(query_norm, len(query), 1, index_bits, dropped)
+    train_key = _keys(train_norm, len(train), LANES, index_bits, dropped)
     panel = 1 << index_bits
     low_bits = panel - 1
     queries, blocks = len(query), len(train)
-    row_best = np.full((queries, row_depth), _WORST, np.int64)
+    row_best = np.full((row_depth, queries), _WORST, np.int64)  # values 32 bits up, indices below
     column_best = np.full((column_depth, blocks * LANES), _WORST, np.int64)
     row_keys = np.empty((panel, row_depth, LANES), np.int32)
     column_keys = np.empty((VECTORS, column_depth, LANES), np.int32)
@@ -269,10 +295,12 @@ def _scan(
                         key = np.int64(row_keys[i - first, level, lane])
                         rest = (key >> index_bits << 32) + (first_block + (key & low_bits)) * LANES + lane
                         for place in range(row_depth):
-                            kept = row_best[i, place]
-                            row_best[i, place] = min(kept, rest)
+                            kept = row_best[place, i]
+                            row_best[place, i] = min(kept, rest)
                             rest = max(kept, rest)
-    return row_best, column_best
+    row_squared, row_index = _take_apart(row_best, query_norm, index_bits, dropped)
+    column_squared, column_index = _take_apart(column_best, train_norm, index_bits, dropped)
+    return row_squared, row_index, column_squared, column_index
 
 
 class Nearest(NamedTuple):
@@ -301,33 +329,8 @@ def scan(layout: Layout, *, exact: bool) -> Nearest:
     value_bits = largest_value.bit_length()
     index_bits = min(INDEX_BITS, 31 - value_bits) if exact else INDEX_BITS
     dropped = max(0, value_bits + index_bits - 31)
-
-    def keys(norm: NDArray[np.int64], size: int, indices_per_key: int) -> NDArray[np.int32]:
-        index = np.arange(len(norm)) // indices_per_key
-        padded = np.full(size, NOTHING, np.int32)
-        padded[: len(norm)] = norm >> dropped << index_bits | index & (1 << index_bits) - 1
-        return padded
-
-    row_best, column_best = _scan(
-        query,
-        start,
-        keys(query_norm, len(query), 1),
-        train,
-        keys(train_norm, len(train) * LANES, LANES).reshape(-1, LANES),
-        index_bits,
-        1 + index_bits - dropped,
-    )
-
-    def squared_and_index(
-        best: NDArray[np.int64], norm: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        value = best >> 32
-        index = np.where(value < NOTHING >> index_bits, best, -1).astype(np.int32)
-        return (value << dropped) + norm[:, None], index
-
-    rows = squared_and_index(row_best[: len(query_norm)], query_norm)
-    columns = squared_and_index(column_best.T[: len(train_norm)].copy(), train_norm)
-    return Nearest(*rows, *columns, 1 << dropped)
+    found = _scan(query, start, query_norm, train, train_norm, index_bits, dropped)
+    return Nearest(*found, 1 << dropped)
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})

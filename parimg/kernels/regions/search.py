@@ -22,7 +22,7 @@ from parimg.kernels.regions.search_loop import (
 from parimg.kernels.regions.windows import KEY_BITS, LARGEST_SIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -92,39 +92,47 @@ def find(
     options: Options,
 ) -> list[list[RegionMatches]]:
     """For every index, for every query, the windows found."""
-    low, high, step, min_size, refine, exact, top_k = options
+    top_k = options.top_k
     if top_k > 1:  # there are no more than there are windows
         heights, widths = table[:, HEIGHT], table[:, WIDTH]
         top_k = min(top_k, int((heights * (heights + 1) // 2 * (widths * (widths + 1) // 2)).max()))
     shape = (len(table), len(queries), top_k)
     distance, keys, looked_at = np.empty(shape), np.empty(shape, np.int64), np.empty(shape[:2], np.int64)
-    for kind, rows in _by_kind(table):
-        bounded = True if exact and kind == MAX else None  # of sums, comparing all windows is quicker
-        walk = (_STEP_BEFORE_BOUNDS if bounded else 1 if exact else step), min_size, refine or bool(bounded)
-        out = distance[rows], keys[rows], looked_at[rows]
-        search_all(_LIKE[kind], bounded, table[rows], totals[rows], queries, ratios, low, high, *walk, *out)
-        if not isinstance(rows, slice):
+    kinds = table[:, KIND].tolist()
+    if len(set(kinds)) == 1:  # mostly
+        _search(kinds[0], table, totals, queries, ratios, options, distance, keys, looked_at)
+    else:
+        for kind in set(kinds):
+            rows = np.flatnonzero(table[:, KIND] == kind)
+            out = distance[rows], keys[rows], looked_at[rows]
+            _search(kind, table[rows], totals[rows], queries, ratios, options, *out)
             distance[rows], keys[rows], looked_at[rows] = out
-
-    def matches(keys: list[int], distances: list[float], evaluated: int) -> RegionMatches:
-        found = zip(keys, distances, strict=True)
-        return RegionMatches([RegionMatch(_unpack(key), far) for key, far in found if key >= 0], evaluated)
-
     of_indexes = zip(keys.tolist(), distance.tolist(), looked_at.tolist(), strict=True)
-    return [[matches(*found) for found in zip(*of_index, strict=True)] for of_index in of_indexes]
+    return [[_matches(*found) for found in zip(*of_index, strict=True)] for of_index in of_indexes]
 
 
-def _by_kind(table: NDArray[np.int64]) -> Iterator[tuple[int, slice | NDArray[np.int64]]]:
-    """The kinds of index there are, and where; mostly there is one, and nothing need be copied."""
-    kinds = table[:, KIND]
-    first = int(kinds[0])
-    if len(kinds) == 1 or (kinds == first).all():
-        yield first, slice(None)
-        return
-    for kind in np.unique(kinds).tolist():
-        yield kind, np.flatnonzero(kinds == kind)
+def _search(
+    kind: int,
+    table: NDArray[np.int64],
+    totals: NDArray[np.float64],
+    queries: NDArray[np.float64],
+    ratios: NDArray[np.float64],
+    options: Options,
+    *out: NDArray[Any],
+) -> None:
+    """Search indexes of one kind."""
+    low, high, step, min_size, refine, exact, _ = options
+    bounded = True if exact and kind == MAX else None  # of sums, comparing all windows is quicker
+    step = _STEP_BEFORE_BOUNDS if bounded else 1 if exact else step
+    walk = low, high, step, min_size, refine or bool(bounded)
+    search_all(_LIKE[kind], bounded, table, totals, queries, ratios, *walk, *out)
+
+
+def _matches(keys: list[int], distances: list[float], evaluated: int) -> RegionMatches:
+    found = [RegionMatch(_unpack(key), far) for key, far in zip(keys, distances, strict=True) if key >= 0]
+    return RegionMatches(found, evaluated)
 
 
 def _unpack(key: int) -> Box:
-    y2, x2, y1, x1 = (key >> shift * KEY_BITS & LARGEST_SIDE for shift in (3, 2, 1, 0))
-    return y1, x1, y2, x2
+    y2, x2 = key >> 3 * KEY_BITS, key >> 2 * KEY_BITS & LARGEST_SIDE
+    return key >> KEY_BITS & LARGEST_SIDE, key & LARGEST_SIDE, y2, x2
