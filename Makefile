@@ -30,8 +30,8 @@ quick: $(VENV)/installed  ## what takes no cluster and no long compilation
 
 lowest:  ## `make quick` with the lowest versions that pyproject.toml allows, on the oldest Python that has wheels of them
 	rm -rf $(VENV).lowest && $(PYTHON) -m venv $(VENV).lowest && $(VENV).lowest/bin/pip install --quiet uv
-	$(VENV).lowest/bin/uv pip install --quiet --python $(VENV).lowest/bin/python --resolution lowest-direct -e '.[dev]'
-	$(VENV).lowest/bin/pytest -n 2 -q -m "not cluster and not slow" -W default tests --ignore tests/test_notebooks.py
+	$(VENV).lowest/bin/uv pip install --quiet --python $(VENV).lowest/bin/python --resolution lowest-direct -e '.[dev,notebooks]'
+	$(VENV).lowest/bin/pytest -n 2 -q -m "not cluster and not slow" -W default tests
 
 chaos: $(VENV)/installed  ## ten minutes of jobs in which everything dies; a failed seed again by PARIMG_CHAOS_SEED=N
 	PARIMG_CHAOS_SECONDS=600 $(BIN)/python -m pytest tests/end_to_end/test_chaos.py -k random

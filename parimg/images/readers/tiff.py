@@ -189,8 +189,8 @@ class _TiffImage(StoredImage):
         segments = page.parent.filehandle.read_segments(
             [page.dataoffsets[number] for number in wanted], [page.databytecounts[number] for number in wanted]
         )
-        for data, place in segments:
-            tile, at, shape = keyframe.decode(data, wanted[place], jpegtables=keyframe.jpegtables)
+        for (data, _), number in zip(segments, wanted, strict=True):
+            tile, at, shape = keyframe.decode(data, number, jpegtables=keyframe.jpegtables)
             if tile is None:
                 continue  # a sparse file: nothing is stored there
             plane, _, y, x, _ = at
