@@ -43,6 +43,14 @@ def of_every_dtype() -> dict[str, tuple[Any, Callable[..., Any]]]:
     """Arrays, and what is called with them in several dtypes."""
     return {
         "convolve": (IMAGE, lambda a: pk.convolve(a, np.ones((3, 3)))),
+        "boxes": (
+            NOISE * 255,
+            lambda a: [pk.convolve(a, np.full((k, k), 1 / k**2), casting="saturate") for k in (3, 5, 31)],
+        ),
+        "boxes of colours": (
+            VECTORS.reshape(20, 20, 96)[..., :3] / 2,
+            lambda a: pk.convolve(a, np.ones((11, 13)), np.float32, axes=(0, 1)),
+        ),
         "convolve by transforms": (
             np.tile(NOISE, (4, 1)) * 90,
             lambda a: pk.convolve(a, np.tile(NOISE, (2, 1))[:99, :29]),

@@ -218,7 +218,10 @@ def method_for_shape(
         return "auto"
     arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
     is_exact = is_whole(computed, kernel, target)
-    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, in_parts=True)
+    is_cast = out.kind in "iu" and not is_exact
+    found = choose_for_shape(
+        shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast, in_parts=True
+    )
     return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
 
 

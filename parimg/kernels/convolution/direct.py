@@ -6,6 +6,7 @@ A `Plan` says once how arrays of a shape are walked, `correlate_lines` walks. No
 
 from __future__ import annotations
 
+import ctypes
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numba
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # mode costs the same. Where the lines of a kernel would not fit into the cache, an image is cut into strips.
 
 _NO_WEIGHTS = {np.dtype(dtype): np.empty((0, 0), dtype) for dtype in (np.float32, np.float64)}
+_IN_CACHE = 2**18  # bytes of an image whose lines need not be asked for in advance
 _REMEMBERED_LINES = 2**16  # plans of more are large, and not remembered
 
 
@@ -142,7 +144,7 @@ def _walk(
                 target, target_step = (np.intp(sums.ctypes.data), line_size) if store else (place, out_line)
                 kernel = (np.intp(weights.ctypes.data), n_planes, height, width, step)
                 table = np.intp(addresses.ctypes.data) + first_slot * 8
-                if source_column == 1 and not holds_planes:
+                if source_column == 1 and not holds_planes and n_lines * columns * source_bytes > _IN_CACHE:
                     for extended in range(filled, min(filled + rows, len(lines))):
                         for p in range(n_planes if not add_line else 1):
                             if planes[plane, p] != NO_PLANE and lines[extended] != OUTSIDE:
@@ -160,7 +162,9 @@ def _walk(
 
 
 def address_of(array: NDArray[Any]) -> int:
-    """Of the first element."""
+    """Of the first element, of which there is one."""
+    if array.flags.carray:  # as a buffer, if it is one: 0.4 us in place of 1.1
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
     return int(array.__array_interface__["data"][0])
 
 

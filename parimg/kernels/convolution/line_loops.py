@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 TRUNCATE, ROUND, SATURATE = range(3)
 _BEYOND_32_BITS = 2.0**31 - 1  # rounding stays below
+# Integers at once: LLVM's vectoriser packs those of each register by themselves, and a line of 1024 bytes then
+# took 159 ns in place of 103 with AVX2.
+_STORED = 32
 _int32, _intp = ir.IntType(32), ir.IntType(64)
 _cgutils: Any = cgutils  # untyped
 
@@ -86,6 +89,43 @@ def _saturate(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable
     return kind(out, value), generate
 
 
+def _saturate_vectors(
+    _typing_context: Any, sums: Any, out: Any, count: Any
+) -> tuple[Any, Callable[..., ir.Value]]:
+    """Store floats as the nearest integers that the dtype of `out` has, NaN as 0, `_STORED` at once.
+
+    Returns how many are stored, which is none where the dtype is no integer of 16 bits at most.
+    """
+    kind = np.dtype(out.dtype.name)
+    is_short = kind.kind in "iu" and kind.itemsize <= 2
+
+    def generate(_context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        if not is_short:
+            return _intp(0)
+        sums_p, out_p, n = args
+        item_bytes = 4 if sums.dtype == types.float32 else 8
+        element = ir.FloatType() if item_bytes == 4 else ir.DoubleType()
+        floats, whole = ir.VectorType(element, _STORED), ir.VectorType(_int32, _STORED)
+        results = ir.VectorType(ir.IntType(8 * kind.itemsize), _STORED)
+        limits = (float(np.iinfo(kind).min), float(np.iinfo(kind).max))
+        zero, low, high = (ir.Constant(floats, [number] * _STORED) for number in (0.0, *limits))
+        name = f"llvm.rint.v{_STORED}f{8 * item_bytes}"
+        rint = _cgutils.get_or_insert_function(b.module, ir.FunctionType(floats, [floats]), name)
+        done = b.and_(n, _intp(-_STORED))
+        with cgutils.for_range_slice(b, _intp(0), done, _intp(_STORED)) as (i, _):
+            place = b.bitcast(b.gep(sums_p, [i]), floats.as_pointer())
+            numbers = b.call(rint, [b.load(place, align=item_bytes)])
+            if kind.kind == "i":
+                numbers = b.select(b.fcmp_ordered("ord", numbers, numbers), numbers, zero)
+            numbers = b.select(b.fcmp_ordered(">", numbers, low), numbers, low)  # NaN is not
+            numbers = b.select(b.fcmp_ordered("<", numbers, high), numbers, high)
+            to = b.bitcast(b.gep(out_p, [i]), results.as_pointer())
+            b.store(b.trunc(b.fptosi(numbers, whole), results), to, align=kind.itemsize)
+        return done
+
+    return types.intp(sums, out, count), generate
+
+
 def _narrow(_typing_context: Any, out: Any, value: Any) -> tuple[Any, Callable[..., ir.Value]]:
     """A float within 32 bits as an integer of as many at most, without its fraction; other kinds as `_wrap`."""
     kind = out.dtype
@@ -144,6 +184,7 @@ _wrapped: Any = intrinsic(_wrap)
 _narrowed: Any = intrinsic(_narrow)
 _has_32_bits: Any = intrinsic(_says_32_bits)
 _saturated: Any = intrinsic(_saturate)
+_saturated_vectors: Any = intrinsic(_saturate_vectors)
 
 
 def _fill_line(source: Any, step: int, line: Any, count: int) -> float:  # pragma: no cover
@@ -159,7 +200,8 @@ def _fill_line(source: Any, step: int, line: Any, count: int) -> float:  # pragm
 
 def _fill_line_with_floats(source: Any, step: int, line: Any, count: int) -> float:  # pragma: no cover
     """Do the same and return NaN if one of them is NaN or infinite, else 0."""
-    seen = line[0] * 0
+    line[0] = source[0]
+    seen = line[0] - line[0]  # of the line's own dtype: in float64 it took twice as long as all the rest
     if step == 1:
         for i in range(count):
             line[i] = source[i]
@@ -174,7 +216,8 @@ def _fill_line_with_floats(source: Any, step: int, line: Any, count: int) -> flo
 def _store_line(sums: Any, out: Any, step: int, count: int, casting: int) -> None:  # pragma: no cover
     """Convert a line of sums to the dtype of the output; see `Casting` in `convolve.py`."""
     if casting == SATURATE:
-        for i in range(count):
+        done = _saturated_vectors(sums, out, count) if step == 1 else 0
+        for i in range(done, count):
             out[i * step] = _saturated(out, np.rint(sums[i]))
         return
     if _has_32_bits(out):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.borders import OUTSIDE, axis_runs, source_index
-from parimg.kernels.convolution import line_loops, tile
+from parimg.kernels.convolution import line_loops, short_loops, tile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,6 +90,8 @@ def plan_lines(
     add_tile = tile.tile_address(dtype.name, *chosen, fused=fused)
     if skip_zeros:
         chosen, add_tile = tile.Tile(1, 1, 0), line_loops.taps_address(dtype.name)
+    elif terms == 1 and lines.taps <= short_loops.LONGEST and chosen.rows > 1:
+        add_tile = short_loops.across_address(dtype.name, chosen.rows, lines.taps)
     tile_columns = max(chosen.vectors, tile.ONE_LINE.vectors) * tile.lanes(dtype.name)
     beside = (columns.taps - 1) * step
     per_column = n_planes * (lines.taps + chosen.rows - 1) * dtype.itemsize
@@ -104,7 +106,7 @@ def plan_lines(
     numbers = (
         line_loops.fill_address(source_dtype.name, dtype.name),
         add_tile,
-        tile.tile_address(dtype.name, *tile.ONE_LINE, fused=fused) if terms else 0,
+        short_loops.line_address(dtype.name, columns.taps) if terms else 0,
         0 if is_direct else line_loops.store_address(dtype.name, out_dtype.name),
         casting if out_dtype.kind in "iu" else line_loops.TRUNCATE,  # which leaves floats as they are
         chosen.rows,

@@ -67,8 +67,8 @@ def largest(source: NDArray[Any]) -> float:
     return max(float(source.max()), -float(source.min()))
 
 
-def is_peaked(source: NDArray[Any], limit: float) -> bool:
-    """Whether the largest absolute value is beyond so many times the typical one.
+def is_peaked(source: NDArray[Any], limit: float, greatest: float | None = None) -> bool:
+    """Whether the largest absolute value, if it is not given, is beyond so many times the typical one.
 
     That is the median of those of a sample that are not 0.
     """
@@ -77,5 +77,6 @@ def is_peaked(source: NDArray[Any], limit: float) -> bool:
     step = math.ceil((source.size / _SAMPLED) ** (1 / source.ndim))
     sample = np.abs(source[(slice(None, None, step),) * source.ndim].astype(np.float64))
     n_zeros = sample.size - np.count_nonzero(sample)
-    n_below = np.count_nonzero(sample < largest(source) / limit) - n_zeros
+    greatest = largest(source) if greatest is None else greatest
+    n_below = np.count_nonzero(sample < greatest / limit) - n_zeros
     return n_zeros == sample.size or bool(n_below > (sample.size - n_zeros) // 2)

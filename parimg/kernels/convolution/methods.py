@@ -13,7 +13,7 @@ import numpy as np
 
 from parimg.kernels.convolution import tile
 from parimg.kernels.convolution.across_lines import Plan, correlate_across, plan_blocks, time_across
-from parimg.kernels.convolution.boxes import correlate_box, plan_boxes
+from parimg.kernels.convolution.boxes import Rounding, correlate_box, exact_rounding, plan_boxes
 from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
 from parimg.kernels.convolution.fft import (
     correlate_blocks,
@@ -31,6 +31,7 @@ from parimg.kernels.convolution.magnitudes import (
     largest_exact,
     rounds_to_exact,
 )
+from parimg.kernels.convolution.short_loops import LONGEST
 from parimg.kernels.convolution.weights import Factors
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 # Times of a Zen 5, which is twice as fast, agree.
 CROSSOVERS = {
     "separable": 2.5,  # a multiplication of a pass, on any processor
+    "short passes": 1.8,  # the same where passes are written out
     "fft float32": 215.0,  # an element of a block of two axes that is transformed and back
     "fft float64": 190.0,
     "fft other axes": 1.6,  # times these
@@ -54,8 +56,12 @@ CROSSOVERS = {
     "fft call float64": 6e5,
 }
 _SMALLEST_FACTORED = 25  # taps
-_SMALLEST_BOX = {"float32": 121, "float64": 1225}  # taps, by dtype of the running sums; below, passes are faster
+# Taps, by dtype of the running sums, measured at 1024 x 1024; below, the direct sum and passes are faster. More
+# are wanted where integers are made of what is no whole number: these would show a change of the last bit.
+_SMALLEST_BOX = {"float32": 25, "float64": 64}
+_SMALLEST_BOX_CAST = {"float32": 121, "float64": 1225}
 _MOST_CHANNELS = 32
+_MEANS_ARE_EXACT = (np.uint8, np.uint16)
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 
 
@@ -126,23 +132,35 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
         return how.method
     if how.precision != "float64" and _is_for_boxes(source, kernel, out, how):
         return "boxes"
-    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_whole(source, kernel, out))
+    is_exact = is_whole(source, kernel, out)
+    is_cast = out.dtype.kind in "iu" and not is_exact
+    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_exact, is_cast=is_cast)
 
 
 def choose_for_shape(
-    shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str, *, is_exact: bool, in_parts: bool = False
+    shape: tuple[int, ...],
+    kernel: Kernel,
+    how: How,
+    dtype: str,
+    *,
+    is_exact: bool,
+    is_cast: bool,
+    in_parts: bool = False,
 ) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact. With `in_parts`, what is no more than rounded is not transformed across
-    lines: where a part begins would show in the last bits.
+    With `is_exact`, sums are to be exact; with `is_cast`, integers are made of what is no whole number. With
+    `in_parts`, what is no more than rounded is not transformed across lines: where a part begins would show in the
+    last bits.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
         return "direct"
     if len(kernel.axes) == 2 and size <= _LARGEST_FACTORED:
         factors = kernel.factors(dtype)
-        is_worth_it = (factors.across.size + factors.along.size) * CROSSOVERS["separable"] < size
+        is_short = kernel.vectors is not None and max(kernel.weights.shape) <= LONGEST and not is_cast
+        each = CROSSOVERS["short passes" if is_short else "separable"]
+        is_worth_it = (factors.across.size + factors.along.size) * each < size
         if is_worth_it and (kernel.vectors is not None or not is_exact):
             return "separable"
     elif len(kernel.axes) > 1 and kernel.vectors is not None:
@@ -169,50 +187,76 @@ def _time_across(shape: tuple[int, ...], kernel: Kernel, dtype: str) -> float:
 
 
 def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How) -> bool:
-    """Whether running sums are exact, or float64 for float32, worth it, and pixels lie beside each other."""
+    """Whether running sums are exact, or float64 for float32, and worth it."""
     if not kernel.is_box or kernel.axes != (0, 1) or source.ndim > 3:
         return False
     if source.dtype != np.float32 and (source.dtype.kind == "f" or source.dtype.itemsize > 4):
         return False
-    if kernel.weights.size < _SMALLEST_BOX[_box_sums(source, kernel, how, 0.0)]:
+    if source.ndim == 3 and source.shape[2] > _MOST_CHANNELS:
         return False
-    if source.ndim == 2:
-        return True
-    is_short = source.shape[2] <= _MOST_CHANNELS
-    return is_short and all(array.strides[1] == array.shape[2] * array.strides[2] for array in (source, out))
+    sums, rounding = _box_sums(source.dtype, kernel, out.dtype, how, 0.0)
+    is_cast = out.dtype.kind in "iu" and not is_whole(source, kernel, out)
+    smallest = _SMALLEST_BOX_CAST if is_cast else _SMALLEST_BOX
+    return rounding is not None or kernel.weights.size >= smallest[sums]
 
 
-def _box_sums(source: NDArray[Any], kernel: Kernel, how: How, cval: float) -> str:
-    """Dtype of the sums over a box: float32 where that holds all of them."""
-    if source.dtype.kind == "f" or how.precision == "float64" or not float(cval).is_integer():
-        return "float64"
-    limits = np.iinfo(source.dtype)
-    largest = max(limits.max, -limits.min, abs(cval)) * max(kernel.absolute_sum, kernel.weights.size)
-    return "float32" if largest < 2**24 else "float64"
+def _box_sums(
+    source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], how: How, cval: float
+) -> tuple[str, Rounding | None]:
+    """Dtype of the sums over a box, and how whole numbers are rounded to means: exactly, where that can be.
+
+    Else sums are float32 where that holds all of them, or float64, and multiplied by the weight.
+    """
+    if source.kind == "f" or how.precision == "float64" or not float(cval).is_integer():
+        return "float64", None
+    limits = np.iinfo(source)
+    if source == out and source in _MEANS_ARE_EXACT and how.casting != TRUNCATE and 0 <= cval <= limits.max:
+        largest, weight = limits.max * kernel.weights.size, float(kernel.weights.flat[0])
+        for bits in (16, 32):
+            rounding = exact_rounding(weight, largest, bits)
+            if rounding is not None and largest * weight < limits.max + 0.5:
+                return f"uint{bits}", rounding
+    bound = max(limits.max, -limits.min, abs(cval)) * max(kernel.absolute_sum, kernel.weights.size)
+    return "float32" if bound < 2**24 else "float64", None
+
+
+def _has_whole_lines(array: NDArray[Any]) -> bool:
+    """Whether the elements of each line lie beside each other."""
+    beside = array.itemsize
+    for size, stride in zip(array.shape[:0:-1], array.strides[:0:-1], strict=True):
+        if stride != beside:
+            return False
+        beside *= size
+    return array.strides[0] % array.itemsize == 0
 
 
 def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
     """False if something is not finite, or so large that its rounding would show beside it."""
-    if source.dtype.kind == "f" and is_peaked(source, PEAK_FOR_DIRECT):
-        return False
-    dtype = _box_sums(source, kernel, how, cval)
-    if any(stride % array.itemsize for array in (source, out) for stride in array.strides):
-        return False
+    dtype, rounding = _box_sums(source.dtype, kernel, out.dtype, how, cval)
+    given = source if _has_whole_lines(source) else np.ascontiguousarray(source)
+    target = out if _has_whole_lines(out) else np.empty(out.shape, out.dtype)
     height, width = kernel.axes
     taps, modes, before = ((each[height], each[width]) for each in how.placed)
     plan = plan_boxes(
-        source.shape,
-        source.strides,
-        out.strides,
+        given.shape,
+        given.strides[0],
+        target.strides[0],
         taps,
         modes,
         before,
-        source.dtype,
+        given.dtype,
         dtype,
         out.dtype,
         how.casting,
+        rounding,
     )
-    return correlate_box(plan, address_of(source), address_of(out), kernel.in_dtype(dtype).ravel()[:1], cval)
+    weight = float(kernel.in_dtype(dtype).flat[0])
+    greatest = correlate_box(plan, address_of(given), address_of(target), weight, cval)
+    if math.isnan(greatest) or (source.dtype.kind == "f" and is_peaked(source, PEAK_FOR_DIRECT, greatest)):
+        return False
+    if target is not out:
+        out[...] = target
+    return True
 
 
 class PreparedBlocks(NamedTuple):

@@ -78,6 +78,22 @@ def test_what_64_bits_do_not_hold_becomes_0_unless_it_saturates(dtype, source):
     np.testing.assert_array_equal(convolve(held, [1.0], dtype), expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32"])
+@pytest.mark.parametrize("source", ["float32", "float64"])
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 64, 77])
+def test_saturating_is_the_same_wherever_a_value_lies(dtype, source, columns):
+    limits = np.iinfo(dtype)
+    values = np.array([0.5, 1.5, -0.5, -1.5, 2.49, 1e9, -1e9, np.nan, np.inf, -np.inf, 254.5, 255.5, 100], source)
+    image = values[(np.arange(5)[:, None] * 3 + np.arange(columns)) % len(values)]
+    finite = np.nan_to_num(image.astype(float), nan=0.0, posinf=1e12, neginf=-1e12)
+    expected = np.rint(finite).clip(limits.min, limits.max)
+    whole = np.full((5, columns + 9), 7, dtype)
+    convolve(image, [[1.0]], whole[:, :columns], casting="saturate")
+    np.testing.assert_array_equal(whole[:, :columns], expected.astype(dtype))
+    assert (whole[:, columns:] == 7).all()
+    np.testing.assert_array_equal(convolve(image.T, [[1.0]], dtype, casting="saturate"), expected.astype(dtype).T)
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "float64", "complex64"])
 def test_unaligned_arrays_are_read_and_written(dtype):
     def unaligned(array):

@@ -74,6 +74,32 @@ def test_sums_of_products(mode, dtype, terms):
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])
+@pytest.mark.parametrize("taps", [(3, 3), (5, 5), (2, 9), (9, 2), (4, 7), (9, 9), (10, 9), (9, 10)])
+def test_short_passes(dtype, taps):
+    generator = np.random.default_rng(sum(taps))
+    weights = np.outer(generator.normal(size=taps[0]), generator.normal(size=taps[1]))
+    weights[:, 1] = 0
+    for shape in ((1, 1), (2, 70), (70, 2), (5, 31), (6, 64), (7, 65), (23, 5000)):
+        source = generator.integers(0, 120, shape).astype(dtype)
+        for mode in MODES:
+            found = correlate(source, weights, np.float64, mode, cval=3, method="separable")
+            expected = correlate(source, weights, np.float64, mode, cval=3, method="direct", precision="float64")
+            bound = np.abs(weights).sum() * 120 * (1e-15 if dtype == "float64" else 1e-6)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
+
+
+def test_short_passes_of_colours_and_over_views():
+    generator = np.random.default_rng(0)
+    weights = np.outer(generator.normal(size=5), generator.normal(size=4))
+    source = generator.integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    for image in (source, source[::-1, ::2], source[..., ::-1], np.asfortranarray(source)):
+        found = convolve(image, weights, np.float32, "mirror", axes=(0, 1), method="separable")
+        for channel in range(3):
+            expected = scipy.ndimage.convolve(image[..., channel], weights, np.float64, "mirror")
+            np.testing.assert_allclose(found[..., channel], expected, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("method", ["separable", "fft"])
 @pytest.mark.parametrize("axes", [(0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3)])
 def test_any_two_axes_of_four(method, axes):
@@ -188,6 +214,20 @@ class TestChoice:
 
     def test_small_products_go_directly(self, monkeypatch):
         assert taken(monkeypatch, self.image, np.outer(gaussian(3), gaussian(3))) == ["directly"]
+
+    def test_products_of_five_go_in_passes_unless_integers_are_made_of_fractions(self, monkeypatch):
+        weights = np.outer(gaussian(5), gaussian(5))
+        image = np.arange(600, dtype=np.uint8).reshape(20, 30)
+        assert taken(monkeypatch, self.image, weights) == ["in_passes"]
+        assert taken(monkeypatch, image, weights, output=np.float32) == ["in_passes"]
+        binomial = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1])
+        assert taken(monkeypatch, image, binomial, output=np.int32) == ["in_passes"]
+
+    @pytest.mark.parametrize("casting", ["truncate", "round", "saturate"])
+    def test_integers_of_products_of_five_go_directly(self, monkeypatch, casting):
+        weights = np.outer(gaussian(5), gaussian(5))
+        image = np.arange(600, dtype=np.uint8).reshape(20, 30)
+        assert taken(monkeypatch, image, weights, casting=casting) == ["directly"]
 
     def test_large_kernels_go_by_transforms(self, monkeypatch):
         weights = np.random.default_rng(1).normal(size=(120, 120))
