@@ -149,9 +149,9 @@ def choose_for_shape(
 ) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact; with `is_cast`, integers are made of what is no whole number. With
-    `in_parts`, what is no more than rounded is not transformed across lines: where a part begins would show in the
-    last bits.
+    With `is_exact`, sums are to be exact; with `is_cast`, integers are made of what is no whole number, where a
+    change of the last bit can be one of a whole level. With `in_parts`, what is no more than rounded is not
+    transformed across lines: where a part begins would show in the last bits.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
@@ -168,7 +168,8 @@ def choose_for_shape(
     direct = float(math.prod(shape[axis] for axis in kernel.axes) * size)
     if is_exact:  # transforms of whole numbers are taken in float64
         direct, dtype = direct * (0.5 if dtype == "float32" else 1.0), "float64"
-    across = math.inf if in_parts and not is_exact else _time_across(shape, kernel, dtype)
+    shows = is_cast or (in_parts and not is_exact)  # where rounding does: at a step of integers, or a seam
+    across = math.inf if shows else _time_across(shape, kernel, dtype)
     return "fft" if min(across, _time_of_blocks(shape, kernel, dtype)) < direct else "direct"
 
 
