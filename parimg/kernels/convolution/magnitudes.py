@@ -35,7 +35,7 @@ def rounds_to_exact(
 ) -> bool:
     """Whether transforms or passes in float64 are so near to whole sums that rounding finds these."""
     allowed = largest_exact(source, kernel, across)
-    if "constant" in placed.modes and not (float(cval).is_integer() and abs(cval) < allowed):
+    if not allows_outside(cval, placed, allowed):
         return False
     return holds_less(source.dtype, allowed) or largest(source) < allowed
 
@@ -55,6 +55,11 @@ def largest_exact(source: NDArray[Any], kernel: Kernel, across: Plan | None) -> 
     else:
         roundings = 4 * math.sqrt(across.size) * (32 + across.others)
     return 0.25 * 2.0**53 / (roundings * max(kernel.absolute_sum, 1.0))
+
+
+def allows_outside(cval: float, placed: Placement, allowed: float) -> bool:
+    """Whether what lies outside, if a constant does, is a whole number whose absolute value is below."""
+    return "constant" not in placed.modes or (float(cval).is_integer() and abs(cval) < allowed)
 
 
 def holds_less(dtype: np.dtype[Any], number: float) -> bool:

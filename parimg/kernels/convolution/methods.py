@@ -24,6 +24,7 @@ from parimg.kernels.convolution.line_loops import ROUND, TRUNCATE
 from parimg.kernels.convolution.magnitudes import (
     PEAK_FOR_DIRECT,
     PEAK_FOR_FLOAT64,
+    allows_outside,
     holds_less,
     is_peaked,
     is_whole,
@@ -315,7 +316,7 @@ def _prepare_blocks(
         peak = PEAK_FOR_FLOAT64 if dtype == "float32" else PEAK_FOR_DIRECT if how.method == "auto" else math.inf
         return PreparedBlocks(plan, weights, peak, math.inf)
     allowed = largest_exact(source, kernel, plan)
-    if "constant" in how.placed.modes and not (float(cval).is_integer() and abs(cval) < allowed):
+    if not allows_outside(cval, how.placed, allowed):
         return None
     return PreparedBlocks(plan, weights, math.inf, math.inf if holds_less(source.dtype, allowed) else allowed)
 

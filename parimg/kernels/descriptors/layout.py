@@ -62,7 +62,7 @@ class Layout(NamedTuple):
     train_norm: NDArray[np.int64]
 
 
-def _empty(values: NDArray[Any], rows: int, dtype: type[np.generic]) -> NDArray[Any]:
+def _room(values: NDArray[Any], rows: int, dtype: type[np.generic]) -> NDArray[Any]:
     """Room for a multiple of `rows` rows of a multiple of 32 bits."""
     n, width = values.shape
     per_group = 4 // np.dtype(dtype).itemsize
@@ -100,10 +100,19 @@ def _pad(
                 row_total = np.int32(row_total + centred)
                 row_squares = np.int32(row_squares + np.int32(centred * centred))
             squares[i] = row_squares
-        if i < len(total):
-            total[i] = row_total
+        total[i] = row_total
         for j in range(width if i < n else 0, padded.shape[1]):
             padded[i, j] = centre - taken_off
+
+
+def _laid_out(
+    values: NDArray[Any], rows: int, dtype: type[np.generic], centre: int, taken_off: int
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]:
+    """What `_pad` writes of values: themselves, sums of the padded rows, and sums of squares of those given."""
+    padded = _room(values, rows, dtype)
+    total, squares = np.empty(len(padded), np.int32), np.empty(len(values), np.int64)
+    _pad(values, centre, taken_off, padded, total, squares)
+    return padded, total, squares
 
 
 def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
@@ -112,12 +121,9 @@ def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
     Both sides are centred on 128, which keeps distances and makes them signed. `sdot` takes them so; `vpdpbusd`
     wants unsigned trains, and the 128 that these have too much is taken off where the sums start.
     """
-    rows = _empty(query, QUERIES, np.int8)
-    columns = _empty(train, TRAINS, np.int8 if HAS_SDOT else np.uint8)
-    total, query_norm = np.empty(len(rows), np.int32), np.empty(len(query), np.int64)
-    nothing, train_norm = np.empty(0, np.int32), np.empty(len(train), np.int64)
-    _pad(query, 128, 128, rows, total, query_norm)
-    _pad(train, 128, 128 if HAS_SDOT else 0, columns, nothing, train_norm)
+    rows, total, query_norm = _laid_out(query, QUERIES, np.int8, 128, 128)
+    kind, taken_off = (np.int8, 128) if HAS_SDOT else (np.uint8, 0)
+    columns, _, train_norm = _laid_out(train, TRAINS, kind, 128, taken_off)
     start = np.zeros_like(total) if HAS_SDOT else -128 * total
     return Layout(rows, start, query_norm, _in_blocks(columns), train_norm)
 
@@ -125,11 +131,8 @@ def lay_out_bytes(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
 def lay_out_words(query: NDArray[Any], train: NDArray[Any], *, exact: bool) -> Layout:
     """Lay out for products of 16-bit integers: rounded floats, or bytes, which are exact and are centred."""
     centre = 128 if exact else 0
-    rows, columns = _empty(query, QUERIES, np.int16), _empty(train, TRAINS, np.int16)
-    nothing = np.empty(0, np.int32)
-    query_norm, train_norm = np.empty(len(query), np.int64), np.empty(len(train), np.int64)
-    _pad(query, centre, centre, rows, nothing, query_norm)
-    _pad(train, centre, centre, columns, nothing, train_norm)
+    rows, _, query_norm = _laid_out(query, QUERIES, np.int16, centre, centre)
+    columns, _, train_norm = _laid_out(train, TRAINS, np.int16, centre, centre)
     blocks = _in_blocks(columns)
     start = np.zeros(len(rows), np.int32)
     return Layout(rows, start, query_norm, blocks.view(np.uint16) if exact else blocks, train_norm)
@@ -140,11 +143,10 @@ def lay_out_bits(query: NDArray[np.uint8], train: NDArray[np.uint8]) -> Layout:
 
     With |x| the number of set bits, |q xor t| = |q| + |t| - 2 |q and t|, as for squares and products.
     """
-    padded = _empty(query, QUERIES, np.uint8), _empty(train, TRAINS, np.uint8)
-    for values, room in zip((query, train), padded, strict=True):
-        room[:] = 0
-        room[: len(values), : values.shape[1]] = values
-    rows, columns = (room.view(np.uint32) for room in padded)
+    rows, columns = (
+        _laid_out(values, n_rows, np.uint8, 0, 0)[0].view(np.uint32)
+        for values, n_rows in ((query, QUERIES), (train, TRAINS))
+    )
     start = np.zeros(len(rows), np.int32)
     query_norm, train_norm = (np.bitwise_count(side).sum(1, dtype=np.int64) for side in (query, train))
     return Layout(rows, start, query_norm, _in_blocks(columns), train_norm)
