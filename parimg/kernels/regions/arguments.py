@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.regions.window_norms import lay_out
+from parimg.kernels.regions.windows import LARGEST_SIDE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
-# Queries this near to unit length are taken as they are: float32 rounding does more.
-_UNIT_TOLERANCE = 1e-6
+_DOUBLE = np.dtype(np.float64)
+_STEP_BEFORE_BOUNDS = 3  # the paper's grid, refined: what branch and bound starts from
 # Bytes of a cache line, and of the widest vector.
 ALIGNMENT = 64
 
@@ -94,26 +95,28 @@ def checked_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def checked_query(query: ArrayLike, channels: int) -> NDArray[np.float64]:
-    vector = np.asarray(query)
+    """A copy as compiled code wants it; of any length, which the search looks at."""
+    vector = np.array(query)
     if vector.dtype.kind not in "uif":
         raise TypeError(f"query must hold real numbers (got dtype {vector.dtype})")
     if vector.shape != (channels,):
         raise ValueError(f"query must have shape ({channels},), one value a channel (got {vector.shape})")
-    vector = np.array(vector, np.float64)
-    squared = float(vector @ vector)
-    if abs(squared - 1) <= _UNIT_TOLERANCE:
-        return vector
-    largest = float(np.abs(vector).max())
+    return vector if vector.dtype is _DOUBLE else vector.astype(np.float64)
+
+
+def normalised(query: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of unit length, whatever it had."""
+    largest = float(np.abs(query).max())
     if not math.isfinite(largest):
-        raise not_finite("query", vector)
+        raise not_finite("query", query)
     if largest == 0:
         raise ValueError("query must have a direction (got zeros only)")
-    vector /= largest
-    unit: NDArray[np.float64] = vector / math.sqrt(float(vector @ vector))
+    query = query / largest
+    unit: NDArray[np.float64] = query / math.sqrt(float(query @ query))
     return unit
 
 
-def checked_ratios(aspect_ratio: float | Sequence[float | None] | None, queries: int) -> NDArray[np.float64]:
+def checked_ratios(aspect_ratio: float | Sequence[float | None] | None, queries: int) -> list[float]:
     """One a query; 0 stands for None."""
     if aspect_ratio is None or isinstance(aspect_ratio, (int, float, np.number)):
         given: Sequence[float | None] = [aspect_ratio] * queries
@@ -128,45 +131,74 @@ def checked_ratios(aspect_ratio: float | Sequence[float | None] | None, queries:
             raise TypeError(f"aspect_ratio must be a number, a sequence of them, or None (got {ratio!r})")
         if ratio is not None and not 0 < ratio < math.inf:
             raise ValueError(f"aspect_ratio must be positive and finite, or None (got {ratio!r})")
-    return np.array([0.0 if ratio is None else ratio for ratio in given], np.float64)
+    return [0.0 if ratio is None else float(ratio) for ratio in given]
 
 
-def pair(aspect_range: tuple[float, float]) -> tuple[float, float]:
-    """As a tuple, which `checked_options` can remember."""
-    if type(aspect_range) is tuple:
-        return aspect_range
+class Walk(NamedTuple):
+    """Which windows a search compares, checked.
+
+    Attributes
+    ----------
+    of_sums, of_maxima : ndarray of float64, shape (5 + queries,)
+        What `search_loop.py` wants of indexes of either kind.
+    exact : bool
+        Whether the best window of a max-pooled index is to be proven.
+    top_k : int
+    """
+
+    of_sums: NDArray[np.float64]
+    of_maxima: NDArray[np.float64]
+    exact: bool
+    top_k: int
+
+
+def checked_walk(
+    aspect_ratio: float | Sequence[float | None] | None,
+    aspect_range: tuple[float, float],
+    step: int,
+    min_size: int,
+    refine: bool,
+    top_k: int,
+    exact: bool,
+    queries: int = 1,
+) -> Walk:
+    """What is asked for is mostly what was asked for before, and then takes a look-up."""
+    try:
+        return _checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact, queries)
+    except TypeError:  # of a list, which cannot be looked up, or of what is wrong, which is found again
+        options = aspect_range, step, min_size, refine, top_k, exact
+        return _checked_walk.__wrapped__(aspect_ratio, *options, queries)
+
+
+def _pair(aspect_range: tuple[float, float]) -> tuple[float, float]:
     if isinstance(aspect_range, str) or not hasattr(aspect_range, "__iter__"):
         raise _no_pair(aspect_range)
-    low_and_high = tuple(aspect_range)
-    if len(low_and_high) != 2:
+    ends = tuple(aspect_range)
+    if len(ends) != 2 or not all(isinstance(end, (int, float, np.number)) for end in ends):
         raise _no_pair(aspect_range)
-    return low_and_high
+    low, high = (float(end) for end in ends)
+    if not low < high:
+        raise ValueError(f"aspect_range must be two numbers, the lower one first (got {aspect_range!r})")
+    return low, high
 
 
 def _no_pair(aspect_range: object) -> TypeError:
     return TypeError(f"aspect_range must be two numbers, the lower one first (got {aspect_range!r})")
 
 
-class Options(NamedTuple):
-    low: float
-    high: float
-    step: int
-    min_size: int
-    refine: bool
-    exact: bool
-    top_k: int
-
-
-# What is asked for is mostly what was asked for before.
 @functools.lru_cache(maxsize=64, typed=True)
-def checked_options(
-    aspect_range: tuple[float, float], step: int, min_size: int, refine: bool, top_k: int, exact: bool
-) -> Options:
-    if len(aspect_range) != 2 or not all(isinstance(end, (int, float, np.number)) for end in aspect_range):
-        raise _no_pair(aspect_range)
-    low, high = (float(end) for end in aspect_range)
-    if not low < high:
-        raise ValueError(f"aspect_range must be two numbers, the lower one first (got {aspect_range!r})")
+def _checked_walk(
+    aspect_ratio: float | Sequence[float | None] | None,
+    aspect_range: tuple[float, float],
+    step: int,
+    min_size: int,
+    refine: bool,
+    top_k: int,
+    exact: bool,
+    queries: int,
+) -> Walk:
+    ratios = checked_ratios(aspect_ratio, queries)
+    low, high = _pair(aspect_range)
     whole = {}
     for name, given in (("step", step), ("min_size", min_size), ("top_k", top_k)):
         try:
@@ -176,4 +208,13 @@ def checked_options(
     for name, value in whole.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1 (got {value})")
-    return Options(low, high, whole["step"], whole["min_size"], bool(refine), bool(exact), whole["top_k"])
+
+    def walk(step: int, refine: bool) -> NDArray[np.float64]:
+        # No map has more rows or columns.
+        step, smallest = min(step, LARGEST_SIDE), min(whole["min_size"], LARGEST_SIDE + 1)
+        return np.array([low, high, step, smallest, refine, *ratios], np.float64)
+
+    step = whole["step"]
+    if exact:  # of sums, comparing all windows is quicker than bounds
+        return Walk(walk(1, refine), walk(_STEP_BEFORE_BOUNDS, True), True, whole["top_k"])
+    return Walk(walk(step, refine), walk(step, refine), False, whole["top_k"])

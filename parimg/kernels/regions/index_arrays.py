@@ -35,6 +35,8 @@ class IndexArrays(NamedTuple):
         The map, float32 or float64, or integrals of powers, int64.
     side : ndarray of float32
         Inverse norms of all windows or none, or the scale of each channel.
+    whole : ndarray of float64
+        The exact sum of all cells, shape (channels,), beside norms; else empty.
     total : float
         Length of the map as one vector, or its largest value.
     exact : bool
@@ -43,6 +45,7 @@ class IndexArrays(NamedTuple):
 
     main: NDArray[Any]
     side: NDArray[np.float32]
+    whole: NDArray[np.float64]
     total: float
     exact: bool
 
@@ -64,10 +67,12 @@ def sum_arrays(cells: NDArray[Any], *, store_norms: bool) -> IndexArrays:
     windows = height * (height + 1) // 2 * norms.strip_size(width)
     fits = cells.nbytes + 4 * (windows + PADDING) <= _LARGEST_INDEX * 4 * cells.size
     inverse = np.zeros(windows + PADDING if store_norms and fits else 0, np.float32)
+    whole = np.empty(channels)
     if len(inverse):
         floor = norms.norm_floor(cells.shape, total, exact)
-        norms.fill_inverse_norms(cells, total, floor, inverse)
-    return IndexArrays(cells, inverse, total, exact)
+        norms.fill_inverse_norms(cells, total, floor, inverse, whole)
+    fits = cells.nbytes + inverse.nbytes + whole.nbytes <= _LARGEST_INDEX * 4 * cells.size
+    return IndexArrays(cells, inverse, whole if len(inverse) and exact and fits else whole[:0], total, exact)
 
 
 def max_arrays(cells: NDArray[Any], alpha: int) -> IndexArrays:
@@ -93,7 +98,7 @@ def max_arrays(cells: NDArray[Any], alpha: int) -> IndexArrays:
     maxima.fill_power_integral(cells, largest, powers, integral)
     top = float(largest.max())
     scale = (largest / (top if top > 0 else 1.0)).astype(np.float32)
-    return IndexArrays(integral, scale, top, True)  # int64 adds up exactly
+    return IndexArrays(integral, scale, np.empty(0), top, True)  # int64 adds up exactly
 
 
 def check_arrays(pooling: str, alpha: int, arrays: IndexArrays) -> None:
@@ -104,7 +109,7 @@ def check_arrays(pooling: str, alpha: int, arrays: IndexArrays) -> None:
     ValueError
         If they do not, or hold what no map gives.
     """
-    main, side, total, _ = arrays
+    main, side, whole, total, exact = arrays
     if pooling not in _KINDS:
         raise ValueError(f"its pooling is {pooling!r}")
     kinds = _KINDS[pooling]
@@ -117,7 +122,10 @@ def check_arrays(pooling: str, alpha: int, arrays: IndexArrays) -> None:
         raise ValueError(f"it holds {main.dtype} of shape {main.shape} for {pooling!r}")
     if side.dtype != np.float32 or side.shape not in {(size,) for size in sizes}:
         raise ValueError(f"it holds {side.dtype} of shape {side.shape} beside {main.shape}")
-    if not (main.dtype.isnative and main.flags.aligned and side.flags.aligned):
+    may_be_whole = pooling == "sum" and exact and len(side) > 0
+    if whole.dtype != np.float64 or whole.shape not in ({(0,), (channels,)} if may_be_whole else {(0,)}):
+        raise ValueError(f"it holds {whole.dtype} of shape {whole.shape} as the sum of {main.shape}")
+    if not all(array.dtype.isnative and array.flags.aligned for array in (main, side, whole)):
         raise ValueError(f"it holds {main.dtype} of another machine, or not where it should be")
     if not 0 <= total < math.inf or alpha < 1:
         raise ValueError(f"its total is {total}, its alpha {alpha}")

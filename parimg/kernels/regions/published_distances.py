@@ -43,10 +43,7 @@ def dot(cell: Any, query: NDArray[np.float64]) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def direct_sum(cells: Any, key: int, total: NDArray[np.float64]) -> None:
-    """The sum over a window, cell by cell; the order of additions is not the published one."""
-    y1, x1, y2, x2 = unpack(key)
-    total[:] = 0.0
+def _add_cells(cells: Any, y1: int, x1: int, y2: int, x2: int, total: NDArray[np.float64]) -> None:
     for y in range(y1, y2):
         fours = x1 + (x2 - x1) // 4 * 4
         for x in range(x1, fours, 4):
@@ -57,6 +54,34 @@ def direct_sum(cells: Any, key: int, total: NDArray[np.float64]) -> None:
             last = cells[y, x]
             for i in range(len(total)):
                 total[i] += last[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def direct_sum(cells: Any, key: int, total: NDArray[np.float64]) -> None:
+    """The sum over a window, cell by cell; the order of additions is not the published one."""
+    y1, x1, y2, x2 = unpack(key)
+    total[:] = 0.0
+    _add_cells(cells, y1, x1, y2, x2, total)
+
+
+@numba.njit(cache=True, nogil=True)
+def window_sum(cells: Any, whole: NDArray[np.float64], key: int, total: NDArray[np.float64]) -> None:
+    """The sum over a window; of one larger than half the map that of all cells less those around it.
+
+    Both are exact where there is a sum of all cells. Adding up all of 590 kB takes a third of a search.
+    """
+    y1, x1, y2, x2 = unpack(key)
+    height, width, _ = cells.shape
+    if len(whole) == 0 or 2 * (y2 - y1) * (x2 - x1) <= height * width:
+        direct_sum(cells, key, total)
+        return
+    total[:] = 0.0
+    _add_cells(cells, 0, 0, y1, width, total)
+    _add_cells(cells, y2, 0, height, width, total)
+    _add_cells(cells, y1, 0, y2, x1, total)
+    _add_cells(cells, y1, x2, y2, width, total)
+    for i in range(len(total)):
+        total[i] = whole[i] - total[i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -109,7 +134,12 @@ def _published_distances(
 
 @numba.njit(cache=True, nogil=True)
 def settle(
-    cells: Any, query: NDArray[np.float64], keys: NDArray[np.int64], exact: bool, floor: float
+    cells: Any,
+    whole: NDArray[np.float64],
+    query: NDArray[np.float64],
+    keys: NDArray[np.int64],
+    exact: bool,
+    floor: float,
 ) -> NDArray[np.float64]:
     """The distances of candidates: published to the last bit where there are several.
 
@@ -125,7 +155,7 @@ def settle(
     if len(keys) == 1 or (exact and additions <= 4 * height * width):
         clear = True
         for i in range(len(keys)):
-            direct_sum(cells, keys[i], total)
+            window_sum(cells, whole, keys[i], total)
             distance[i] = published_distance(total, query)
             clear &= exact or np.sqrt(dot(total, total)) > 1e6 * floor
         if clear:

@@ -20,23 +20,29 @@ from parimg.kernels.regions.arguments import (
     channels_last,
     checked_box,
     checked_map,
-    checked_options,
     checked_query,
-    checked_ratios,
     checked_size,
-    pair,
+    checked_walk,
+    normalised,
 )
 from parimg.kernels.regions.array_file import read_fields, write_fields
 from parimg.kernels.regions.index_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
 from parimg.kernels.regions.integral_image import integral_image, region_descriptor
 from parimg.kernels.regions.search import RegionMatch, RegionMatches, find
-from parimg.kernels.regions.search_loop import MAX, SUM_OF_DOUBLES, SUM_OF_SINGLES
+from parimg.kernels.regions.search_loop import (
+    TOTAL,
+    search_doubles,
+    search_maxima,
+    search_singles,
+)
 from parimg.kernels.regions.windows import LARGEST_SIDE, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+    from parimg.kernels.regions.search import SearchLoop
 
 __all__ = [
     "RegionIndex",
@@ -49,6 +55,7 @@ __all__ = [
 ]
 
 Pooling = Literal["sum", "max"]
+_MADE_OF_OTHERS = ("_channels", "_loop", "_table")
 
 
 class RegionIndex:
@@ -115,7 +122,10 @@ class RegionIndex:
     [((1, 2, 2, 3), 0.048), ((1, 3, 2, 4), 0.048)]
     """
 
-    __slots__ = ("_exact", "_main", "_side", "_table", "_total", "_totals", "alpha", "image_size", "pooling")
+    __slots__ = (
+        "_channels", "_exact", "_loop", "_main", "_side", "_table", "_total", "_whole",
+        "alpha", "image_size", "pooling",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -138,19 +148,20 @@ class RegionIndex:
             raise ValueError(f"feature_map must have at most {LARGEST_SIDE} rows and columns (got {given.shape})")
         cells = channels_last(given)
         arrays = sum_arrays(cells, store_norms=store_norms) if pooling == "sum" else max_arrays(cells, self.alpha)
-        self._main, self._side, self._total, self._exact = arrays
+        self._main, self._side, self._whole, self._total, self._exact = arrays
         self._finish()
 
     def _finish(self) -> None:
         """Describe the arrays to the compiled search; they never change again."""
-        for array in (self._main, self._side):
+        main, side, whole = self._main, self._side, self._whole
+        for array in (main, side, whole):
             array.flags.writeable = False
-        height, width, channels = self._main.shape
-        kind = MAX if self.pooling == "max" else SUM_OF_SINGLES if self._main.itemsize == 4 else SUM_OF_DOUBLES
-        addresses = address(self._main), address(self._side)
-        row = (kind, channels, height, width, *addresses, len(self._side), self._exact, self.alpha)
-        self._table = np.array([row], np.int64)
-        self._totals = np.array([self._total])
+        places = address(main), address(side), len(side), address(whole), len(whole)
+        self._table = np.array([[*self.shape, *places, self._exact, self.alpha, 0]], np.int64)
+        self._table.view(np.float64)[0, TOTAL] = self._total
+        self._channels = self.shape[0]
+        of_sums = search_singles if main.itemsize == 4 else search_doubles
+        self._loop: SearchLoop = search_maxima if self.pooling == "max" else of_sums
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -159,19 +170,21 @@ class RegionIndex:
 
     @property
     def nbytes(self) -> int:
-        return self._main.nbytes + self._side.nbytes
+        return self._main.nbytes + self._side.nbytes + self._whole.nbytes
 
     def __repr__(self) -> str:
         alpha = f", alpha={self.alpha}" if self.pooling == "max" else ""
         return f"<RegionIndex of {self.shape}, pooling={self.pooling!r}{alpha}, {self.nbytes} bytes>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__ if name not in ("_table", "_totals")}
+        return {name: getattr(self, name) for name in self.__slots__ if name not in _MADE_OF_OTHERS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._whole = np.empty(0)  # indexes saved before there was one have none
         for name, value in state.items():
             setattr(self, name, value)
-        check_arrays(self.pooling, self.alpha, IndexArrays(self._main, self._side, self._total, self._exact))
+        arrays = IndexArrays(self._main, self._side, self._whole, self._total, self._exact)
+        check_arrays(self.pooling, self.alpha, arrays)
         self._finish()
 
     def descriptor(self, box: Sequence[int]) -> NDArray[np.float64]:
@@ -295,10 +308,9 @@ class RegionIndex:
         With ``pooling="sum"``, ``step=1`` the best window is the published function's on
         ``integral_image(feature_map)``, also where windows tie or differ by float64 rounding.
         """
-        vector = checked_query(query, self.shape[0])
-        ratios = checked_ratios(aspect_ratio, 1)
-        options = checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
-        return find(self._table, self._totals, vector[None], ratios, options)[0][0]
+        vector = checked_query(query, self._channels)
+        walk = checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact)
+        return find(self._loop, self._table, vector, walk)[0]
 
     def search_many(
         self,
@@ -333,12 +345,11 @@ class RegionIndex:
         TypeError, ValueError
             As `search`; ValueError also when the numbers of queries and aspect ratios differ.
         """
-        vectors = [checked_query(query, self.shape[0]) for query in queries]
-        ratios = checked_ratios(aspect_ratio, len(vectors))
-        options = checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
+        vectors = [checked_query(query, self._channels) for query in queries]
+        walk = checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact, len(vectors))
         if not vectors:
             return []
-        return find(self._table, self._totals, np.stack(vectors), ratios, options)[0]
+        return find(self._loop, self._table, np.concatenate(vectors), walk, len(vectors))
 
     def save(self, file: str | os.PathLike[str] | BinaryIO) -> None:
         """Write the index as one ``.npy`` file.
@@ -361,7 +372,7 @@ class RegionIndex:
             "total": np.asarray(self._total, np.float64),
             "image_size": np.asarray(self.image_size or (0, 0), np.int64),
         }
-        write_fields(file, {**header, "main": self._main, "side": self._side})
+        write_fields(file, {**header, "main": self._main, "side": self._side, "whole": self._whole})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = True) -> RegionIndex:
@@ -399,6 +410,7 @@ class RegionIndex:
                     "_total": float(fields["total"]),
                     "_main": fields["main"],
                     "_side": fields["side"],
+                    **({"_whole": fields["whole"]} if "whole" in fields else {}),
                 }
             )
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -424,9 +436,8 @@ def check_search(
     TypeError, ValueError
         As `RegionIndex.search`, but for the number of channels.
     """
-    checked_query(query, max(np.size(query), 1))
-    checked_ratios(aspect_ratio, 1)
-    checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
+    normalised(checked_query(query, max(np.size(query), 1)))
+    checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact)
 
 
 def search_indexes(
@@ -462,17 +473,20 @@ def search_indexes(
         As `RegionIndex.search`; ValueError also when an index has another number of channels than the query.
     """
     kept = list(indexes)
-    options = checked_options(pair(aspect_range), step, min_size, refine, top_k, exact)
-    ratios = checked_ratios(aspect_ratio, 1)
+    walk = checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact)
     if not kept:
         return []
     vector = checked_query(query, kept[0].shape[0])
+    of_kind: dict[SearchLoop, list[int]] = {}
     for place, index in enumerate(kept):
         if index.shape[0] != len(vector):
             raise ValueError(f"indexes must all have {len(vector)} channels (got {index.shape[0]} at {place})")
-    table = np.concatenate([index._table for index in kept])  # noqa: SLF001  # its own module
-    totals = np.concatenate([index._totals for index in kept])  # noqa: SLF001
-    return [found[0] for found in find(table, totals, vector[None], ratios, options)]
+        of_kind.setdefault(index._loop, []).append(place)  # noqa: SLF001  # its own module
+    found: dict[int, RegionMatches] = {}
+    for loop, places in of_kind.items():
+        table = np.concatenate([kept[place]._table for place in places])  # noqa: SLF001
+        found.update(zip(places, find(loop, table, vector, walk), strict=True))
+    return [found[place] for place in range(len(kept))]
 
 
 def _stretch(first: int, end: int, pixels: int, cells: int) -> tuple[int, int]:

@@ -5,34 +5,29 @@ Called by `region_index.py`; `search_loop.py` holds the loop over indexes and qu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.regions.arguments import Box, Options
+from parimg.kernels.regions.arguments import Box, Walk, normalised
 from parimg.kernels.regions.search_loop import (
     HEIGHT,
-    KIND,
-    MAX,
-    SUM_OF_DOUBLES,
-    SUM_OF_SINGLES,
+    NO_WINDOW,
     WIDTH,
-    search_all,
+    WINDOW,
+    is_unit,
+    search_maxima,
+    search_maxima_exactly,
 )
-from parimg.kernels.regions.windows import KEY_BITS, LARGEST_SIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-_LIKE: dict[int, NDArray[Any] | None] = {
-    SUM_OF_SINGLES: np.empty(0, np.float32),
-    SUM_OF_DOUBLES: np.empty(0, np.float64),
-    MAX: None,
-}
+    SearchLoop = Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], bool]
+
 _SHOWN_MATCHES = 20  # in a notebook
-_STEP_BEFORE_BOUNDS = 3  # the paper's grid, refined: what branch and bound starts from
 
 
 class RegionMatch(NamedTuple):
@@ -85,54 +80,33 @@ def _matches_html(title: str, state: str, matches: list[RegionMatch]) -> str:
 
 
 def find(
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    options: Options,
-) -> list[list[RegionMatches]]:
-    """For every index, for every query, the windows found."""
-    top_k = options.top_k
+    loop: SearchLoop, table: NDArray[np.int64], queries: NDArray[np.float64], walk: Walk, n_queries: int = 1
+) -> list[RegionMatches]:
+    """For every index of a kind, for every query, the windows found, in one list.
+
+    Out of cold caches each call of NumPy takes some microseconds, as each function of Python does: there are few.
+    """
+    numbers, top_k = walk.of_sums, walk.top_k
+    if loop is search_maxima:
+        numbers = walk.of_maxima
+        loop = search_maxima_exactly if walk.exact else loop
     if top_k > 1:  # there are no more than there are windows
         heights, widths = table[:, HEIGHT], table[:, WIDTH]
         top_k = min(top_k, int((heights * (heights + 1) // 2 * (widths * (widths + 1) // 2)).max()))
-    shape = (len(table), len(queries), top_k)
-    distance, keys, looked_at = np.empty(shape), np.empty(shape, np.int64), np.empty(shape[:2], np.int64)
-    kinds = table[:, KIND].tolist()
-    if len(set(kinds)) == 1:  # mostly
-        _search(kinds[0], table, totals, queries, ratios, options, distance, keys, looked_at)
-    else:
-        for kind in set(kinds):
-            rows = np.flatnonzero(table[:, KIND] == kind)
-            out = distance[rows], keys[rows], looked_at[rows]
-            _search(kind, table[rows], totals[rows], queries, ratios, options, *out)
-            distance[rows], keys[rows], looked_at[rows] = out
-    of_indexes = zip(keys.tolist(), distance.tolist(), looked_at.tolist(), strict=True)
-    return [[_matches(*found) for found in zip(*of_index, strict=True)] for of_index in of_indexes]
+    size = 1 + WINDOW * top_k
+    found = np.empty(len(table) * n_queries * size)
+    if not loop(table, queries, numbers, found):
+        rows = queries.reshape(n_queries, -1)
+        queries = np.concatenate([row if is_unit(row) else normalised(row) for row in rows])
+        loop(table, queries, numbers, found)
+    values = found.tolist()
+    return [_matches(values, first, size) for first in range(0, len(values), size)]
 
 
-def _search(
-    kind: int,
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    options: Options,
-    *out: NDArray[Any],
-) -> None:
-    """Search indexes of one kind."""
-    low, high, step, min_size, refine, exact, _ = options
-    bounded = True if exact and kind == MAX else None  # of sums, comparing all windows is quicker
-    step = _STEP_BEFORE_BOUNDS if bounded else 1 if exact else step
-    walk = low, high, step, min_size, refine or bool(bounded)
-    search_all(_LIKE[kind], bounded, table, totals, queries, ratios, *walk, *out)
-
-
-def _matches(keys: list[int], distances: list[float], evaluated: int) -> RegionMatches:
-    found = [RegionMatch(_unpack(key), far) for key, far in zip(keys, distances, strict=True) if key >= 0]
-    return RegionMatches(found, evaluated)
-
-
-def _unpack(key: int) -> Box:
-    y2, x2 = key >> 3 * KEY_BITS, key >> 2 * KEY_BITS & LARGEST_SIDE
-    return key >> KEY_BITS & LARGEST_SIDE, key & LARGEST_SIDE, y2, x2
+def _matches(values: list[float], first: int, size: int) -> RegionMatches:
+    matches = RegionMatches((), int(values[first]))
+    for place in range(first + 1, first + size, WINDOW):
+        distance, y1, x1, y2, x2 = values[place : place + WINDOW]
+        if y1 != NO_WINDOW:
+            matches.append(RegionMatch((int(y1), int(x1), int(y2), int(x2)), distance))
+    return matches

@@ -13,78 +13,144 @@ from numba.np.numpy_support import carray
 
 from parimg.kernels.regions.branch_and_bound import search_bounds
 from parimg.kernels.regions.max_pooling import pool, refine_windows, search_grid
+from parimg.kernels.regions.published_distances import dot
 from parimg.kernels.regions.sum_pooling import search_sums
-from parimg.kernels.regions.windows import admissible_widths, grid_has_window, pointer
+from parimg.kernels.regions.windows import admissible_widths, grid_has_window, pointer, unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Indexes differ in size and dtype. A numba list of them costs 10 us an index to fill, and every combination of
-# array types would be compiled anew; a row of integers, with the arrays' addresses, does neither.
-KIND, CHANNELS, HEIGHT, WIDTH, MAIN, SIDE, SIDE_SIZE, EXACT, ALPHA = range(9)
-SUM_OF_SINGLES, SUM_OF_DOUBLES, MAX = 0, 1, 2
+# array types would be compiled anew; a row of integers, with the arrays' addresses, does neither. Where caches are
+# cold, each array or number that is handed to compiled code takes a microsecond: there are four arrays.
+CHANNELS, HEIGHT, WIDTH, MAIN, SIDE, SIDE_SIZE, WHOLE, WHOLE_SIZE, EXACT, ALPHA, TOTAL = range(11)
+_UNIT_TOLERANCE = 1e-6
+# What is asked for; the aspect ratios of the queries follow.
+LOW, HIGH, STEP, MIN_SIZE, REFINE, RATIOS = range(6)
+# What is found: how many windows were looked at, and then of each window, nearest first, its distance and box.
+WINDOW = 5
+NO_WINDOW = -1.0  # in place of y1
 
-# Of what `like` and `bounded` leave out nothing is compiled, as numba drops branches on None: a search of one kind
-# takes 8 to 12 s to compile, once a host, and a job needs one.
+# A function for each kind of index: to compile one takes 8 to 12 s, once a host, and a job needs one.
 
 
 @numba.njit(cache=True, nogil=True)
-def search_all(
-    like: NDArray[Any] | None,
-    bounded: bool | None,
-    table: NDArray[np.int64],
-    totals: NDArray[np.float64],
-    queries: NDArray[np.float64],
-    ratios: NDArray[np.float64],
-    low: float,
-    high: float,
-    step: int,
-    min_size: int,
-    refine: bool,
-    distance: NDArray[np.float64],
-    keys: NDArray[np.int64],
-    looked_at: NDArray[np.int64],
-) -> None:
-    """Search every index of one kind for every query.
+def is_unit(query: NDArray[np.float64]) -> bool:
+    """Whether a query is taken as it is: rounding to float32 changes lengths more."""
+    return abs(dot(query, query) - 1.0) <= _UNIT_TOLERANCE
+
+
+@numba.njit(cache=True, nogil=True)
+def search_singles(
+    table: NDArray[np.int64], queries: NDArray[np.float64], walk: NDArray[np.float64], found: NDArray[np.float64]
+) -> bool:
+    """Search every sum-pooled index of float32 for every query.
 
     Parameters
     ----------
-    like : ndarray of the maps' dtype, or None
-        Of sum-pooled indexes; None for max-pooled ones.
-    bounded : True or None
-        Whether what the grid finds is followed by branch and bound; for max-pooled indexes.
-    table : int64, shape (indexes, 9)
-        Kind, channels, height and width of each; addresses of its main array (map or sums of powers) and of its
-        side array (inverse norms or scales), and the length of that; whether sums are exact; alpha.
-    totals : float64, shape (indexes,)
-    queries : float64, shape (queries, channels), of unit length
-    ratios : float64, shape (queries,), 0 for no restriction
-    low, high, step, min_size, refine : as users gave them
-    distance, keys : float64 and int64, shape (indexes, queries, top_k), written
-    looked_at : int64, shape (indexes, queries), written
+    table : int64, shape (indexes, 11)
+        Channels, height and width of each; addresses of its main array (map or sums of powers), of its side array
+        (inverse norms or scales) and the length of that, and of the sum of all cells and the length of that;
+        whether sums are exact; alpha; the bits of its total.
+    queries : float64, shape (queries * channels,)
+        Nothing is searched unless each is of unit length within float32 rounding.
+    walk : float64, shape (5 + queries,)
+        Lowest and highest ratio of ratios, step, smallest size, whether windows are refined, as users gave them;
+        the aspect ratio of each query, 0 for no restriction.
+    found : float64, shape (indexes * queries * (1 + 5 * top_k),), written
+        How many windows were looked at, and of the nearest windows distance, y1, x1, y2, x2; a y1 of -1 is none.
+
+    Returns
+    -------
+    bool
+        Whether all queries are of unit length.
     """
+    return _search_all(np.float32, None, table, queries, walk, found)
+
+
+@numba.njit(cache=True, nogil=True)
+def search_doubles(
+    table: NDArray[np.int64], queries: NDArray[np.float64], walk: NDArray[np.float64], found: NDArray[np.float64]
+) -> bool:
+    """Search every sum-pooled index of float64, as `search_singles`."""
+    return _search_all(np.float64, None, table, queries, walk, found)
+
+
+@numba.njit(cache=True, nogil=True)
+def search_maxima(
+    table: NDArray[np.int64], queries: NDArray[np.float64], walk: NDArray[np.float64], found: NDArray[np.float64]
+) -> bool:
+    """Search every max-pooled index, as `search_singles`."""
+    return _search_all(None, None, table, queries, walk, found)
+
+
+@numba.njit(cache=True, nogil=True)
+def search_maxima_exactly(
+    table: NDArray[np.int64], queries: NDArray[np.float64], walk: NDArray[np.float64], found: NDArray[np.float64]
+) -> bool:
+    """Search every max-pooled index, as `search_singles`; what its grid finds is followed by branch and bound."""
+    return _search_all(None, True, table, queries, walk, found)
+
+
+@numba.njit(cache=True, nogil=True)
+def _search_all(
+    dtype: Any,
+    bounded: bool | None,
+    table: NDArray[np.int64],
+    queries: NDArray[np.float64],
+    walk: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> bool:
+    """As `search_singles`; `dtype` is that of sum-pooled maps, or None.
+
+    Of what `dtype` and `bounded` leave out nothing is compiled, as numba drops branches on None.
+    """
+    channels = table[0, CHANNELS]
+    ratios = walk[RATIOS:]
+    for j in range(len(ratios)):
+        if not is_unit(queries[j * channels : (j + 1) * channels]):
+            return False
+    low, high, refine = walk[LOW], walk[HIGH], walk[REFINE] != 0.0
+    step, min_size = int(walk[STEP]), int(walk[MIN_SIZE])
+    totals = table.view(np.float64)
+    size = len(found) // (len(table) * len(ratios))
+    distance, keys = np.empty(size // WINDOW), np.empty(size // WINDOW, np.int64)
+    place = 0
     for i in range(len(table)):
         row = table[i]
         shape = (row[HEIGHT], row[WIDTH], row[CHANNELS])
         side = carray(pointer(row[SIDE]), (row[SIDE_SIZE],), np.float32)
-        for j in range(len(queries)):
-            if like is not None:
-                looked_at[i, j] = search_sums(
-                    carray(pointer(row[MAIN]), shape, like.dtype), side, totals[i], row[EXACT] != 0, queries[j],
-                    ratios[j], low, high, step, min_size, refine, distance[i, j], keys[i, j],
+        for j in range(len(ratios)):
+            query = queries[j * channels : (j + 1) * channels]
+            if dtype is not None:
+                looked_at = search_sums(
+                    carray(pointer(row[MAIN]), shape, dtype), side,
+                    carray(pointer(row[WHOLE]), (row[WHOLE_SIZE],), np.float64), totals[i, TOTAL], row[EXACT] != 0,
+                    query, ratios[j], low, high, step, min_size, refine, distance, keys,
                 )  # fmt: skip
             else:
                 integral = carray(pointer(row[MAIN]), shape, np.int64)
                 widths = admissible_widths(row[HEIGHT], row[WIDTH], ratios[j], low, high, min_size)
-                looked_at[i, j] = _search_grid(
-                    integral, side, row[ALPHA], queries[j], widths, step, refine, distance[i, j], keys[i, j]
-                )
+                looked_at = _search_grid(integral, side, row[ALPHA], query, widths, step, refine, distance, keys)
                 if bounded is not None:
-                    single, inverse_alpha = queries[j].astype(np.float32), np.float32(1.0 / row[ALPHA])
-                    looked_at[i, j] += search_bounds(
-                        integral, side, inverse_alpha, single, widths, distance[i, j], keys[i, j]
-                    )
-                _measure(integral, side, row[ALPHA], queries[j], keys[i, j], distance[i, j])
+                    single, inverse_alpha = query.astype(np.float32), np.float32(1.0 / row[ALPHA])
+                    looked_at += search_bounds(integral, side, inverse_alpha, single, widths, distance, keys)
+                _measure(integral, side, row[ALPHA], query, keys, distance)
+            _write(looked_at, distance, keys, found[place : place + size])
+            place += size
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _write(
+    looked_at: int, distance: NDArray[np.float64], keys: NDArray[np.int64], found: NDArray[np.float64]
+) -> None:
+    found[0] = looked_at
+    for i in range(len(keys)):
+        window = found[1 + i * WINDOW : 1 + (i + 1) * WINDOW]
+        window[0], window[1] = distance[i], NO_WINDOW
+        if keys[i] >= 0:
+            window[1], window[2], window[3], window[4] = unpack(keys[i])
 
 
 @numba.njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from parimg.kernels.regions.published_distances import direct_sum, dot, published_distance, settle
+from parimg.kernels.regions.published_distances import direct_sum, dot, published_distance, settle, window_sum
 from parimg.kernels.regions.window_norms import (
     ROUNDING,
     add_row,
@@ -46,28 +46,37 @@ _NEVER = -1e300
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _four_dots(cells: Any, query: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """Of four cells: the query is loaded once for all, which takes a third off."""
+def _four_dots(
+    one: Any, two: Any, three: Any, four: Any, query: NDArray[np.float64]
+) -> tuple[float, float, float, float]:
+    """Of four cells: the query is loaded once for all."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     for i in range(len(query)):
         value = query[i]
-        a += np.float64(cells[0, i]) * value
-        b += np.float64(cells[1, i]) * value
-        c += np.float64(cells[2, i]) * value
-        d += np.float64(cells[3, i]) * value
+        a += np.float64(one[i]) * value
+        b += np.float64(two[i]) * value
+        c += np.float64(three[i]) * value
+        d += np.float64(four[i]) * value
     return a, b, c, d
 
 
 @numba.njit(cache=True, nogil=True)
 def _numerators(cells: Any, query: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The integral image of the dot products with the query."""
+    """The integral image of the dot products with the query.
+
+    The map is read as four streams, a quarter each: out of memory that takes 36 us of 590 kB, where neighbouring
+    cells four at a time take 66, and prefetching them besides no less.
+    """
     height, width, channels = cells.shape
     flat = cells.reshape(height * width, channels)
     dots = np.empty(height * width)
-    fours = len(dots) // 4 * 4
-    for i in range(0, fours, 4):
-        dots[i], dots[i + 1], dots[i + 2], dots[i + 3] = _four_dots(flat[i : i + 4], query)
-    for i in range(fours, len(dots)):
+    quarter = len(dots) // 4
+    half, most = 2 * quarter, 3 * quarter
+    for i in range(quarter):
+        dots[i], dots[i + quarter], dots[i + half], dots[i + most] = _four_dots(
+            flat[i], flat[i + quarter], flat[i + half], flat[i + most], query
+        )
+    for i in range(4 * quarter, len(dots)):
         dots[i] = dot(flat[i], query)
     integral = np.zeros((height + 1, width + 1))
     for y in range(height):
@@ -103,6 +112,7 @@ def _refine(
     cells: Any,
     numerators: NDArray[np.float64],
     inverse: NDArray[np.float32],
+    whole: NDArray[np.float64],
     total: float,
     floor: float,
     query: NDArray[np.float64],
@@ -134,7 +144,7 @@ def _refine(
                 if next_key == key:
                     break
                 key, score = next_key, next_score
-        direct_sum(cells, key, scratch)
+        window_sum(cells, whole, key, scratch)
         keep_best(scores, keys, -published_distance(scratch, query), key)
     return looked_at
 
@@ -226,6 +236,7 @@ def _highest_of_strips(
 def search_sums(
     cells: Any,
     inverse: NDArray[np.float32],
+    whole: NDArray[np.float64],
     total: float,
     exact: bool,
     query: NDArray[np.float64],
@@ -244,6 +255,7 @@ def search_sums(
     ----------
     cells : float32 or float64, shape (height, width, channels)
     inverse : float32, all strips and PADDING, or empty: then norms are computed as they are needed
+    whole : float64, the exact sum of all cells, shape (channels,), or empty
     total, exact : what `total_length` and `is_exact` said
     query : float64, shape (channels,), of unit length
     best_distance, best_keys : shape (top_k,), written; infinite and -1 where there are fewer
@@ -312,12 +324,12 @@ def search_sums(
             if not (stored and step == 1):
                 looked_at += windows
     candidates = found[:number][highs[:number] >= lows[-1] - MARGIN]
-    distances = settle(cells, query, candidates, exact, floor)
+    distances = settle(cells, whole, query, candidates, exact, floor)
     scores = np.full(len(best_keys), -np.inf)
     for i in range(len(candidates)):
         if distances[i] == distances[i]:
             keep_best(scores, best_keys, -distances[i], candidates[i])
     if refine and step > 1:
-        looked_at += _refine(cells, numerators, inverse, total, floor, query, widths, scores, best_keys)
+        looked_at += _refine(cells, numerators, inverse, whole, total, floor, query, widths, scores, best_keys)
     best_distance[:] = -scores
     return looked_at

@@ -161,8 +161,10 @@ def norm_floor(shape: tuple[int, int, int], total: float, exact: bool) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def fill_inverse_norms(cells: Any, total: float, floor: float, inverse: NDArray[np.float32]) -> None:
-    """Inverse norms of all windows of a map (height, width, channels), strip after strip."""
+def fill_inverse_norms(
+    cells: Any, total: float, floor: float, inverse: NDArray[np.float32], whole: NDArray[np.float64]
+) -> None:
+    """Inverse norms of all windows of a map (height, width, channels), strip after strip; and the sum of all."""
     height, width, channels = cells.shape
     size = strip_size(width)
     running = np.empty(channels)
@@ -173,3 +175,5 @@ def fill_inverse_norms(cells: Any, total: float, floor: float, inverse: NDArray[
             add_row(cells[y2 - 1], columns, running)
             start = strip_place(height, y1, y2) * size
             fill_strip(columns, 1, width + 1, total, floor, inverse[start : start + size])
+        if y1 == 0:
+            whole[:] = columns[width]

@@ -57,6 +57,26 @@ def test_an_index_is_written_to_an_open_file(tmp_path):
     assert RegionIndex.load(tmp_path / "index.npy").search(query) == index.search(query)
 
 
+def test_an_index_saved_without_the_sum_of_all_cells_answers_the_same(tmp_path):
+    path = tmp_path / "index.npy"
+    index = RegionIndex(relu_map((64, 6, 7)))
+    index.save(path)
+    fields = read_fields(path, mmap=False)
+    np.testing.assert_array_equal(fields["whole"], relu_map((64, 6, 7)).sum((1, 2), np.float64))
+    write_fields(path, {key: value for key, value in fields.items() if key != "whole"})
+    older = RegionIndex.load(path)
+    assert older.nbytes == index.nbytes - 8 * 64
+    assert older.search(random_query(64), top_k=30) == index.search(random_query(64), top_k=30)
+    for wrong in (np.zeros(63), np.zeros(64, np.float32)):
+        write_fields(path, {**fields, "whole": wrong})
+        with pytest.raises(ValueError, match=r"index\.npy' is no index.* as the sum of"):
+            RegionIndex.load(path)
+    RegionIndex(relu_map((64, 6, 7)), "max").save(path)
+    write_fields(path, {**read_fields(path, mmap=False), "whole": np.zeros(64)})
+    with pytest.raises(ValueError, match="as the sum of"):
+        RegionIndex.load(path)
+
+
 @pytest.mark.parametrize("pooling", ["sum", "max"])
 def test_arrays_that_do_not_belong_together_are_refused(tmp_path, pooling):
     path = tmp_path / "index.npy"

@@ -232,6 +232,22 @@ def test_min_size_bounds_both_sides(pooling):
     assert {box for box, _ in found} == set(admissible(8, 9, None, 0, 0, 5))
 
 
+@pytest.mark.parametrize(
+    "box", [(0, 0, 9, 8), (1, 0, 9, 8), (0, 2, 8, 8), (1, 1, 8, 7), (0, 0, 9, 5), (2, 3, 4, 6)]
+)
+def test_the_distance_of_the_best_window_is_that_of_its_cells_however_large_it_is(box):
+    rng = np.random.default_rng(4)
+    y1, x1, y2, x2 = box
+    feature_map = rng.integers(-40, 40, (40, 9, 8)).astype(np.float32)
+    noise = rng.integers(-40, 40, (40, y2 - y1, x2 - x1))
+    noise[:, -1, -1] -= noise.sum((1, 2))  # of all windows of the box, only the box itself has none
+    feature_map[:, y1:y2, x1:x2] = noise + 3 * np.arange(1, 41)[:, None, None]
+    query = unit(np.arange(1.0, 41) + 0.3 * rng.normal(size=40))
+    vector = feature_map[:, y1:y2, x1:x2].astype(np.float64).sum((1, 2))
+    distance = np.linalg.norm(vector / np.linalg.norm(vector) - query)
+    assert RegionIndex(feature_map).search(query)[0] == (box, pytest.approx(distance, rel=1e-13))
+
+
 # ---- Many queries, many indexes
 
 
