@@ -95,7 +95,9 @@ def checked_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def checked_query(query: ArrayLike, channels: int) -> NDArray[np.float64]:
-    """A copy as compiled code wants it; of any length, which the search looks at."""
+    """As compiled code wants it; of any length, which the search looks at."""
+    if type(query) is np.ndarray and query.dtype is _DOUBLE and query.flags.carray and query.shape == (channels,):
+        return query
     vector = np.array(query)
     if vector.dtype.kind not in "uif":
         raise TypeError(f"query must hold real numbers (got dtype {vector.dtype})")

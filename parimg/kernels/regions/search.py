@@ -5,6 +5,7 @@ Called by `region_index.py`; `search_loop.py` holds the loop over indexes and qu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from parimg.kernels.regions.arguments import Box, Walk, normalised
 from parimg.kernels.regions.search_loop import (
     HEIGHT,
     NO_WINDOW,
+    NOT_UNIT,
     WIDTH,
     WINDOW,
     is_unit,
@@ -21,13 +23,18 @@ from parimg.kernels.regions.search_loop import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    SearchLoop = Callable[[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], bool]
+    from parimg.kernels.regions.search_loop import First
+
+    SearchLoop = Callable[
+        [NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], First
+    ]
 
 _SHOWN_MATCHES = 20  # in a notebook
+_NOTHING = np.empty(0)
 
 
 class RegionMatch(NamedTuple):
@@ -46,6 +53,9 @@ class RegionMatch(NamedTuple):
 
     def _repr_html_(self) -> str:
         return _matches_html("RegionMatch", "", [self])
+
+
+_new_match = partial(tuple.__new__, RegionMatch)
 
 
 class RegionMatches(list[RegionMatch]):
@@ -94,19 +104,22 @@ def find(
         heights, widths = table[:, HEIGHT], table[:, WIDTH]
         top_k = min(top_k, int((heights * (heights + 1) // 2 * (widths * (widths + 1) // 2)).max()))
     size = 1 + WINDOW * top_k
-    found = np.empty(len(table) * n_queries * size)
-    if not loop(table, queries, numbers, found):
+    is_one = top_k == n_queries == len(table) == 1
+    found = _NOTHING if is_one else np.empty(len(table) * n_queries * size)
+    first = loop(table, queries, numbers, found)
+    if first[0] == NOT_UNIT:
         rows = queries.reshape(n_queries, -1)
         queries = np.concatenate([row if is_unit(row) else normalised(row) for row in rows])
-        loop(table, queries, numbers, found)
-    values = found.tolist()
+        first = loop(table, queries, numbers, found)
+    values: Sequence[float] = first if is_one else found.tolist()
     return [_matches(values, first, size) for first in range(0, len(values), size)]
 
 
-def _matches(values: list[float], first: int, size: int) -> RegionMatches:
-    matches = RegionMatches((), int(values[first]))
+def _matches(values: Sequence[float], first: int, size: int) -> RegionMatches:
+    matches = RegionMatches.__new__(RegionMatches)  # `__init__` would be one more function of Python
+    matches.evaluated = int(values[first])
     for place in range(first + 1, first + size, WINDOW):
         distance, y1, x1, y2, x2 = values[place : place + WINDOW]
         if y1 != NO_WINDOW:
-            matches.append(RegionMatch((int(y1), int(x1), int(y2), int(x2)), distance))
+            matches.append(_new_match(((int(y1), int(x1), int(y2), int(x2)), distance)))
     return matches

@@ -21,7 +21,7 @@ from parimg.kernels.regions.window_norms import (
     strip_place,
     strip_size,
 )
-from parimg.kernels.regions.window_scan import PADDING, highest_score
+from parimg.kernels.regions.window_scan import PADDING, ask_for, highest_score
 from parimg.kernels.regions.windows import (
     admissible_widths,
     grid_has_window,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 # Norms are stored as float32, cosines are at most 1.
 MARGIN = 2.0**-22
 _NEVER = -1e300
+_NORMS_A_LINE = 16  # of the cache
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
@@ -209,6 +210,23 @@ def _collect(
 
 
 @numba.njit(cache=True, nogil=True)
+def _ask_for_norms(inverse: NDArray[np.float32], widths: NDArray[np.int64], height: int, width: int) -> None:
+    """Have the norms that `_highest_of_strips` will read fetched.
+
+    They lie here and there: waiting for one after the other takes 15 us of a search whose caches are cold.
+    """
+    for y1 in range(height):
+        for y2 in range(y1 + 1, height + 1):
+            first, end = widths[y2 - y1]
+            if first < end:
+                start = strip_place(height, y1, y2) * strip_size(width)
+                last = start + row_start(width, end) - 1
+                for place in range(start + row_start(width, first), last, _NORMS_A_LINE):
+                    ask_for(inverse, place)
+                ask_for(inverse, last)
+
+
+@numba.njit(cache=True, nogil=True)
 def _highest_of_strips(
     numerators: NDArray[np.float64],
     inverse: NDArray[np.float32],
@@ -270,6 +288,9 @@ def search_sums(
         step = 1
     floor = norm_floor(cells.shape, total, exact)
     slack = (channels + 4 * (height + width) + 16) * 2 * ROUNDING + 4.0 * floor / total
+    stored = len(inverse) > 0
+    if stored and step == 1:
+        _ask_for_norms(inverse, widths, height, width)
     numerators = _numerators(cells, query / total)
     rows, columns = grid_lines(height, step), grid_lines(width, step)
     size = strip_size(width)
@@ -277,7 +298,6 @@ def search_sums(
     lows, low_keys = np.full(len(best_keys), _NEVER), np.full(len(best_keys), -1, np.int64)
     found, highs, number = np.empty(64, np.int64), np.empty(64), 0
 
-    stored = len(inverse) > 0
     running = np.empty(0 if stored else channels)
     sums = np.empty((0 if stored else width + 1, channels))
     own = np.empty(0 if stored else size + PADDING, np.float32)

@@ -83,4 +83,21 @@ def _highest(
     return types.float64(strip, inverse, whole, whole, whole, types.float64), generate
 
 
+def _ask(_typing_context: Any, array: Any, _place: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Ask for the cache line of an element of a C-contiguous array, which is not checked to be one."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        byte = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        whole = ir.IntType(32)
+        prefetch = _function(
+            builder.module, ir.FunctionType(ir.VoidType(), [byte.type, whole, whole, whole]), "llvm.prefetch.p0"
+        )
+        builder.call(prefetch, [byte, whole(0), whole(3), whole(1)])  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
 highest_score: Any = intrinsic(_highest)
+ask_for: Any = intrinsic(_ask)
