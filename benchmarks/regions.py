@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 DATA = Path(os.environ.get("PARIMG_DATA", ROOT.parent / "shared" / "data"))
 
-from parimg.kernels.regions.region_index import RegionIndex, integral_image, search_indexes  # noqa: E402
+from parimg.kernels.regions.many_indexes import search_indexes  # noqa: E402
+from parimg.kernels.regions.region_index import RegionIndex, integral_image  # noqa: E402
 
 PAPER_RANGE = (1 / 1.1, 1.1)
 

@@ -7,13 +7,13 @@ from .filters.geometric_transform import geometric_transform
 from .filters.low_level_callables import jit_filter1d_function, jit_filter_function, jit_geometric_function
 from .pooling.global_descriptors import expand_query, mac, region_vectors, rmac, rmac_regions
 from .pooling.whitening import Whitening, learn_whitening
+from .regions.many_indexes import search_indexes
 from .regions.region_index import (
     RegionIndex,
     RegionMatch,
     RegionMatches,
     integral_image,
     region_descriptor,
-    search_indexes,
 )
 from .sift.features import SIFTFeatures, detect_sift
 from .skeletons.analysis import SkeletonCounts, main_branch, prune, sholl, skeleton_counts

@@ -98,7 +98,7 @@ class RegionSearch(Task):
             self._check()
 
     def _check(self) -> None:
-        from parimg.kernels.regions.region_index import check_search
+        from parimg.kernels.regions.many_indexes import check_search
 
         try:
             check_search(self._query, *self._options, exact=self.exact)
@@ -120,6 +120,12 @@ class RegionSearch(Task):
             return np.asarray(np.load(path, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise TaskError(f"the query {path!r} cannot be read: {type(error).__name__}: {error}") from None
+
+    @cached_property
+    def _direction(self) -> npt.NDArray[np.float64]:
+        from parimg.kernels.regions.many_indexes import direction
+
+        return direction(self._query)
 
     def read(self, uri: str, *, max_pixels: int) -> RegionIndex | npt.NDArray[np.float32]:
         """Map an index into memory, or read a map.
@@ -186,7 +192,7 @@ class RegionSearch(Task):
         if ratio is not None and index.image_size is not None:
             (_, rows, columns), (height, width) = index.shape, index.image_size
             ratio *= (rows / height) / (columns / width)
-        return index.search(self._query, ratio, *options, exact=self.exact)
+        return index.search(self._direction, ratio, *options, exact=self.exact)
 
     def plot(self, record: Record, image: Described | None, ax: Axes) -> None:
         """Draw how like the query each cell of a map is, and the box that was found; see `parimg.plot_region`.
@@ -240,7 +246,9 @@ class RegionSearch(Task):
 
     def __getstate__(self) -> dict[str, object]:
         # An engine may not see the file of the query.
-        return {**self.__dict__, "_query": self._query}
+        state = {**self.__dict__, "_query": self._query}
+        state.pop("_direction", None)
+        return state
 
 
 def open_index(path: str) -> RegionIndex:

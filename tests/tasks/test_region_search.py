@@ -42,6 +42,13 @@ def test_the_window_that_the_query_is_of_is_found_by_the_exact_search(index_path
     assert run(RegionSearch(QUERY, 1.0, min_size=3, exact=True), index_path)["box"] == [2, 3, 6, 7]
 
 
+def test_a_task_that_has_searched_is_stored_as_one_that_has_not(index_path):
+    used, new = RegionSearch(QUERY), RegionSearch(QUERY)
+    run(used, index_path)
+    new.resolve()
+    assert pickle.dumps(used) == pickle.dumps(new)
+
+
 @pytest.mark.parametrize("pooling", ["sum", "max"])
 def test_maps_are_indexed_as_they_come(tmp_path, pooling):
     path = str(tmp_path / "map.npy")

@@ -23,7 +23,6 @@ from parimg.kernels.regions.arguments import (
     checked_query,
     checked_size,
     checked_walk,
-    normalised,
 )
 from parimg.kernels.regions.array_file import read_fields, write_fields
 from parimg.kernels.regions.index_arrays import IndexArrays, check_arrays, max_arrays, sum_arrays
@@ -48,10 +47,8 @@ __all__ = [
     "RegionIndex",
     "RegionMatch",
     "RegionMatches",
-    "check_search",
     "integral_image",
     "region_descriptor",
-    "search_indexes",
 ]
 
 Pooling = Literal["sum", "max"]
@@ -416,77 +413,6 @@ class RegionIndex:
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"{os.fspath(path)!r} is no index that RegionIndex.save wrote: {error}") from None
         return index
-
-
-def check_search(
-    query: ArrayLike,
-    aspect_ratio: float | None = None,
-    aspect_range: tuple[float, float] = (0.8, 1.2),
-    step: int = 1,
-    min_size: int = 1,
-    refine: bool = True,
-    top_k: int = 1,
-    *,
-    exact: bool = False,
-) -> None:
-    """Raise what `RegionIndex.search` would raise, before there is an index.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `RegionIndex.search`, but for the number of channels.
-    """
-    normalised(checked_query(query, max(np.size(query), 1)))
-    checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact)
-
-
-def search_indexes(
-    indexes: Iterable[RegionIndex],
-    query: ArrayLike,
-    aspect_ratio: float | None = None,
-    aspect_range: tuple[float, float] = (0.8, 1.2),
-    step: int = 1,
-    min_size: int = 1,
-    refine: bool = True,
-    top_k: int = 1,
-    *,
-    exact: bool = False,
-) -> list[RegionMatches]:
-    """Search many indexes for one query in one compiled call.
-
-    Parameters
-    ----------
-    indexes : iterable of RegionIndex
-        With as many channels each; maps of any size, poolings of either kind. All are kept until they are
-        searched: of loaded ones each has an open file, of which many systems allow 1 024 a process.
-    query, aspect_ratio, aspect_range, step, min_size, refine, top_k, exact
-        As for `RegionIndex.search`.
-
-    Returns
-    -------
-    list of RegionMatches
-        One for each index, as `RegionIndex.search` returns it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `RegionIndex.search`; ValueError also when an index has another number of channels than the query.
-    """
-    kept = list(indexes)
-    walk = checked_walk(aspect_ratio, aspect_range, step, min_size, refine, top_k, exact)
-    if not kept:
-        return []
-    vector = checked_query(query, kept[0].shape[0])
-    of_kind: dict[SearchLoop, list[int]] = {}
-    for place, index in enumerate(kept):
-        if index.shape[0] != len(vector):
-            raise ValueError(f"indexes must all have {len(vector)} channels (got {index.shape[0]} at {place})")
-        of_kind.setdefault(index._loop, []).append(place)  # noqa: SLF001  # its own module
-    found: dict[int, RegionMatches] = {}
-    for loop, places in of_kind.items():
-        table = np.concatenate([kept[place]._table for place in places])  # noqa: SLF001
-        found.update(zip(places, find(loop, table, vector, walk), strict=True))
-    return [found[place] for place in range(len(kept))]
 
 
 def _stretch(first: int, end: int, pixels: int, cells: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """What a region search finds, and the call into compiled code that finds it.
 
-Called by `region_index.py`; `search_loop.py` holds the loop over indexes and queries.
+Called by `region_index.py` and `many_indexes.py`; `search_loop.py` holds the loop over indexes and queries.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ def _matches_html(title: str, state: str, matches: list[RegionMatch]) -> str:
     return markup.box(title, state, [markup.table(("y1", "x1", "y2", "x2", "cells", "distance"), rows), more])
 
 
+def unit_query(query: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of unit length, which saves a search a second call; as it is where it is so within float32 rounding."""
+    return query if is_unit(query) else normalised(query)
+
+
 def find(
     loop: SearchLoop, table: NDArray[np.int64], queries: NDArray[np.float64], walk: Walk, n_queries: int = 1
 ) -> list[RegionMatches]:
@@ -109,7 +114,7 @@ def find(
     first = loop(table, queries, numbers, found)
     if first[0] == NOT_UNIT:
         rows = queries.reshape(n_queries, -1)
-        queries = np.concatenate([row if is_unit(row) else normalised(row) for row in rows])
+        queries = np.concatenate([unit_query(row) for row in rows])
         first = loop(table, queries, numbers, found)
     values: Sequence[float] = first if is_one else found.tolist()
     return [_matches(values, first, size) for first in range(0, len(values), size)]

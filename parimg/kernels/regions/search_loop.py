@@ -1,6 +1,6 @@
 """The loop over indexes and queries, in compiled code: one call for all indexes of a kind.
 
-Called by `region_index.py`, which has checked everything and keeps the arrays alive during the call.
+Called by `search.py`, whose callers have checked everything and keep the arrays alive during the call.
 """
 
 from __future__ import annotations

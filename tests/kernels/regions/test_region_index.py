@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from region_maps import RATIOS, TIGHT, admissible, random_query, relu_map, smooth_map, sparse_map, unit
 
+from parimg.kernels.regions.many_indexes import search_indexes
 from parimg.kernels.regions.region_index import (
     RegionIndex,
     integral_image,
     region_descriptor,
-    search_indexes,
 )
 
 ROOT = Path(__file__).parents[3]
