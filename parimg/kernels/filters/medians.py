@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 # but one: of these the values are merged that may become the median whatever the last row holds, 4 of 6 or 6 of
 # 20, and each line puts its own row to them. Of 3 x 3 the 4 need no order but that of the rows' second values: the
 # median is that of the largest first, the median second and the smallest third value of all rows. A result then
-# takes 22 minima and maxima where the shortest network takes 30, one of 5 x 5 108 where it takes 174; of four lines
-# at once, which have rows and merged rows in common, too, 19 and 83.5. Keeping sorted rows from line to line leaves
-# 17 and 72, and was slower by a third and more: the kept rows lie 4 KiB apart, or leave the first-level cache.
+# takes 22 minima and maxima where the shortest network takes 30, one of 5 x 5 108 where it takes 174; of four
+# lines at once, which have rows and merged rows in common, too, 19 and 83.5. Keeping sorted rows from line to line
+# leaves 17 and 72, and was slower by a third and more: the kept rows lie 4 KiB apart, or leave the first-level
+# cache.
 
 SQUARES = {9: 3, 25: 5}
 """Sides by the number of elements."""
