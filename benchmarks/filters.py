@@ -1,8 +1,9 @@
 """Filters with a user's function against SciPy with an llc callable, SciPy's own filters and OpenCV: one thread.
 
-    python benchmarks/filters.py
+    python benchmarks/filters.py [--cpu avx2]
 
-wants llc. Answers are compared before anything is timed.
+wants llc. Answers are compared before anything is timed. Shares are of the speed of copying an image, of the time
+that it takes to read and write as much.
 """
 
 import os
@@ -16,6 +17,7 @@ import cv2
 import llc
 import numba
 import numpy as np
+import processor
 from paired import print_setting, run_in_turn
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
@@ -126,11 +128,13 @@ def specialists(image):
         )  # fmt: skip
 
 
-def compare(label, peer, ours, theirs, rounds):
+def compare(image, label, peer, ours, theirs, rounds):
     found, expected = np.array(ours()), np.array(theirs())
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     pair = run_in_turn(ours, theirs, rounds)
-    print(f"{label:32} {peer:36} {pair.ours * 1e3:9.2f} {pair.theirs * 1e3:10.2f} {pair.ratio:7.2f}", flush=True)
+    share = image.nbytes / pair.ours / processor.bytes_copied(image.nbytes)  # results are as large as images
+    times = f"{pair.ours * 1e3:9.2f} {pair.theirs * 1e3:10.2f} {pair.ratio:7.2f}"
+    print(f"{label:32} {peer:36} {times} {share:6.2f}", flush=True)
 
 
 START = """
@@ -163,13 +167,14 @@ def main():
     cv2.setNumThreads(1)
     print_setting("numpy", "numba", "scipy", "opencv-python-headless", "llc")
     image = np.random.default_rng(0).random((SIDE, SIDE))
-    print(f"{f'{SIDE} x {SIDE}':32} {'against':36} {'ours, ms':>9} {'theirs, ms':>10} {'ratio':>7}")
+    print(f"{f'{SIDE} x {SIDE}':32} {'against':36} {'ours, ms':>9} {'theirs, ms':>10} {'ratio':>7} {'share':>6}")
     for label, peer, ours, theirs in filters(image):
-        compare(label, peer, ours, theirs, rounds=5 if "llc" in peer else 11)
+        compare(image, label, peer, ours, theirs, rounds=5 if "llc" in peer else 11)
     for dtype in (np.uint8, np.uint16, np.float32, np.float64):
         largest = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
-        for label, peer, ours, theirs in specialists((image * largest).astype(dtype)):
-            compare(label, peer, ours, theirs, rounds=31)
+        own = (image * largest).astype(dtype)
+        for label, peer, ours, theirs in specialists(own):
+            compare(own, label, peer, ours, theirs, rounds=31)
     begin = time.perf_counter()
     first, later = first_calls()
     print(f"first call ever {first:.2f} s, of a new process {later:.2f} s ({time.perf_counter() - begin:.0f} s)")

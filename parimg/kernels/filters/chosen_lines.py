@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 _HAS = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 _VECTOR_BYTES = 64 if "+avx512bw" in _HAS else 32 if "+avx2" in _HAS else 16
-TOGETHER = 4
-"""Lines of medians that are done at once."""
+_REGISTERS = 32 if _HAS & {"+avx512vl", "+neon"} else 16
 _MOST_OF_TWO = 6
 """Elements of the largest window of which two lines are done at once.
 
@@ -56,11 +55,14 @@ class _Vectors:
         self.kind = ir.VectorType(self.element, _lanes(spec))
         self.word = context.get_value_type(types.intp)
 
-    def addresses(self, array_type: Any, array: ir.Value, begin: ir.Value, count: int) -> list[ir.Value]:
+    def addresses(
+        self, array_type: Any, array: ir.Value, begin: ir.Value, apart: ir.Value, count: int
+    ) -> list[ir.Value]:
         """So many addresses of an array of them."""
-        first = self.context.make_array(array_type)(self.context, self.builder, array).data
-        places = (self.builder.add(begin, self.word(k)) for k in range(count))
-        return [self.builder.load(self.builder.gep(first, [place], inbounds=True)) for place in places]
+        b = self.builder
+        first = b.gep(self.context.make_array(array_type)(self.context, b, array).data, [begin], inbounds=True)
+        places = (b.mul(apart, self.word(k)) for k in range(count))
+        return [b.load(b.gep(first, [place], inbounds=True)) for place in places]
 
     def _at(self, address: ir.Value, x: ir.Value) -> ir.Value:
         return self.builder.bitcast(pointer_at(self.builder, address, self.element, x), self.kind.as_pointer())
@@ -70,6 +72,18 @@ class _Vectors:
 
     def write(self, value: ir.Value, address: ir.Value, x: ir.Value) -> None:
         self.builder.store(value, self._at(address, x), align=1)
+
+    def _align_stack(self) -> None:
+        """Have registers that are spilled lie aligned.
+
+        LLVM leaves the stack as it comes where nothing on it asks for more. What crosses cache lines takes twice
+        as long then: medians took up to 1.9 times as long in one process as in the next.
+        """
+        with self.builder.goto_entry_block():
+            asking = self.builder.alloca(self.kind)
+            asking.align = _VECTOR_BYTES
+        used = ir.FunctionType(ir.VoidType(), [asking.type])
+        self.builder.asm(used, "", "r", [asking], side_effect=True)  # no instruction
 
     def write_each(
         self, length: ir.Value, targets: list[ir.Value], results: Callable[[ir.Value], list[ir.Value]]
@@ -85,6 +99,7 @@ class _Vectors:
         last = b.sub(length, lanes)
         beyond = b.and_(targets[0], self.word(_VECTOR_BYTES - 1))
         begin = b.sub(zero, b.udiv(beyond, self.word(_VECTOR_BYTES // self.kind.count)))
+        self._align_stack()
         nothing = ir.Constant(self.kind, None)  # written at x = 0 before the first result is
         waiting = [_cgutils.alloca_once_value(b, nothing) for _ in targets]
         place_before = _cgutils.alloca_once_value(b, zero)
@@ -119,16 +134,18 @@ def _choose_lines(
 ) -> tuple[Any, Callable[..., ir.Value]]:
     """Write what a function chooses for lines.
 
-    Their windows have their elements at `addresses` at x = 0. `steps` are the place of the first line's there, how
-    far the next line's are from it, and bytes between lines of results; the last two are 0 if there is one line.
+    Their windows have their elements at `addresses` at x = 0. `steps` are the first line, how far the next is from
+    it, and bytes between lines of results; the last two are 0 if there is one line.
     """
 
     def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         vectors = _Vectors(context, b, spec)
         begin, apart, step = (b.extract_value(args[3], k) for k in range(3))
         lines = [vectors.word(line) for line in range(_choice_lines(spec))]
+        n_lines = b.extract_value(context.make_array(addresses)(context, b, args[2]).shape, 1)
         places = [
-            vectors.addresses(addresses, args[2], b.add(begin, b.mul(apart, line)), spec.count) for line in lines
+            vectors.addresses(addresses, args[2], b.add(begin, b.mul(apart, line)), n_lines, spec.count)
+            for line in lines
         ]
         targets = [b.add(args[5], b.mul(step, line)) for line in lines]
         emit = Emit(b, as_dtype(spec.values), vectors.kind)
@@ -143,20 +160,34 @@ def _choose_lines(
     return types.void(function, spec, addresses, steps, length, target), generate
 
 
+def _median_lines(spec: Any) -> int:
+    """Lines of medians at once: four, which share most, or as many as registers hold.
+
+    Where lines are a multiple of 4 KiB apart, ten of them do not fit into the first-level cache together.
+    """
+    is_small = SQUARES[spec.count] == 3 and not isinstance(spec.values, types.Float)
+    return 2 if is_small and _REGISTERS == 16 else 4
+
+
+def _says_median_lines(_typing_context: Any, spec: Any) -> tuple[Any, Callable[..., ir.Value]]:
+    """Lines that `_filter_lines_together` does at once."""
+    return types.intp(spec), lambda context, *_: context.get_constant(types.intp, _median_lines(spec))
+
+
 def _filter_lines_together(
     _typing_context: Any, spec: Any, rows: Any, group: Any, length: Any, target: Any, step: Any
 ) -> tuple[Any, Callable[..., ir.Value]]:
-    """Write the medians of `TOGETHER` lines, `step` bytes apart.
+    """Write the medians of lines, `step` bytes apart.
 
     `rows` has the addresses of the first pixel of each row; the next of a window is `group` elements further.
     """
-    side = SQUARES[spec.count]
+    side, lines = SQUARES[spec.count], _median_lines(spec)
 
     def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         vectors = _Vectors(context, b, spec)
         word = vectors.word
-        sources = vectors.addresses(rows, args[1], word(0), side + TOGETHER - 1)
-        targets = [b.add(args[4], b.mul(args[5], word(line))) for line in range(TOGETHER)]
+        sources = vectors.addresses(rows, args[1], word(0), word(1), side + lines - 1)
+        targets = [b.add(args[4], b.mul(args[5], word(line))) for line in range(lines)]
 
         def emit(apart: ir.Value) -> None:
             def results(x: ir.Value) -> list[ir.Value]:
@@ -164,7 +195,7 @@ def _filter_lines_together(
                     places = (b.add(x, b.mul(apart, word(k))) for k in range(side))
                     return [vectors.read(sources[row], place) for place in places]
 
-                return medians(b, spec.values, side, TOGETHER, read)
+                return medians(b, spec.values, side, lines, read)
 
             vectors.write_each(args[3], targets, results)
 
@@ -180,6 +211,7 @@ def _filter_lines_together(
 
 _lanes_of: Any = intrinsic(_says_lanes)
 _choice_lines_of: Any = intrinsic(_says_choice_lines)
+_median_lines_of: Any = intrinsic(_says_median_lines)
 _choose: Any = intrinsic(_choose_lines)
 _lines_together: Any = intrinsic(_filter_lines_together)
 
@@ -196,16 +228,14 @@ def filter_chosen_lines(
 ) -> None:
     """Do what `windows.filter_block` does."""
     n, length, _ = sizes
-    count = len(elements[0])
     if length < _lanes_of(spec):
         filter_block(function, spec, scratch, elements, sizes, target, steps, arguments)
         return
     together = min(n, _choice_lines_of(spec))
-    apart = (count, steps[0]) if together > 1 else (0, 0)
+    apart = (1, steps[0]) if together > 1 else (0, 0)
     for begin in range(0, n, together):
         first = min(begin, n - together)  # the last do some again
-        places = first * count, *apart
-        _choose(function, spec, scratch.addresses, places, length, target + first * steps[0])
+        _choose(function, spec, scratch.addresses, (first, *apart), length, target + first * steps[0])
 
 
 _chosen_lines = numba.njit(nogil=True)(filter_chosen_lines)
@@ -224,16 +254,19 @@ def filter_median_lines(
     """Do what `windows.filter_block` does, for medians of squares."""
     n, length, group = sizes
     along, across = elements
-    count = len(along)
-    addresses = scratch.addresses
-    if n < TOGETHER or length < _lanes_of(spec):
+    together = _median_lines_of(spec)
+    if n < together or length < _lanes_of(spec):
         _chosen_lines(function, spec, scratch, elements, sizes, target, steps, arguments)
         return
-    rows = np.empty(count + TOGETHER, np.int64)
-    for begin in range(0, n, TOGETHER):
-        first = min(begin, n - TOGETHER)  # the last do some again
-        for k in range(count):
-            if along[k] == 0:
-                for line in range(TOGETHER):
-                    rows[across[k] + line] = addresses[(first + line) * count + k]
+    side = across[-1] + 1
+    column = np.empty(side, np.int64)  # elements of the window at its left side
+    for k in range(len(along)):
+        if along[k] == 0:
+            column[across[k]] = k
+    rows = np.empty(side + together, np.int64)
+    for begin in range(0, n, together):
+        first = min(begin, n - together)  # the last do some again
+        for row in range(side + together - 1):
+            line = max(0, row - side + 1)
+            rows[row] = scratch.addresses[column[row - line], first + line]
         _lines_together(spec, rows, group, length, target + first * steps[0], steps[0])

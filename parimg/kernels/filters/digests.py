@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
+import os
 import sys
 import weakref
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType, NoneType
@@ -37,6 +38,22 @@ _told: weakref.WeakKeyDictionary[FunctionType, _Told] = weakref.WeakKeyDictionar
 
 class _NotTold(Exception):
     """A function refers to something whose content cannot be told."""
+
+
+@functools.cache
+def sources_stamp() -> str:
+    """What changes with any file of this folder; part of the names of types that filters are compiled for.
+
+    numba takes a loop from the disk's cache where the file of the loop is as old as it was, whatever became of
+    the files of functions and intrinsics that were compiled into it.
+    """
+    try:
+        with os.scandir(os.path.dirname(__file__)) as entries:
+            files = {entry.name: entry.stat() for entry in entries if entry.name.endswith(".py")}
+    except OSError:  # in an archive, which numba keeps no cache for
+        return ""
+    parts = sorted((name, found.st_size, found.st_mtime_ns) for name, found in files.items())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 def digest_of(function: FunctionType) -> str | None:

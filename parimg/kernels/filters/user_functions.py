@@ -25,7 +25,7 @@ from numba.core.registry import cpu_target
 from numba.extending import NativeValue, models, register_model, unbox
 
 from parimg.kernels.filters.compile_errors import error_of_compiling, place_of, reason_of
-from parimg.kernels.filters.digests import digest_of, is_known, names_in
+from parimg.kernels.filters.digests import digest_of, is_known, names_in, sources_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,7 +47,7 @@ class UserFunctionType(types.Callable, types.Opaque):
         self.digest = digest
         self.chosen = chosen
         """What `choices.py` says of a function that only chooses among its pixels."""
-        super().__init__(f"UserFunction({digest}{f', {chosen.kind.name}' if chosen else ''})")
+        super().__init__(f"UserFunction({digest}{f', {chosen.kind.name}' if chosen else ''}, {sources_stamp()})")
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         template, pysig, args, kws = _dispatchers[self.digest].get_call_template(args, kws)
