@@ -97,6 +97,12 @@ def choose_for_width(lines: int, height: int, vectors: int) -> Tile:
     return Tile(min(6, height + 1, lines), 2, 0)
 
 
+def order_of_lines(rows: int, height: int) -> list[int]:
+    """In which a tile of so many rows, where multiply-adds are fused, walks the lines of the input."""
+    pairs = [line for y in range(rows - 1) for line in (y, height + y)]
+    return [*pairs, *range(rows - 1, height)]
+
+
 def taps_of(weights: NDArray[Any]) -> int:
     """Which of nine weights are not 0, a bit each, the first the lowest; 0 for any other number of weights."""
     return sum(1 << i for i, weight in enumerate(weights.flat) if weight) if weights.size == _SIDE**2 else 0
