@@ -70,21 +70,21 @@ class Bytes(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-def uncertainty(kernel: Kernel, rows: int) -> float:
-    """What the direct sum over bytes by tiles of so many rows and that by two passes can differ by.
+def uncertainty(kernel: Kernel, rows: int) -> NDArray[np.float64]:
+    """What the direct sum over bytes and that by two passes can differ by, in each row of a tile of so many.
 
     Each is wrong by half a unit in the last place of every partial sum and, without fused multiply-adds, of every
     product; and the product of the vectors' weights by the rounding of both.
     """
     across, along = _vectors(kernel)
     weights = np.squeeze(kernel.in_dtype("float32"))
-    by_row = _kernel_lines(rows, len(across))
-    direct = max(_rounding(weights[taps].ravel(), _LARGEST) for taps in by_row)
-    by_across = max(_rounding(across[taps], _LARGEST) for taps in by_row)
-    sums = _LARGEST * float(np.abs(across.astype(np.float64)).sum()) + by_across
-    by_along = by_across * float(np.abs(along.astype(np.float64)).sum()) + _rounding(along, sums)
     product = np.multiply.outer(across.astype(np.float64), along.astype(np.float64))
-    return (direct + by_along + _LARGEST * float(np.abs(product - weights).sum())) * _SLACK + 2.0**-24
+    of_weights = _LARGEST * float(np.abs(product - weights).sum())
+    by_row = _kernel_lines(rows, len(across))
+    by_across = max(_rounding(across[lines], _LARGEST) for lines in by_row)
+    by_passes = by_across * float(along.sum()) + _rounding(along, _LARGEST * float(across.sum()) + by_across)
+    direct = np.array([_rounding(weights[lines].ravel(), _LARGEST) for lines in by_row])
+    return (direct + by_passes + of_weights) * _SLACK + 2.0**-24
 
 
 def _vectors(kernel: Kernel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -101,7 +101,7 @@ def _kernel_lines(rows: int, height: int) -> list[list[int]]:
 
 def _rounding(weights: NDArray[np.float32], largest: float) -> float:
     """The largest error of a sum in float32 of weights, in their order, times values up to `largest`."""
-    products = np.abs(weights.astype(np.float64)) * largest * _SLACK
+    products = weights.astype(np.float64) * largest * _SLACK
     partial = np.concatenate([products, np.cumsum(products) * _SLACK])
     return float((np.spacing(partial.astype(np.float32)) / 2).astype(np.float64).sum())
 
@@ -147,13 +147,13 @@ class PreparedBytes(NamedTuple):
     """Of the direct sum, for each row of a tile in its order."""
     across: NDArray[np.float32]
     along: NDArray[np.float32]
-    limit: float
-    """How far from the nearest whole number a sum may be."""
+    limits: NDArray[np.float64]
+    """How far from the nearest whole number a sum may be, for each row of a tile."""
     direct: PreparedLines
 
     def run(self, source: NDArray[Any], out: NDArray[Any], outside: float) -> bool:
         """Correlate as the direct sum does, if not by it; see `correlate_lines`."""
-        by_passes = (self.plan, self.weights, self.across, self.along, self.limit)
+        by_passes = (self.plan, self.weights, self.across, self.along, self.limits)
         is_done = _walk(address_of(source), address_of(out), *by_passes, outside)
         return bool(is_done) or self.direct.run(source, out, outside)
 
@@ -168,8 +168,8 @@ def prepare_bytes(
     taps, modes, before = ((each[0], each[1]) for each in placed)
     plan = plan_bytes(source.shape, source.strides[0], out.strides[0], taps, modes, before)
     weights = np.squeeze(kernel.in_dtype("float32"))[plan.kernel_lines]
-    limit = 0.5 - uncertainty(kernel, len(plan.kernel_lines))
-    return PreparedBytes(plan, weights, *_vectors(kernel), limit, direct)
+    limits = 0.5 - uncertainty(kernel, len(plan.kernel_lines))
+    return PreparedBytes(plan, weights, *_vectors(kernel), limits, direct)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -180,7 +180,7 @@ def _walk(
     weights: NDArray[np.float32],
     across: NDArray[np.float32],
     along: NDArray[np.float32],
-    limit: float,
+    limits: NDArray[np.float64],
     outside: float,
 ) -> bool:
     numbers, lines, columns, kernel_lines = plan
@@ -213,7 +213,7 @@ def _walk(
                 place = x if x < n_before else x + size
                 extended[place] = beyond if columns[place] == OUTSIDE else extended[n_before + columns[place]]
             out_line = out + (line + row) * out_bytes
-            taps = (np.intp(along.ctypes.data), step, size, limit, 0)
+            taps = (np.intp(along.ctypes.data), step, size, limits[row], 0)
             lists = (out_line, np.intp(near.ctypes.data), np.intp(extended.ctypes.data))
             n_near = np.intp(call_for_float(add_along, (*lists, *taps)))
             if n_near > 0:
