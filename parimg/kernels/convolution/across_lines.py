@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from parimg.kernels.borders import OUTSIDE, source_index
-from parimg.kernels.convolution import line_loops, line_plan, tile
+from parimg.kernels.convolution import line_loops, line_plan, long_lines, tile
 from parimg.kernels.convolution.line_loops import call, call_for_float
 from parimg.kernels.convolution.line_plan import NO_PLANE
 from parimg.kernels.convolution.line_transforms import SIZES, products, transform_address
@@ -192,6 +192,11 @@ def plan_blocks(
     step = 1 if inner is None else inner.length
     vectors = -(-columns.length * step // tile.lanes(dtype.name))
     chosen = tile.choose_for_width(planes.length, planes.taps, vectors)
+    add_sums = (
+        long_lines.one_line_address(dtype.name, columns.taps, step)
+        if chosen == tile.ONE_LINE and planes.taps == 1
+        else tile.tile_address(dtype.name, *chosen, fused=True)
+    )
     beside = (columns.taps - 1) * step
     window = planes.taps + chosen.rows - 1
     held = products(size) * (window if window == 1 else window + chosen.rows) + size + wanted  # lines
@@ -206,7 +211,7 @@ def plan_blocks(
     numbers = (
         line_loops.fill_address(source_dtype.name, dtype.name),
         transform_address(dtype.name, size),
-        tile.tile_address(dtype.name, *chosen, fused=True),
+        add_sums,
         transform_address(dtype.name, size, wanted),
         line_loops.store_address(dtype.name, out_dtype.name),
         casting if out_dtype.kind in "iu" else line_loops.TRUNCATE,

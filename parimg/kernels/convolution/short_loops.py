@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from parimg.kernels.convolution import tile
+from parimg.kernels.convolution import long_lines, tile
 from parimg.kernels.convolution.line_loops import as_line
 
 if TYPE_CHECKING:
@@ -301,10 +301,10 @@ def _one_byte(  # pragma: no cover
     out[0] = np.uint8(np.rint(total))
 
 
-def line_address(dtype: str, taps: int) -> int:
+def line_address(dtype: str, taps: int, step: int) -> int:
     """Address of the sum of so many taps along a line, with the arguments of a tile of one row."""
     if taps > LONGEST:
-        return tile.tile_address(dtype, *tile.ONE_LINE, fused=True)
+        return long_lines.one_line_address(dtype, taps, step)
     kinds = (*tile.tile_kinds(dtype), _types.CPointer(_types.UniTuple(types.int8, taps)))
     return tile.address(types.void, _line_function, *kinds)
 
