@@ -31,18 +31,17 @@ if TYPE_CHECKING:
 
 _CACHED_BYTES = 2**19  # of a strip's lines; half of the second-level cache
 _NARROWEST_STRIP = 128
-# A multiply-add of the sums, a line of a block, and the same for each level of its transform, by dtype and for
-# images or volumes: in multiply-adds at the processor's limit; one of the direct sum takes 1.2 to 1.5. Fitted
-# within 25 % to times of a Zen 4, whose AVX2 is up to a third slower in the last. Lines of images as they come
-# from memory: from the cache they take 0 to 4, but 11 x 11 over 3000 x 3000 gains nothing.
+# A multiply-add of the sums, a line of a block, and the same for each level of its transform, in multiply-adds at
+# the processor's limit, of which one of the direct sum takes `_DIRECT`; and the call, which looks at values and
+# loads more code, in the direct sum's; by dtype and for images or volumes. Fitted to a Zen 4, with AVX2 and
+# AVX-512: what is taken for images of 128 to 2500 a side is the fastest, or in the mean 6 % slower.
 _TIMES = {
-    ("float32", False): (1.7, 45.0, 10.0),
-    ("float64", False): (1.7, 45.0, 9.0),
-    ("float32", True): (1.4, 44.0, 7.0),
-    ("float64", True): (1.4, 8.0, 10.0),
+    ("float32", False): (2.4, 0.0, 10.5, 3e5),
+    ("float64", False): (2.0, 0.0, 9.5, 1e5),
+    ("float32", True): (1.4, 44.0, 7.0, 1.2e6),
+    ("float64", True): (1.4, 8.0, 10.0, 6e5),
 }
 _DIRECT = 1.3
-_CALL = {"float32": 1.2e6, "float64": 6e5}  # of the direct sum's: looking at values, more code to load
 
 
 class Blocks(NamedTuple):
@@ -246,7 +245,7 @@ def block_size(length: int, taps: int, others: int, dtype: str, *, is_volume: bo
 
 def _time(length: int, taps: int, others: int, dtype: str, is_volume: bool, size: int) -> float:
     """Of all blocks of a column of that length, in multiply-adds, `others` a line of products."""
-    sums, line, level = _TIMES[dtype, is_volume]
+    sums, line, level, _ = _TIMES[dtype, is_volume]
     blocks = -(-length // (size - taps + 1))
     return blocks * (products(size) * others * sums + size * (line + level * math.log2(size)))
 
@@ -261,7 +260,8 @@ def time_across(sides: tuple[int, ...], taps: tuple[int, ...], dtype: str) -> fl
     if not size:
         return math.inf
     each = _time(sides[axis], taps[axis], others, dtype, is_volume, size)
-    return _CALL[dtype] + each * math.prod(sides) / sides[axis] / _DIRECT
+    call = _TIMES[dtype, is_volume][-1]
+    return call + each * math.prod(sides) / sides[axis] / _DIRECT
 
 
 def _widest(taps: tuple[int, ...]) -> int:
