@@ -15,7 +15,7 @@ import numpy as np
 from parimg.kernels.convolution.arguments import Placement, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.line_plan import LONGEST_MERGED
-from parimg.kernels.convolution.magnitudes import is_whole
+from parimg.kernels.convolution.magnitudes import casts_fractions, is_whole
 from parimg.kernels.convolution.methods import (
     How,
     choose,
@@ -219,7 +219,7 @@ def method_for_shape(
         return "auto"
     arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
     is_exact = is_whole(computed, kernel, target)
-    is_cast = out.kind in "iu" and not is_exact
+    is_cast = casts_fractions(computed, kernel, target)
     found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast, in_parts=True)
     return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
 

@@ -25,6 +25,7 @@ from parimg.kernels.convolution.magnitudes import (
     PEAK_FOR_DIRECT,
     PEAK_FOR_FLOAT64,
     allows_outside,
+    casts_fractions,
     holds_less,
     is_peaked,
     is_whole,
@@ -138,7 +139,7 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
     if is_for_bytes(source.shape, source.dtype, kernel, out.dtype, how):
         return "bytes" if byte_passes.fits(source.shape) else "direct"
     is_exact = is_whole(source, kernel, out)
-    is_cast = out.dtype.kind in "iu" and not is_exact
+    is_cast = casts_fractions(source, kernel, out)
     return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_exact, is_cast=is_cast)
 
 
@@ -154,9 +155,8 @@ def choose_for_shape(
 ) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact; with `is_cast`, integers are made of what is no whole number, where a
-    change of the last bit can be one of a whole level. With `in_parts`, what is no more than rounded is not
-    transformed across lines: where a part begins would show in the last bits.
+    With `is_exact`, sums are to be exact; for `is_cast`, see `casts_fractions`. With `in_parts`, what is no more than
+    rounded is not transformed across lines: where a part begins would show in the last bits.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
@@ -211,8 +211,7 @@ def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: 
     if source.ndim == 3 and source.shape[2] > _MOST_CHANNELS:
         return False
     sums, rounding = _box_sums(source.dtype, kernel, out.dtype, how, 0.0)
-    is_cast = out.dtype.kind in "iu" and not is_whole(source, kernel, out)
-    smallest = _SMALLEST_BOX_CAST if is_cast else _SMALLEST_BOX
+    smallest = _SMALLEST_BOX_CAST if casts_fractions(source, kernel, out) else _SMALLEST_BOX
     return rounding is not None or kernel.weights.size >= smallest[sums]
 
 
