@@ -155,8 +155,8 @@ def choose_for_shape(
 ) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact; for `is_cast`, see `casts_fractions`. With `in_parts`, what is no more than
-    rounded is not transformed across lines: where a part begins would show in the last bits.
+    With `is_exact`, sums are to be exact; for `is_cast`, see `casts_fractions`. With `in_parts`, what is no more
+    than rounded is not transformed across lines: where a part begins would show in the last bits.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
