@@ -271,9 +271,7 @@ def list_profiles(as_json: Json = False) -> None:
     "install", epilog="Example: parimg profiles install slurm --set partition=main --set time=4:00:00"
 )
 def install_profile(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="As `list` says.", autocompletion=shipped_profiles)
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `list` says.", autocompletion=shipped_profiles)],
     as_name: Annotated[str | None, typer.Option("--as", help="Name of the copy.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting: time=4:00:00, hosts=a:4,b:8; may be repeated.")

@@ -204,8 +204,10 @@ def export_table(
     job: JobName,
     to: Annotated[
         Literal["csv", "parquet", "json", "arrow", "ome-zarr", "colmap", "hloc"] | None,
-        typer.Option(help="Format; default: what the name of the file ends in, or csv. ome-zarr: the images that "
-                     "were made, as one array. Of matched pairs: colmap, hloc (a folder) or parquet."),
+        typer.Option(
+            help="Format; default: what the name of the file ends in, or csv. ome-zarr: the images that "
+            "were made, as one array. Of matched pairs: colmap, hloc (a folder) or parquet."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File; default: named after the job, here.")

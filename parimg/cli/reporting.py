@@ -99,9 +99,7 @@ def diff(
     tolerance: Annotated[
         float, typer.Option(min=0, max=0.999, help="Numbers agree that differ by less than this share.")
     ] = 0.0,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Column that is not compared; may be repeated.")
-    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Column that is not compared; may be repeated.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the images whose status or values differ between two jobs, by key."""

@@ -15,9 +15,7 @@ import time
 _END_SECONDS = 3.0  # in which the cluster's processes end, and write no more
 
 
-def command(
-    folder: str | None, file: str, profile_dir: str | None = None, cluster_id: str = ""
-) -> list[str]:
+def command(folder: str | None, file: str, profile_dir: str | None = None, cluster_id: str = "") -> list[str]:
     """The command that removes a folder and a file, and stops the cluster of a profile, where they are given."""
     stopped = [] if profile_dir is None else [profile_dir, cluster_id]
     return [sys.executable, "-m", "parimg.cluster.farewell", folder or "", file, *stopped]

@@ -217,9 +217,7 @@ def _tifffile_reads(page: tifffile.TiffPage) -> bool:
     )
 
 
-def _decode_page(
-    data: bytes, page: tifffile.TiffPage, color: str, *, is_turned: bool = True
-) -> npt.NDArray[Any]:
+def _decode_page(data: bytes, page: tifffile.TiffPage, color: str, *, is_turned: bool = True) -> npt.NDArray[Any]:
     if color == "unchanged" and _tifffile_reads(page):
         image = _decode_with_tifffile(page)
     else:

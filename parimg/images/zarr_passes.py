@@ -128,9 +128,7 @@ def stack_ome_zarr(
     return _ended(made, _with_times(attributes, list(map(str, names or places))), written, new)
 
 
-def stack_images(
-    images: Iterable[tuple[str, npt.NDArray[Any]]], n: int, target: str | os.PathLike[str]
-) -> str:
+def stack_images(images: Iterable[tuple[str, npt.NDArray[Any]]], n: int, target: str | os.PathLike[str]) -> str:
     """Make one OME-Zarr with smaller levels of images of one size; its first axis, ``t``, counts them.
 
     Parameters

@@ -375,9 +375,7 @@ class Journal:
         chosen = [seq for (seq,) in self._rows(query, (most,))]
         return [record for seq in chosen for _, record in self._scan("seq = ?", "seq", seq, arrays=False)]
 
-    def _scan(
-        self, where: str, order: str, value: object, *, arrays: bool = True
-    ) -> Iterator[tuple[int, Record]]:
+    def _scan(self, where: str, order: str, value: object, *, arrays: bool = True) -> Iterator[tuple[int, Record]]:
         with self._look() as connection:
             yield from self._select(connection, where, order, value, arrays=arrays)
 

@@ -146,9 +146,7 @@ def _script(options: Options, *, digest: str, writes: bool, read: str, key: str)
     return "".join(f"{line}\n" for line in lines)
 
 
-def _write_image(
-    record: Record, folder: str, image: npt.NDArray[Any] | None, options: Options
-) -> tuple[str, str]:
+def _write_image(record: Record, folder: str, image: npt.NDArray[Any] | None, options: Options) -> tuple[str, str]:
     """What is lacking, and how the script reads the image."""
     if image is not None or not record.uri:
         if image is not None:

@@ -40,6 +40,7 @@ VERSION = (
 )
 """What client and engines must have in common."""
 
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of what is done with an image that is run by tiles."""

@@ -121,9 +121,7 @@ def when(seconds: float | None) -> str:
 def _image_seconds(journal: Journal) -> npt.NDArray[np.float64]:
     import numpy as np
 
-    found = [
-        np.array(batch, np.float64).sum(axis=1) for batch in journal.fields("decode_seconds", "task_seconds")
-    ]
+    found = [np.array(batch, np.float64).sum(axis=1) for batch in journal.fields("decode_seconds", "task_seconds")]
     return np.concatenate(found) if found else np.zeros(0)
 
 

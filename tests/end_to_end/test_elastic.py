@@ -14,7 +14,6 @@ import parimg
 from parimg.cluster import elasticity, profiles
 
 if TYPE_CHECKING:
-
     import pytest
 
 

@@ -15,6 +15,7 @@ IMAGE = RNG.integers(0, 100, (12, 16))
 NOISE = RNG.random((64, 64))
 MAP = np.maximum(RNG.normal(size=(8, 6, 7)), 0) + 0.1
 VECTORS = RNG.integers(0, 256, (300, 128))
+BINOMIAL = [1, 4, 6, 4, 1]
 SKELETON = np.zeros((9, 11), int)
 SKELETON[4, 1:10] = SKELETON[1:8, 5] = 1
 QUERY = np.arange(1.0, 9.0)
@@ -96,6 +97,7 @@ def of_one_dtype() -> dict[str, Callable[[], Any]]:
         for out in ("u1", "i2", "u8")
     }
     return calls | {
+        "convolve bytes": lambda: pk.convolve(blobs(), np.outer(BINOMIAL, BINOMIAL) / 256, casting="saturate"),
         "detect_sift": lambda: tuple(pk.detect_sift(blobs())),
         "hamming": lambda: pk.match_descriptors(bits, bits[::-1], norm="hamming"),
         "roots": lambda: pk.match_descriptors(roots, roots[::-1], max_ratio=0.9),

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from parimg.kernels.borders import OUTSIDE, source_index
-from parimg.kernels.convolution import line_loops, line_plan, tile
+from parimg.kernels.convolution import line_loops, line_plan, long_lines, tile
 from parimg.kernels.convolution.line_loops import call, call_for_float
 from parimg.kernels.convolution.line_plan import NO_PLANE
 from parimg.kernels.convolution.line_transforms import SIZES, products, transform_address
@@ -31,18 +31,17 @@ if TYPE_CHECKING:
 
 _CACHED_BYTES = 2**19  # of a strip's lines; half of the second-level cache
 _NARROWEST_STRIP = 128
-# A multiply-add of the sums, a line of a block, and the same for each level of its transform, by dtype and for
-# images or volumes: in multiply-adds at the processor's limit; one of the direct sum takes 1.2 to 1.5. Fitted
-# within 25 % to times of a Zen 4, whose AVX2 is up to a third slower in the last. Lines of images as they come
-# from memory: from the cache they take 0 to 4, but 11 x 11 over 3000 x 3000 gains nothing.
+# A multiply-add of the sums, a line of a block, and the same for each level of its transform, in multiply-adds at
+# the processor's limit, of which one of the direct sum takes `_DIRECT`; and the call, which looks at values and
+# loads more code, in the direct sum's; by dtype and for images or volumes. Fitted to a Zen 4, with AVX2 and
+# AVX-512: what is taken for images of 128 to 2500 a side is the fastest, or in the mean 6 % slower.
 _TIMES = {
-    ("float32", False): (1.7, 45.0, 10.0),
-    ("float64", False): (1.7, 45.0, 9.0),
-    ("float32", True): (1.4, 44.0, 7.0),
-    ("float64", True): (1.4, 8.0, 10.0),
+    ("float32", False): (2.4, 0.0, 10.5, 3e5),
+    ("float64", False): (2.0, 0.0, 9.5, 1e5),
+    ("float32", True): (1.4, 44.0, 7.0, 1.2e6),
+    ("float64", True): (1.4, 8.0, 10.0, 6e5),
 }
 _DIRECT = 1.3
-_CALL = {"float32": 1.2e6, "float64": 6e5}  # of the direct sum's: looking at values, more code to load
 
 
 class Blocks(NamedTuple):
@@ -192,6 +191,11 @@ def plan_blocks(
     step = 1 if inner is None else inner.length
     vectors = -(-columns.length * step // tile.lanes(dtype.name))
     chosen = tile.choose_for_width(planes.length, planes.taps, vectors)
+    add_sums = (
+        long_lines.one_line_address(dtype.name, columns.taps, step)
+        if chosen == tile.ONE_LINE and planes.taps == 1
+        else tile.tile_address(dtype.name, *chosen, fused=True)
+    )
     beside = (columns.taps - 1) * step
     window = planes.taps + chosen.rows - 1
     held = products(size) * (window if window == 1 else window + chosen.rows) + size + wanted  # lines
@@ -206,7 +210,7 @@ def plan_blocks(
     numbers = (
         line_loops.fill_address(source_dtype.name, dtype.name),
         transform_address(dtype.name, size),
-        tile.tile_address(dtype.name, *chosen, fused=True),
+        add_sums,
         transform_address(dtype.name, size, wanted),
         line_loops.store_address(dtype.name, out_dtype.name),
         casting if out_dtype.kind in "iu" else line_loops.TRUNCATE,
@@ -241,7 +245,7 @@ def block_size(length: int, taps: int, others: int, dtype: str, *, is_volume: bo
 
 def _time(length: int, taps: int, others: int, dtype: str, is_volume: bool, size: int) -> float:
     """Of all blocks of a column of that length, in multiply-adds, `others` a line of products."""
-    sums, line, level = _TIMES[dtype, is_volume]
+    sums, line, level, _ = _TIMES[dtype, is_volume]
     blocks = -(-length // (size - taps + 1))
     return blocks * (products(size) * others * sums + size * (line + level * math.log2(size)))
 
@@ -256,7 +260,8 @@ def time_across(sides: tuple[int, ...], taps: tuple[int, ...], dtype: str) -> fl
     if not size:
         return math.inf
     each = _time(sides[axis], taps[axis], others, dtype, is_volume, size)
-    return _CALL[dtype] + each * math.prod(sides) / sides[axis] / _DIRECT
+    call = _TIMES[dtype, is_volume][-1]
+    return call + each * math.prod(sides) / sides[axis] / _DIRECT
 
 
 def _widest(taps: tuple[int, ...]) -> int:

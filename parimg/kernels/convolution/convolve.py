@@ -15,11 +15,12 @@ import numpy as np
 from parimg.kernels.convolution.arguments import Placement, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.line_plan import LONGEST_MERGED
-from parimg.kernels.convolution.magnitudes import is_whole
+from parimg.kernels.convolution.magnitudes import casts_fractions, is_whole
 from parimg.kernels.convolution.methods import (
     How,
     choose,
     choose_for_shape,
+    is_for_bytes,
     prepare,
     run,
 )
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from parimg.kernels.convolution.arguments import Axes, Mode, Origin
-    from parimg.kernels.convolution.direct import PreparedLines
-    from parimg.kernels.convolution.methods import PreparedBlocks
+    from parimg.kernels.convolution.methods import Prepared
     from parimg.kernels.convolution.weights import Kernel
 
 Method = Literal["auto", "direct", "separable", "fft"]
@@ -206,7 +206,8 @@ def method_for_shape(
     Returns
     -------
     {"direct", "separable", "auto"}
-        ``"auto"`` for boxes, which are running sums whatever the shape, and where it is transforms, if the values
+        ``"auto"`` for boxes, which are running sums whatever the shape, for passes over bytes, which are as the
+        direct sum, and where it is transforms, if the values
         allow them: their rounding depends on all of a block.
     """
     source, out = np.dtype(dtype), np.dtype(output)
@@ -214,14 +215,12 @@ def method_for_shape(
     placed = placement(len(shape), weights.shape, mode, 0, axes, is_convolution=True)
     how = How(placed, "auto", None, _CASTINGS[casting], is_convolution=True)
     kernel = as_kernel(_numbers(weights, "weights"), placed.shape, is_convolution=True)
-    if kernel.is_box:
+    if kernel.is_box or is_for_bytes(shape, computed.dtype, kernel, out, how):
         return "auto"
     arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
     is_exact = is_whole(computed, kernel, target)
-    is_cast = out.kind in "iu" and not is_exact
-    found = choose_for_shape(
-        shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast, in_parts=True
-    )
+    is_cast = casts_fractions(computed, kernel, target)
+    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast, in_parts=True)
     return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
 
 
@@ -288,7 +287,7 @@ def _filter(
 class _Prepared(NamedTuple):
     """A convolution of real numbers into a new array of that dtype."""
 
-    lines: PreparedLines | PreparedBlocks | None
+    lines: Prepared | None
     """All of a direct sum, of two passes or of transforms across lines; other ways take the rest."""
     kernel: Kernel
     how: tuple[How, str, str]

@@ -16,6 +16,7 @@ from parimg.kernels.borders import OUTSIDE
 from parimg.kernels.convolution import line_loops, tile
 from parimg.kernels.convolution.line_loops import call, call_for_float, prefetch
 from parimg.kernels.convolution.line_plan import NO_PLANE, Plan, plan_lines
+from parimg.kernels.convolution.long_lines import READS_BEYOND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +84,7 @@ def _walk(
     first = np.intp(buffer.ctypes.data) + begin * item_bytes
     is_blank = np.empty(n_planes * window, np.bool_)
     blank = np.full(n_planes, outside, weights.dtype)
-    whole_line = np.empty(line_size if add_line else 0, weights.dtype)
+    whole_line = np.empty(line_size + READS_BEYOND if add_line else 0, weights.dtype)
     whole_address = np.array([np.intp(whole_line.ctypes.data)])
     for p in range(len(line_weights)):
         blank[p] = outside * line_weights[p].sum()

@@ -179,7 +179,7 @@ def _calling(result: Any, kind: ir.Type) -> Any:
 call = _calling(types.void, ir.VoidType())
 call_for_float = _calling(types.float64, ir.DoubleType())
 prefetch: Any = intrinsic(_prefetch)
-_line: Any = intrinsic(_as_line)
+as_line: Any = intrinsic(_as_line)
 _wrapped: Any = intrinsic(_wrap)
 _narrowed: Any = intrinsic(_narrow)
 _has_32_bits: Any = intrinsic(_says_32_bits)
@@ -257,7 +257,7 @@ def _add_taps(  # pragma: no cover
     for i in range(columns):
         out[i] = 0
     for row in range(planes * height):
-        source = _line(lines[row // height * line_count + row % height], out)
+        source = as_line(lines[row // height * line_count + row % height], out)
         for x in range(width):
             weight = weights[row * width + x]
             if weight != 0:

@@ -106,7 +106,7 @@ def plan_lines(
     numbers = (
         line_loops.fill_address(source_dtype.name, dtype.name),
         add_tile,
-        short_loops.line_address(dtype.name, columns.taps) if terms else 0,
+        short_loops.line_address(dtype.name, columns.taps, step) if terms else 0,
         0 if is_direct else line_loops.store_address(dtype.name, out_dtype.name),
         casting if out_dtype.kind in "iu" else line_loops.TRUNCATE,  # which leaves floats as they are
         chosen.rows,

@@ -30,6 +30,11 @@ def is_whole(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
     return kernel.is_whole and source.dtype.kind in "iu" and out.dtype.kind in "iu"
 
 
+def casts_fractions(source: NDArray[Any], kernel: Kernel, out: NDArray[Any]) -> bool:
+    """Whether integers are made of what is no whole number: a change of a last bit can be one of a level."""
+    return out.dtype.kind in "iu" and not is_whole(source, kernel, out)
+
+
 def rounds_to_exact(
     source: NDArray[Any], kernel: Kernel, cval: float, placed: Placement, across: Plan | None
 ) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from parimg.kernels.convolution import tile
+from parimg.kernels.convolution import byte_passes, tile
 from parimg.kernels.convolution.across_lines import Plan, correlate_across, plan_blocks, time_across
 from parimg.kernels.convolution.boxes import Rounding, correlate_box, exact_rounding, plan_boxes
 from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
@@ -25,6 +25,7 @@ from parimg.kernels.convolution.magnitudes import (
     PEAK_FOR_DIRECT,
     PEAK_FOR_FLOAT64,
     allows_outside,
+    casts_fractions,
     holds_less,
     is_peaked,
     is_whole,
@@ -113,6 +114,8 @@ def run(
             target, precise = np.empty(out.shape), "float64"
     if method == "boxes":
         is_done = _run_by_running_sums(source, kernel, out, cval, how)
+    elif method == "bytes":
+        is_done = _run_over_bytes(source, kernel, out, cval, how)
     elif method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, target, cval, how, precise)
     elif method == "fft" and across is not None:
@@ -133,8 +136,10 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
         return how.method
     if how.precision != "float64" and _is_for_boxes(source, kernel, out, how):
         return "boxes"
+    if is_for_bytes(source.shape, source.dtype, kernel, out.dtype, how):
+        return "bytes" if byte_passes.fits(source.shape) else "direct"
     is_exact = is_whole(source, kernel, out)
-    is_cast = out.dtype.kind in "iu" and not is_exact
+    is_cast = casts_fractions(source, kernel, out)
     return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_exact, is_cast=is_cast)
 
 
@@ -150,9 +155,8 @@ def choose_for_shape(
 ) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact; with `is_cast`, integers are made of what is no whole number, where a
-    change of the last bit can be one of a whole level. With `in_parts`, what is no more than rounded is not
-    transformed across lines: where a part begins would show in the last bits.
+    With `is_exact`, sums are to be exact; for `is_cast`, see `casts_fractions`. With `in_parts`, what is no more
+    than rounded is not transformed across lines: where a part begins would show in the last bits.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
@@ -188,6 +192,16 @@ def _time_across(shape: tuple[int, ...], kernel: Kernel, dtype: str) -> float:
     return time_across(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes), dtype)
 
 
+def is_for_bytes(
+    shape: tuple[int, ...], source: np.dtype[Any], kernel: Kernel, out: np.dtype[Any], how: How
+) -> bool:
+    """Whether passes that give what the direct sum gives are worth it, or this where they do not fit."""
+    if how.precision == "float64" or kernel.weights.size < _SMALLEST_FACTORED:
+        return False
+    is_worth_it = sum(kernel.weights.shape) * CROSSOVERS["short passes"] < kernel.weights.size
+    return is_worth_it and byte_passes.serves(source, kernel, out, how.casting, shape)
+
+
 def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How) -> bool:
     """Whether running sums are exact, or float64 for float32, and worth it."""
     if not kernel.is_box or kernel.axes != (0, 1) or source.ndim > 3:
@@ -197,8 +211,7 @@ def _is_for_boxes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: 
     if source.ndim == 3 and source.shape[2] > _MOST_CHANNELS:
         return False
     sums, rounding = _box_sums(source.dtype, kernel, out.dtype, how, 0.0)
-    is_cast = out.dtype.kind in "iu" and not is_whole(source, kernel, out)
-    smallest = _SMALLEST_BOX_CAST if is_cast else _SMALLEST_BOX
+    smallest = _SMALLEST_BOX_CAST if casts_fractions(source, kernel, out) else _SMALLEST_BOX
     return rounding is not None or kernel.weights.size >= smallest[sums]
 
 
@@ -232,11 +245,26 @@ def _has_whole_lines(array: NDArray[Any]) -> bool:
     return array.strides[0] % array.itemsize == 0
 
 
+def _in_whole_lines(source: NDArray[Any], out: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The same arrays where they have whole lines, else a copy and an empty one."""
+    given = source if _has_whole_lines(source) else np.ascontiguousarray(source)
+    return given, out if _has_whole_lines(out) else np.empty(out.shape, out.dtype)
+
+
+def _run_over_bytes(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
+    """Two passes that give what the direct sum gives; False if what lies outside must not pass weights of 0."""
+    given, target = _in_whole_lines(source, out)
+    prepared = byte_passes.prepare_bytes(given, kernel, target, how.placed, how.casting, cval)
+    is_finite = prepared.run(given, target, cval)
+    if target is not out:
+        out[...] = target
+    return is_finite or not kernel.has_zeros
+
+
 def _run_by_running_sums(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How) -> bool:
     """False if something is not finite, or so large that its rounding would show beside it."""
     dtype, rounding = _box_sums(source.dtype, kernel, out.dtype, how, cval)
-    given = source if _has_whole_lines(source) else np.ascontiguousarray(source)
-    target = out if _has_whole_lines(out) else np.empty(out.shape, out.dtype)
+    given, target = _in_whole_lines(source, out)
     height, width = kernel.axes
     taps, modes, before = ((each[height], each[width]) for each in how.placed)
     plan = plan_boxes(
@@ -280,15 +308,20 @@ class PreparedBlocks(NamedTuple):
         return correlate_across(self.plan, address_of(source), address_of(out), self.weights, outside)
 
 
+Prepared = PreparedLines | PreparedBlocks | byte_passes.PreparedBytes
+
+
 def prepare(
     source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, method: str, cval: float
-) -> PreparedLines | PreparedBlocks | None:
+) -> Prepared | None:
     """All that a direct sum, two passes or transforms across lines need but the elements; None for other ways.
 
     Passes and transforms are wrong where something is not finite, and the direct sum if weights of 0 are among the
     others.
     """
     placed, across, along = how.placed, kernel.in_dtype(dtype), None
+    if method == "bytes" and _has_whole_lines(source):
+        return byte_passes.prepare_bytes(source, kernel, out, how.placed, how.casting, cval)
     if method == "fft":
         return _prepare_blocks(source, kernel, out, how, dtype, cval)
     if method == "separable" and len(kernel.axes) == 2:

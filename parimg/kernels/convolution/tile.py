@@ -36,18 +36,15 @@ if TYPE_CHECKING:
 
 _TRIPLE, _NAME, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 _HAS = frozenset(_FEATURES.split(","))
+HAS_32_REGISTERS = "+avx512f" in _HAS or _TRIPLE.startswith("aarch64")
+HAS_FUSED = HAS_32_REGISTERS or "+fma" in _HAS
+"""Multiply-adds that round once."""
 _VECTOR_BYTES = 64 if "+avx512f" in _HAS else 32 if "+avx" in _HAS else 16
 # Rows and vectors, of any kernel and of 3 x 3: the sums of a tile, the vectors that are read, and a weight or nine
 # fill the registers, of which there are 32 or 16; without fused multiply-adds a product needs one more. On an EPYC
 # with AVX2, 7 x 7 takes 371 cycles with 4 x 3, 410 with 6 x 2 and 278 with 4 x 2, for 12, 12 and 8 vectors; 3 x 3
 # takes 28 with 5 x 1, 25 with 4 x 1 and 79 with 4 x 3.
-_SIZE, _SIZE_3 = (
-    ((6, 4), (6, 3))
-    if "+avx512f" in _HAS or _TRIPLE.startswith("aarch64")
-    else ((4, 3), (5, 1))
-    if "+fma" in _HAS
-    else ((4, 2), (4, 1))
-)
+_SIZE, _SIZE_3 = ((6, 4), (6, 3)) if HAS_32_REGISTERS else ((4, 3), (5, 1)) if HAS_FUSED else ((4, 2), (4, 1))
 MOST_ROWS = max(_SIZE[0], _SIZE_3[0])
 """Rows of a tile, at most. The order of a sum, and so its last bit, depends on its row's place among them."""
 # Multiply-adds a cycle over those of AVX2. These have AVX-512 and half the units for it.
@@ -95,6 +92,12 @@ def choose_for_width(lines: int, height: int, vectors: int) -> Tile:
     if chosen.vectors % 2 == 0 and wasted * _WASTED_BY < vectors:
         return chosen
     return Tile(min(6, height + 1, lines), 2, 0)
+
+
+def order_of_lines(rows: int, height: int) -> list[int]:
+    """In which a tile of so many rows, where multiply-adds are fused, walks the lines of the input."""
+    pairs = [line for y in range(rows - 1) for line in (y, height + y)]
+    return [*pairs, *range(rows - 1, height)]
 
 
 def taps_of(weights: NDArray[Any]) -> int:
