@@ -21,6 +21,7 @@ import tifffile
 import parimg
 from parimg import events
 from parimg.errors import JobError, TaskError
+from parimg.tasks.tiling import Place
 
 SIDE, TILE = 512, 128
 PLACE = "tile 5 of 16, which begins at row 128, column 128 (level-0)"
@@ -41,7 +42,7 @@ class Noted(parimg.Convolve):
     notes: str = ""
     deed: str = ""
 
-    def transform_part(self, part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def transform_part(self, part: np.ndarray, place: Place) -> np.ndarray:
         core = part[1:-1, 1:-1] if part.shape[0] > TILE + 1 else part
         with open(f"{self.notes}/{os.getpid()}-{time.time_ns()}", "w") as file:
             file.write(str(int(core.astype(np.uint64).sum())))
@@ -57,7 +58,7 @@ class Noted(parimg.Convolve):
                 if self.deed == "die" or not os.path.exists(once):
                     open(once, "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
-        return super().transform_part(part, shape)
+        return super().transform_part(part, place)
 
 
 def marked() -> np.ndarray:
