@@ -144,7 +144,7 @@ def _walk(
                             if limit < np.inf or seen != 0:
                                 lines_of = buffer[begin : begin + size * line_size].reshape(size, line_size)
                                 has_spoiled = find_spoiled(
-                                    lines_of[:, :beside], limit, largest, seen == 0, work, width, step, is_spoiled
+                                    lines_of, beside, limit, largest, seen == 0, work, width, step, is_spoiled
                                 )
                             seen = outside - outside
                         call(there, (first, line_size, held + slot * line_bytes, window * line_size, beside, 0))

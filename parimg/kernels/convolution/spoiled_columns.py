@@ -24,6 +24,7 @@ _GROUPS = 4
 @numba.njit(cache=True, nogil=True)
 def find_spoiled(
     lines: NDArray[Any],
+    columns: int,
     limit: float,
     largest: float,
     is_finite: bool,
@@ -32,36 +33,41 @@ def find_spoiled(
     step: int,
     is_spoiled: NDArray[np.bool_],
 ) -> bool:
-    """Mark the sums that a spoiled column reaches, `width` taps of `step` columns each; whether there are any.
+    """Mark the sums that a spoiled one of so many columns reaches, `width` taps of `step`; whether there are any.
 
     Spoiled is what is more than `limit` times what else is in its column, not below `largest`, or not finite,
     which is looked for unless all `is_finite`. `work` is overwritten, three lines of the same dtype.
     """
-    size, columns = lines.shape
-    high, highest, lowest = work[0, :columns], work[1, :columns], work[2, :columns]
-    highest[:] = 0
-    lowest[:] = np.inf
+    size = len(lines)
+    high, highest, lowest = work[0], work[1], work[2]  # unpacked at once, they would not be known as contiguous
+    highest[:columns] = 0
+    lowest[:columns] = np.inf
     for group in range(_GROUPS):
-        high[:] = 0
-        for i in range(group * size // _GROUPS, (group + 1) * size // _GROUPS):
-            line = lines[i]
-            for column in range(columns):
-                high[column] = max(high[column], abs(line[column]))
+        first, end = group * size // _GROUPS, (group + 1) * size // _GROUPS
+        one, other = lines[first], lines[end - 1]
         for column in range(columns):
-            value = high[column]
-            highest[column] = max(highest[column], value)
-            value = value if value > 0 else lowest[column]
-            lowest[column] = min(lowest[column], value)
-    one, bound = lines.dtype.type(limit), lines.dtype.type(largest)
-    n_spoiled = 0
+            high[column] = max(abs(one[column]), abs(other[column]))
+        # In pairs, and by no max(): 1.6 us for 64 lines of 448, one by one 1.9.
+        for i in range(first + 1, end - 1, 2):
+            one, other = lines[i], lines[i + 1]
+            for column in range(columns):
+                value, second, before = abs(one[column]), abs(other[column]), high[column]
+                value = value if value > second else second  # noqa: FURB136
+                high[column] = value if value > before else before  # noqa: FURB136
+        for column in range(columns):
+            value, before, low = high[column], highest[column], lowest[column]
+            highest[column] = value if value > before else before  # noqa: FURB136
+            lowest[column] = value if (value > 0) & (value < low) else low
+    times, bound = lines.dtype.type(limit), lines.dtype.type(largest)
+    is_fit = True
     for column in range(columns):
-        n_spoiled += not (highest[column] < bound and highest[column] <= one * lowest[column])
-    if n_spoiled == 0 and is_finite:
+        is_fit &= (highest[column] < bound) & (highest[column] <= times * lowest[column])
+    if is_fit and is_finite:
         return False
     n_sums = columns - (width - 1) * step
     is_spoiled[:n_sums] = False
     for column in range(columns):
-        is_bad = not (highest[column] < bound and highest[column] <= one * lowest[column])
+        is_bad = not (highest[column] < bound and highest[column] <= times * lowest[column])
         for i in range(0 if is_finite or is_bad else size):
             is_bad |= not np.isfinite(lines[i, column])
         for tap in range(width if is_bad else 0):
