@@ -94,6 +94,17 @@ def wait_for_notes(tmp_path: Path, n: int) -> None:
         time.sleep(0.02)
 
 
+def test_transforms_by_tiles_are_those_of_the_whole(own: parimg.Controller, tmp_path: Path) -> None:
+    image = np.random.default_rng(7).normal(size=(1900, 1300)).astype(np.float32)
+    image[700:703, 640:650] = 1e6  # a star
+    kernel = np.random.default_rng(8).normal(size=(31, 25))
+    task = parimg.Convolve(kernel, color="unchanged", output=tmp_path / "out")
+    assert task.alignment(image.shape, image.dtype).block > 1
+    [record] = own.submit(task, write(tmp_path / "a.tif", image), tiles=272).get(120)
+    assert record.ok, record.message
+    np.testing.assert_array_equal(tifffile.imread(record["path"]), task.transform(image))
+
+
 def test_one_image_is_run_by_all_engines_to_the_result_of_the_whole(
     own: parimg.Controller, tmp_path: Path
 ) -> None:
