@@ -18,7 +18,7 @@ from parimg.images.levels import BlockFiles, Picture, shrink
 from parimg.record import LARGEST_ARRAY
 from parimg.tasks.statistics import Moments, joined
 from parimg.tasks.tiled_image import Step, TiledImage
-from parimg.tasks.tiling import NO_HALO, Box, Grid
+from parimg.tasks.tiling import NO_HALO, Box, Grid, Place
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,8 +57,9 @@ def run_tile(task: ImageTransform, image: TiledImage, step: str, index: int) -> 
         target.write(level, box.y1, box.x1, part)
         image.save(step, index)
         return
-    region, core = image.read(box, task.halo() or NO_HALO, task.wraps, task.alignment)
-    result = task.transform_part(region, image.shape)
+    alignment = task.alignment(image.shape, image.pixels.dtype)
+    region, core = image.read(box, task.halo() or NO_HALO, task.wraps, alignment)
+    result = task.transform_part(region, Place(image.shape, box, core))
     result = result[(slice(None),) * (result.ndim - region.ndim) + core.slices]
     part = result.reshape(picture.planes, *box.shape, picture.channels)
     target.write(0, box.y1, box.x1, part)

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from parimg.images.decode import ColorMode
     from parimg.images.encode import ImageFormat
+    from parimg.kernels.convolution.arguments import Within
     from parimg.kernels.convolution.convolve import Casting
-    from parimg.tasks.tiling import Alignment, Halo
+    from parimg.tasks.tiling import Alignment, Halo, Place
 
 _MODES = ("reflect", "constant", "nearest", "mirror", "wrap")
 _DTYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
@@ -118,26 +119,21 @@ class Convolve(ImageTransform):
         """
         return self._convolved(image, None)
 
-    def _convolved(self, image: npt.NDArray[Any], whole: tuple[int, ...] | None) -> npt.NDArray[Any]:
+    def _convolved(self, image: npt.NDArray[Any], within: Within | None) -> npt.NDArray[Any]:
         """Convolve an image, or a part of a larger one."""
         import numpy as np
 
-        from parimg.kernels.convolution.convolve import convolve, method_for_shape
+        from parimg.kernels.convolution.arguments import Within
+        from parimg.kernels.convolution.convolve import convolve, convolve_part
 
         if image.ndim not in {2, 3} or not image.size:
             raise TaskError(f"an image of shape (h, w) or (h, w, channels) is convolved (got shape {image.shape})")
         dtype = np.dtype(self.dtype or image.dtype)
         kernels = self._kernels
+        here = within or Within(image.shape, 0, 0, len(image))
 
         def convolved(kernel: npt.NDArray[Any], dtype: npt.DTypeLike, casting: Casting) -> npt.NDArray[Any]:
-            # Asked for whole images, too, so that they are as by tiles.
-            shape = whole or image.shape
-            method = method_for_shape(
-                shape, image.dtype, kernel, dtype, self.mode, self.cval, axes=(0, 1), casting=casting
-            )
-            return convolve(
-                image, kernel, dtype, self.mode, self.cval, axes=(0, 1), method=method, casting=casting
-            )
+            return convolve_part(image, kernel, dtype, self.mode, self.cval, here, casting=casting)
 
         if len(kernels) == 1:
             return convolved(kernels[0], dtype, self.casting)
@@ -161,30 +157,36 @@ class Convolve(ImageTransform):
         """In mode ``"wrap"``."""
         return (self.mode == "wrap",) * 2
 
-    @property
-    def alignment(self) -> Alignment:
+    def alignment(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Alignment:
         """That of lines which are summed together."""
-        from parimg.kernels.convolution.convolve import LINES_REPEAT
+        from parimg.kernels.convolution.convolve import LINES_REPEAT, lines_of_blocks
         from parimg.kernels.convolution.tile import MOST_ROWS
         from parimg.tasks.tiling import Alignment
 
+        if len(self._kernels) == 1:  # gradients are small
+            kernel, output = self._kernels[0], self.dtype or dtype
+            lines = lines_of_blocks(shape, dtype, kernel, output, self.mode, self.cval)
+            if lines:
+                return Alignment(block=lines)
         return Alignment(LINES_REPEAT, MOST_ROWS)
 
-    def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def transform_part(self, part: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
         """Convolve a part in the way that the whole image would be.
 
         Parameters
         ----------
         part : ndarray, shape (height, width) or (height, width, channels)
-        shape : tuple of int
-            Of the whole image.
+        place : Place
+            Where it lies in the image.
 
         Returns
         -------
         ndarray
-            As `transform` gives it.
+            As `transform` gives it; what lies around the tile counts for nothing.
         """
-        return self._convolved(part, shape)
+        from parimg.kernels.convolution.arguments import Within
+
+        return self._convolved(part, Within(place.shape, place.core.y1, place.box.y1, place.box.y2))
 
     def resolve(self) -> None:
         """Read the kernel, and make the output folder."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from parimg.images.encode import ImageFormat
     from parimg.images.readers.part import Described
     from parimg.record import Record
-    from parimg.tasks.tiling import Alignment
+    from parimg.tasks.tiling import Alignment, Place
 
 _LONGEST_DRAWN = 480  # pixels; two of them and a gap are drawn as they are
 
@@ -92,28 +92,28 @@ class ImageTransform(WritingTask):
         """Whether what lies beyond the borders, up and down, left and right, is the other end of the image."""
         return (False, False)
 
-    @property
-    def alignment(self) -> Alignment:
-        """How a part must lie for its rows to be those of the whole to the last bit."""
+    def alignment(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Alignment:
+        """How parts of such an image must lie for their rows to be those of the whole to the last bit."""
         from parimg.tasks.tiling import ANY
 
+        del shape, dtype
         return ANY
 
-    def transform_part(self, part: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def transform_part(self, part: npt.NDArray[Any], place: Place) -> npt.NDArray[Any]:
         """Transform a part of an image in the same way as all its other parts.
 
         Parameters
         ----------
         part : ndarray, shape (height, width) or (height, width, channels)
-        shape : tuple of int
-            Of the whole image.
+        place : Place
+            Where it lies in the image.
 
         Returns
         -------
         ndarray
-            As `transform` gives it.
+            As `transform` gives it; what lies around the tile counts for nothing.
         """
-        del shape
+        del place
         return self.transform(part)
 
     def __call__(self, image: npt.NDArray[Any]) -> dict[str, object]:

@@ -130,16 +130,33 @@ class Alignment(NamedTuple):
     """It begins at a multiple of so many rows."""
     margin: int = 0
     """Its last so many rows may differ, where the image goes on; and where it ends, they must all be there."""
+    block: int = 1
+    """All of so many rows come from the same: it has what these need, from a multiple of them to the next."""
 
 
 ANY = Alignment()
+
+
+class Place(NamedTuple):
+    """Where a part of an image lies."""
+
+    shape: tuple[int, ...]
+    """Of the whole image."""
+    box: Box
+    """The tile that the part is read for, in the image."""
+    core: Box
+    """The same in the part."""
 
 
 def _spans(
     begin: int, end: int, before: int, after: int, length: int, *, wraps: bool, alignment: Alignment
 ) -> tuple[list[tuple[int, int]], int]:
     """Parts of an axis that a tile needs, to be put together, and where the tile begins in them."""
-    step, margin = alignment
+    step, margin, block = alignment
+    if block > 1:
+        top, bottom = begin // block * block, min(-(-end // block) * block, length)
+        parts, first = _spans(top, bottom, before, after, length, wraps=wraps, alignment=Alignment(step, margin))
+        return parts, first + begin - top
     first, last = needed_span(begin, end, before, after, length)
     last = min(last + margin, length)
     if last == length:

@@ -21,6 +21,7 @@ import tifffile
 import parimg
 from parimg import events
 from parimg.errors import JobError, TaskError
+from parimg.tasks.tiling import Place
 
 SIDE, TILE = 512, 128
 PLACE = "tile 5 of 16, which begins at row 128, column 128 (level-0)"
@@ -41,7 +42,7 @@ class Noted(parimg.Convolve):
     notes: str = ""
     deed: str = ""
 
-    def transform_part(self, part: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def transform_part(self, part: np.ndarray, place: Place) -> np.ndarray:
         core = part[1:-1, 1:-1] if part.shape[0] > TILE + 1 else part
         with open(f"{self.notes}/{os.getpid()}-{time.time_ns()}", "w") as file:
             file.write(str(int(core.astype(np.uint64).sum())))
@@ -57,7 +58,7 @@ class Noted(parimg.Convolve):
                 if self.deed == "die" or not os.path.exists(once):
                     open(once, "w").close()
                     os.kill(os.getpid(), signal.SIGKILL)
-        return super().transform_part(part, shape)
+        return super().transform_part(part, place)
 
 
 def marked() -> np.ndarray:
@@ -91,6 +92,17 @@ def wait_for_notes(tmp_path: Path, n: int) -> None:
     while len(os.listdir(tmp_path / "notes")) < n:
         assert time.monotonic() < deadline, f"no {n} tiles after 60 s"
         time.sleep(0.02)
+
+
+def test_transforms_by_tiles_are_those_of_the_whole(own: parimg.Controller, tmp_path: Path) -> None:
+    image = np.random.default_rng(7).normal(size=(1900, 1300)).astype(np.float32)
+    image[700:703, 640:650] = 1e6  # a star
+    kernel = np.random.default_rng(8).normal(size=(31, 25))
+    task = parimg.Convolve(kernel, color="unchanged", output=tmp_path / "out")
+    assert task.alignment(image.shape, image.dtype).block > 1
+    [record] = own.submit(task, write(tmp_path / "a.tif", image), tiles=272).get(120)
+    assert record.ok, record.message
+    np.testing.assert_array_equal(tifffile.imread(record["path"]), task.transform(image))
 
 
 def test_one_image_is_run_by_all_engines_to_the_result_of_the_whole(

@@ -10,12 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import scipy.ndimage
 import tifffile
 import zarr
 from tiled_arrays import run_by_tiles
 
 import parimg
 from parimg.errors import TaskError
+from parimg.kernels import convolve
+from parimg.kernels.convolution import methods, tile
 from parimg.kernels.convolution.tile import MOST_ROWS
 
 RNG = np.random.default_rng(4)
@@ -26,13 +29,13 @@ def picture(dtype: str, shape: tuple[int, ...] = (83, 67)) -> np.ndarray:
     return (RNG.random(shape) * (1 if np.dtype(dtype).kind == "f" else 250)).astype(dtype)
 
 
-def assert_same(task: Any, image: np.ndarray, tile: tuple[int, int]) -> None:
-    whole, tiled = task(image), run_by_tiles(task, image, tile)
+def assert_same(task: Any, image: np.ndarray, sides: tuple[int, int]) -> None:
+    whole, tiled = task(image), run_by_tiles(task, image, sides)
     assert tiled.keys() == whole.keys()
     assert tiled["image"].dtype == whole["image"].dtype
     np.testing.assert_array_equal(tiled["image"], whole["image"])
     for name in task.columns:
-        assert tiled[name] == pytest.approx(whole[name], rel=1e-12)
+        assert tiled[name] == pytest.approx(whole[name], rel=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -74,6 +77,104 @@ def test_a_kernel_wider_than_the_image_is_that_of_the_whole(mode: str) -> None:
 
 def test_colours_are_convolved_by_tiles() -> None:
     assert_same(parimg.Convolve("box(5)"), picture("uint8", (50, 70, 3)), (16, 32))
+
+
+@pytest.fixture
+def across(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Transforms are taken across lines wherever they are a way; says for which shapes they were."""
+    seen: list[tuple[int, ...]] = []
+    original = methods.plan_blocks
+
+    def spy(shape: tuple[int, ...], *args: Any) -> Any:
+        seen.append(shape)
+        return original(shape, *args)
+
+    monkeypatch.setattr(methods, "plan_blocks", spy)
+    monkeypatch.setattr(methods, "_time_of_blocks", lambda *_: 1e-9)
+    monkeypatch.setattr(methods, "time_across", lambda *_: 0.0)
+    return seen
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("dtype", "output"),
+    [
+        ("uint8", "float32"),
+        ("uint8", "uint8"),
+        ("uint16", "float32"),
+        ("int32", "float64"),
+        ("float32", None),
+        ("float64", None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kernel", "tile"), [((13, 13), (37, 41)), ((31, 24), (16, 500)), ((20, 31), (400, 16)), ((64, 17), (50, 64))]
+)
+def test_transforms_across_lines_are_those_of_the_whole(
+    across: list[Any], mode: str, dtype: str, output: str | None, kernel: tuple[int, int], tile: tuple[int, int]
+) -> None:
+    weights = np.random.default_rng(5).normal(size=kernel)
+    task = parimg.Convolve(weights, dtype=output, mode=mode, cval=3.0, color="unchanged")
+    image = picture(dtype, (233, 97))
+    whole = task.transform(image)
+    assert across == [image.shape]
+    expected = scipy.ndimage.convolve(image.astype(float), weights, mode=mode, cval=3.0)
+    bound = 1e-5 * np.abs(expected).max()
+    if output == "uint8":  # a sum beside a step may become the next level
+        expected, bound = np.clip(np.rint(expected), 0, 255), 1.0
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=bound)
+    assert_same(task, image, tile)
+    assert len(set(across)) > 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 3e7, 1e37])
+def test_what_does_not_go_by_transforms_is_that_of_the_whole(
+    across: list[Any], mode: str, dtype: str, value: float
+) -> None:
+    weights = np.random.default_rng(5).normal(size=(15, 13))
+    weights[3:6, 4:7] = 0
+    task = parimg.Convolve(weights, mode=mode, color="unchanged")
+    image = picture(dtype, (233, 97))
+    image[[30, 31, 140, 232], [50, 52, 3, 96]] = value
+    whole = task.transform(image)
+    expected = scipy.ndimage.convolve(image.astype(float), weights, mode=mode)
+    np.testing.assert_allclose(whole, expected, rtol=3e-4 if dtype == "float32" else 1e-9, atol=1e-3)
+    with np.errstate(invalid="ignore"):
+        assert_same(task, image, (37, 41))
+    assert across
+
+
+def test_transforms_across_lines_of_colours_are_those_of_the_whole(across: list[Any]) -> None:
+    task = parimg.Convolve(np.random.default_rng(6).normal(size=(14, 17)), dtype="float32", color="unchanged")
+    for channels in (3, 32):
+        across.clear()
+        assert_same(task, picture("uint8", (150, 61, channels)), (48, 32))
+        assert across
+
+
+def test_many_channels_are_those_of_the_whole() -> None:
+    task = parimg.Convolve(np.random.default_rng(6).normal(size=(14, 17)), dtype="float32", color="unchanged")
+    assert task.alignment((1500, 610, 40), np.float32).block == 1
+    assert_same(task, picture("uint8", (90, 61, 40)), (48, 32))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+@pytest.mark.parametrize("side", [13, 15, 21, 31])
+def test_what_the_times_choose_is_that_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, side: int
+) -> None:
+    monkeypatch.setattr(tile, "RELATIVE_SPEED", 1.0)  # that of AVX2
+    task = parimg.Convolve(
+        np.random.default_rng(side).normal(size=(side, side)),
+        dtype="float64" if dtype == "float64" else "float32",
+        color="unchanged",
+    )
+    image = picture(dtype, (701, 603))
+    assert task.alignment(image.shape, image.dtype).block > 1
+    np.testing.assert_array_equal(task.transform(image), convolve(image, task.kernel, task.dtype))
+    assert_same(task, image, (256, 208))
 
 
 def test_transforms_differ_by_their_rounding_only() -> None:

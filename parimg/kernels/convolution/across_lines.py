@@ -17,17 +17,21 @@ from parimg.kernels.convolution import line_loops, line_plan, long_lines, tile
 from parimg.kernels.convolution.line_loops import call, call_for_float
 from parimg.kernels.convolution.line_plan import NO_PLANE
 from parimg.kernels.convolution.line_transforms import SIZES, products, transform_address
+from parimg.kernels.convolution.spoiled_columns import find_spoiled, sum_taps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from parimg.kernels.convolution.arguments import Placement
+    from parimg.kernels.convolution.arguments import Placement, Within
 
 # Strategy: overlap-save along one axis. A block of lines that lie beside each other is transformed across them,
 # column by column, which needs no shuffles: a vector holds neighbouring columns. What comes out is lines again,
 # `products` of them. Each is correlated with a kernel of one axis less, by the tile of the direct sum, and all
 # are transformed back. 5 x 5 x 7 over blocks of 20 lines, of which 16 come out right, takes 63 multiply-adds an
 # element in place of 175, and 15 for the transforms. What lies between stays in the second-level cache.
+#
+# What values do not allow is summed tap by tap in images, from the lines of the block, and not in volumes, whose
+# planes are gone by then. So each sum of an image depends on its column of its block alone, however it is cut.
 
 _CACHED_BYTES = 2**19  # of a strip's lines; half of the second-level cache
 _NARROWEST_STRIP = 128
@@ -71,9 +75,12 @@ def _walk(
     strips: NDArray[np.int64],
     runs: NDArray[np.int64],
     weights: NDArray[Any],
+    kernel: NDArray[np.float64],
+    limit: float,
+    largest: float,
     outside: float,
 ) -> float:
-    """Correlate from one address to another; NaN if something in between is not finite, else 0."""
+    """Correlate from one address to another; NaN if there is no `kernel` and something is not finite, else 0."""
     fill, there, add_tile, back, store, casting, rows = numbers[:7]
     size, wanted, height, width, step, line_size = numbers[7:13]
     source_bytes, source_column, out_bytes, n_planes, out_plane, n_lines, out_line, out_column = numbers[13:21]
@@ -97,6 +104,10 @@ def _walk(
     weights_bytes = height * width * item_bytes
     begin = (first - np.intp(buffer.ctypes.data)) // item_bytes
     blocks = -(-n_lines // wanted)
+    is_local = kernel.size > 0
+    work = np.empty((3 if is_local else 0, line_size), weights.dtype)
+    is_spoiled, sums_of_taps = np.zeros(line_size, np.bool_), np.empty(line_size)
+    made_at = begin + (n_buffered - wanted) * line_size
     seen = outside - outside
     for member in range(len(stack)):
         for strip in range(len(strips)):
@@ -108,6 +119,7 @@ def _walk(
                 top = block * wanted
                 n_stored = min(wanted, n_lines - top)
                 filled = slot = plane = first_slot = 0
+                has_spoiled = False
                 while plane < n_planes:
                     if plane > n_planes - rows:  # the last tile does planes again
                         plane = n_planes - rows
@@ -127,6 +139,13 @@ def _walk(
                                 place = to + runs[run, 0] * item_bytes
                                 one = (start, runs[run, 3] * source_column, place, runs[run, 1])
                                 seen += call_for_float(fill, one)
+                        if is_local:
+                            if limit < np.inf or seen != 0:
+                                lines_of = buffer[begin : begin + size * line_size].reshape(size, line_size)
+                                has_spoiled = find_spoiled(
+                                    lines_of, beside, limit, largest, seen == 0, work, width, step, is_spoiled
+                                )
+                            seen = outside - outside
                         call(there, (first, line_size, held + slot * line_bytes, window * line_size, beside, 0))
                         slot = slot + 1 if slot + 1 < window else 0
                     filled = plane + window
@@ -146,9 +165,38 @@ def _walk(
                         for i in range(n_stored):
                             to = out + (start + i * out_line) * out_bytes
                             call(store, (made + i * line_bytes, to, out_column, columns, casting))
+                    column_of = columns if not has_spoiled else 0
+                    while column_of < columns:
+                        if not is_spoiled[column_of]:
+                            column_of += 1
+                            continue
+                        count = 1
+                        while column_of + count < columns and is_spoiled[column_of + count]:
+                            count += 1
+                        for i in range(n_stored):
+                            at = begin + i * line_size
+                            reached = buffer[at : at + len(kernel) * line_size].reshape(len(kernel), line_size)
+                            sum_taps(reached, kernel, column_of, step, sums_of_taps[:count])
+                            buffer[made_at : made_at + count] = sums_of_taps[:count]
+                            start = stack[member, 1] + (top + i) * out_line + (column + column_of) * out_column
+                            call(store, (made, out + start * out_bytes, out_column, count, casting))
+                        column_of += count
                     plane += rows
                     first_slot = first_slot + rows if first_slot + rows < window else first_slot + rows - window
     return seen
+
+
+class Weights(NamedTuple):
+    """A kernel, for `_walk`."""
+
+    products: NDArray[Any]
+    """What each line of a transform is correlated with."""
+    taps: NDArray[np.float64]
+    """Those of an image, for sums tap by tap; of a volume none."""
+    limit: float
+    """How many times what else is in its column of a block a value may be; infinite where any may."""
+    largest: float
+    """What absolute values must be below, for no sum to be infinite."""
 
 
 class Plan(NamedTuple):
@@ -161,6 +209,10 @@ class Plan(NamedTuple):
     """Lines of a block."""
     others: int
     """Taps along other axes."""
+    is_constant: bool
+    """Whether a constant lies beyond a border; else what is behind the last line is 0, and counts for no sum."""
+    is_local: bool
+    """Whether sums that values do not allow are taken tap by tap."""
 
 
 @lru_cache(maxsize=256)
@@ -173,8 +225,14 @@ def plan_blocks(
     dtype: np.dtype[Any],
     out_dtype: np.dtype[Any],
     casting: int,
+    sides: tuple[int, ...],
+    within: Within | None,
 ) -> Plan | None:
-    """How such arrays are walked, or None where more axes have several taps than this serves."""
+    """How such arrays are walked, or None where more axes have several taps than this serves.
+
+    `sides` are those of the whole along the kernel's axes of several taps, and `within` says which lines of it
+    these are, if they are a part.
+    """
     axes, inner = line_plan.joined_axes(shape, strides, out_strides, placed, source_dtype, out_dtype)
     *outer, columns = axes
     tapped = [axis for axis in outer if axis.taps > 1]
@@ -184,10 +242,12 @@ def plan_blocks(
     planes = next((axis for axis in tapped if axis is not lines), line_plan.POINT)
     stack = line_plan.planes_of([axis for axis in outer if axis.taps == 1])
     others = planes.taps * columns.taps
-    size = block_size(lines.length, lines.taps, others, dtype.name, is_volume=planes.taps > 1)
+    size = block_size(sides[tapped.index(lines)], lines.taps, others, dtype.name, is_volume=planes.taps > 1)
     if not size:
         return None
     wanted = size - lines.taps + 1
+    first_line, end_line = (0, lines.length) if within is None else within.blocks(wanted, lines.length)
+    n_lines = end_line - first_line
     step = 1 if inner is None else inner.length
     vectors = -(-columns.length * step // tile.lanes(dtype.name))
     chosen = tile.choose_for_width(planes.length, planes.taps, vectors)
@@ -204,9 +264,10 @@ def plan_blocks(
     tile_columns = chosen.vectors * tile.lanes(dtype.name)
     line_size = -(-int(strips[:, 1].max()) // tile_columns) * tile_columns + -(-beside // 16) * 16 + 16
     line_size = _spread(line_size, dtype.itemsize)
-    blocks = -(-lines.length // wanted)
+    blocks = -(-n_lines // wanted)
     is_direct = out_dtype == dtype and (inner or columns).out_stride == 1
-    extended = _extended(lines)
+    extended = _extended(lines)[first_line : end_line + lines.taps - 1]
+    stack[:, 1] += first_line * lines.out_stride
     numbers = (
         line_loops.fill_address(source_dtype.name, dtype.name),
         transform_address(dtype.name, size),
@@ -217,13 +278,13 @@ def plan_blocks(
         chosen.rows,
         *(size, wanted, planes.taps, columns.taps, step, line_size),
         *(source_dtype.itemsize, (inner or columns).stride, out_dtype.itemsize),
-        *(planes.length, planes.out_stride, lines.length, lines.out_stride, (inner or columns).out_stride),
+        *(planes.length, planes.out_stride, n_lines, lines.out_stride, (inner or columns).out_stride),
         tile.lanes(dtype.name) if is_direct else 2**62,
     )
     padded = np.full(blocks * wanted + lines.taps - 1, NO_PLANE, np.int64)
     padded[: len(extended)] = extended
     found = Blocks(np.array(numbers, np.int64), stack, _extended(planes), padded, strips, runs)
-    return Plan(found, tapped.index(lines), size, others)
+    return Plan(found, tapped.index(lines), size, others, "constant" in placed.modes, is_local=planes.taps == 1)
 
 
 def _spread(line_size: int, item_bytes: int) -> int:
@@ -269,6 +330,12 @@ def _widest(taps: tuple[int, ...]) -> int:
     return max(range(len(taps)), key=lambda axis: (taps[axis], axis))
 
 
-def correlate_across(plan: Plan, source: int, out: int, weights: NDArray[Any], outside: float) -> bool:
+def lines_of_block(sides: tuple[int, ...], taps: tuple[int, ...], dtype: str) -> int:
+    """Lines of the output by block of an image with such sides and taps."""
+    return block_size(sides[0], taps[0], taps[1], dtype, is_volume=False) - taps[0] + 1
+
+
+def correlate_across(plan: Plan, source: int, out: int, weights: Weights, outside: float) -> bool:
     """Correlate from one address to another; False if something is not finite, and `out` then is of no use."""
-    return bool(_walk(source, out, *plan.blocks, weights, outside) == 0)
+    beyond = outside if plan.is_constant else 0.0
+    return bool(_walk(source, out, *plan.blocks, *weights, beyond) == 0)

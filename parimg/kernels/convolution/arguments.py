@@ -33,6 +33,25 @@ class Placement(NamedTuple):
     """Taps before the one on the output's own place, of the kernel as it is correlated."""
 
 
+class Within(NamedTuple):
+    """Where a part of an image lies, if its sums are to be those of the whole to the last bit."""
+
+    shape: tuple[int, ...]
+    """Of the whole."""
+    row: int
+    """Of the part, the first whose sums are wanted."""
+    begin: int
+    """The same row of the whole."""
+    end: int
+    """Of the whole, the row behind the last that is wanted."""
+
+    def blocks(self, lines: int, height: int) -> tuple[int, int]:
+        """Rows of the part, of that height, of the blocks of so many lines of the whole that the wanted lie in."""
+        begin, end = self.begin // lines * lines, -(-self.end // lines) * lines
+        first = self.row - (self.begin - begin)
+        return first, min(first + end - begin, height)
+
+
 def placement(
     n_axes: int, shape: tuple[int, ...], mode: Mode, origin: Origin, axes: Axes, *, is_convolution: bool
 ) -> Placement:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from parimg.kernels.convolution.arguments import Placement, output_array, placement
+from parimg.kernels.convolution.arguments import Placement, Within, output_array, placement
 from parimg.kernels.convolution.line_loops import ROUND, SATURATE, TRUNCATE
 from parimg.kernels.convolution.line_plan import LONGEST_MERGED
 from parimg.kernels.convolution.magnitudes import casts_fractions, is_whole
@@ -20,7 +20,7 @@ from parimg.kernels.convolution.methods import (
     How,
     choose,
     choose_for_shape,
-    is_for_bytes,
+    lines_together,
     prepare,
     run,
 )
@@ -179,49 +179,74 @@ LINES_REPEAT = math.lcm(*range(1, MOST_ROWS + 1))
 """Lines so far apart are summed in one order, counted from an array's first; its last `MOST_ROWS` in others."""
 
 
-def method_for_shape(
+def convolve_part(
+    part: NDArray[Any],
+    weights: NDArray[Any],
+    output: DTypeLike,
+    mode: str,
+    cval: float,
+    within: Within,
+    *,
+    casting: Casting = "truncate",
+) -> NDArray[Any]:
+    """Convolve rows and columns of a part of an image so that the sums wanted are those of the whole.
+
+    Parameters
+    ----------
+    part : ndarray, shape (height, width) or (height, width, channels)
+        Of real numbers. It goes as far beyond the tile as the kernel reaches, and where `lines_of_blocks` gives a
+        number, as it does beyond the blocks of so many lines that the tile lies in; else it begins at a multiple
+        of `LINES_REPEAT` rows of the whole, and ends with it, or `MOST_ROWS` later than it would have to.
+    weights : ndarray, two axes
+    output : dtype
+        Of real numbers.
+    mode, cval, casting
+        See `convolve`.
+    within : Within
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `part`; only what `within` names is right.
+    """
+    given = np.ascontiguousarray(part)
+    return _filter(
+        given, weights, output, mode, cval, 0, (0, 1), "auto", None, casting, is_convolution=True, within=within
+    )
+
+
+def lines_of_blocks(
     shape: tuple[int, ...],
     dtype: DTypeLike,
     weights: NDArray[Any],
     output: DTypeLike,
-    mode: Mode = "reflect",
+    mode: str = "reflect",
     cval: float = 0.0,
-    *,
-    axes: Axes = None,
-    casting: Casting = "truncate",
-) -> Method:
-    """The method for an array of that shape, and for its parts if they are to be as it is.
-
-    It is that of `convolve`, but for kernels that this transforms across lines, which takes a third to all of the
-    time.
+) -> int:
+    """Lines that `convolve_part` sums by one transform across them, 0 where it takes another way.
 
     Parameters
     ----------
     shape : tuple of int
+        Of the whole image.
     dtype : dtype
-        Of real numbers, of the array.
-    weights, output, mode, cval, axes, casting
+        Of real numbers, of the image.
+    weights, output, mode, cval
         See `convolve`; `output` is a dtype.
-
-    Returns
-    -------
-    {"direct", "separable", "auto"}
-        ``"auto"`` for boxes, which are running sums whatever the shape, for passes over bytes, which are as the
-        direct sum, and where it is transforms, if the values
-        allow them: their rounding depends on all of a block.
     """
     source, out = np.dtype(dtype), np.dtype(output)
     computed, target = np.empty((1,) * len(shape), _computed_dtype(source)), np.empty(1, out)
-    placed = placement(len(shape), weights.shape, mode, 0, axes, is_convolution=True)
-    how = How(placed, "auto", None, _CASTINGS[casting], is_convolution=True)
+    placed = placement(len(shape), weights.shape, mode, 0, (0, 1), is_convolution=True)
+    how = How(placed, "auto", None, TRUNCATE, is_convolution=True, within=Within(shape, 0, 0, shape[0]))
     kernel = as_kernel(_numbers(weights, "weights"), placed.shape, is_convolution=True)
-    if kernel.is_box or is_for_bytes(shape, computed.dtype, kernel, out, how):
-        return "auto"
+    if kernel.is_box:
+        return 0
     arithmetic = _arithmetic(computed.dtype, kernel, out, how, cval)
     is_exact = is_whole(computed, kernel, target)
     is_cast = casts_fractions(computed, kernel, target)
-    found = choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast, in_parts=True)
-    return "direct" if found == "direct" else "separable" if found == "separable" else "auto"
+    if choose_for_shape(shape, kernel, how, arithmetic, is_exact=is_exact, is_cast=is_cast) != "fft":
+        return 0
+    return lines_together(shape, kernel, how, "float64" if is_exact else arithmetic)
 
 
 def _filter(
@@ -237,6 +262,7 @@ def _filter(
     casting: Casting,
     *,
     is_convolution: bool,
+    within: Within | None = None,
 ) -> NDArray[Any]:
     if (
         type(given) is np.ndarray
@@ -248,7 +274,7 @@ def _filter(
     ):
         # Working out what is to be done takes longer than a small image: it is remembered.
         kinds = (given.shape, given.strides, given.dtype, weights.shape, weights.dtype, weights.tobytes())
-        choices = (method, precision, casting, is_convolution)
+        choices = (method, precision, casting, is_convolution, within)
         try:
             known: Any = (output, mode, origin, axes, choices, type(cval), cval)
             prepared = _prepared(*kinds, *known)
@@ -269,7 +295,7 @@ def _filter(
     out = output_array(output, source.shape, _default_dtype(given, source, is_complex=is_complex), is_complex)
     if not source.size:
         return out
-    how = How(placed, method, precision, _CASTINGS[casting], is_convolution)
+    how = How(placed, method, precision, _CASTINGS[casting], is_convolution, within)
     target = out
     if not _is_plain(out) or (output is not None and np.may_share_memory(source, out)):
         target = np.empty(out.shape, _computed_dtype(out.dtype))
@@ -312,12 +338,12 @@ def _prepared(
     mode: Mode,
     origin: Origin,
     axes: Axes,
-    choices: tuple[str, str | None, str, bool],
+    choices: tuple[str, str | None, str, bool, Within | None],
     cval_type: type,
     cval: complex,
 ) -> _Prepared | None:
     """What a call with such arguments does, if that needs no conversions."""
-    method, precision, casting, is_convolution = choices
+    method, precision, casting, is_convolution, within = choices
     out_dtype = dtype if output is None else np.dtype(output)
     is_real = all(kind in _COMPUTED and kind.kind != "c" for kind in (dtype, weights_dtype, out_dtype))
     is_known = method in _METHODS and precision in _PRECISIONS and casting in _CASTINGS
@@ -325,7 +351,7 @@ def _prepared(
     if not (is_real and is_known and is_whole and 0 not in shape and cval_type in {int, float}):
         return None
     placed = placement(len(shape), weights_shape, mode, origin, axes, is_convolution=is_convolution)
-    how = How(placed, method, precision, _CASTINGS[casting], is_convolution)
+    how = How(placed, method, precision, _CASTINGS[casting], is_convolution, within)
     kernel = as_kernel(np.frombuffer(weights, weights_dtype), placed.shape, is_convolution=is_convolution)
     source = np.lib.stride_tricks.as_strided(np.empty(0, dtype), shape, strides)  # only looked at
     out = np.empty(shape, out_dtype)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from parimg.kernels.convolution import byte_passes, tile
-from parimg.kernels.convolution.across_lines import Plan, correlate_across, plan_blocks, time_across
+from parimg.kernels.convolution.across_lines import (
+    Plan,
+    Weights,
+    correlate_across,
+    lines_of_block,
+    plan_blocks,
+    time_across,
+)
 from parimg.kernels.convolution.boxes import Rounding, correlate_box, exact_rounding, plan_boxes
 from parimg.kernels.convolution.direct import PreparedLines, address_of, correlate_lines, prepare_lines
 from parimg.kernels.convolution.fft import (
@@ -21,6 +28,7 @@ from parimg.kernels.convolution.fft import (
     transformed_elements,
 )
 from parimg.kernels.convolution.line_loops import ROUND, TRUNCATE
+from parimg.kernels.convolution.line_plan import LONGEST_MERGED
 from parimg.kernels.convolution.magnitudes import (
     PEAK_FOR_DIRECT,
     PEAK_FOR_FLOAT64,
@@ -41,7 +49,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from parimg.kernels.convolution.arguments import Placement
+    from parimg.kernels.convolution.arguments import Placement, Within
     from parimg.kernels.convolution.weights import Kernel
 
 # In multiplications of the direct sum by a processor that does as many multiply-adds a cycle as AVX2 can; one that
@@ -64,6 +72,7 @@ _SMALLEST_BOX = {"float32": 25, "float64": 64}
 _SMALLEST_BOX_CAST = {"float32": 121, "float64": 1225}
 _MOST_CHANNELS = 32
 _MEANS_ARE_EXACT = (np.uint8, np.uint16)
+_NO_TAPS = np.empty((0, 0))
 _LARGEST_FACTORED = 2**14  # taps; a decomposition of 128 x 128 takes 4 ms
 
 
@@ -75,6 +84,12 @@ class How(NamedTuple):
     precision: str | None
     casting: int
     is_convolution: bool
+    within: Within | None = None
+    """Where it lies, if it is a part that is to be as in the whole; the shape of this decides, then."""
+
+    def deciding(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape by which the way is chosen, of an array of that shape."""
+        return shape if self.within is None else self.within.shape
 
 
 def run(
@@ -100,13 +115,15 @@ def run(
     is_exact = is_whole(source, kernel, out) and (
         method == "fft" or (method == "separable" and kernel.vectors is None)
     )
-    if method == "fft" and not is_exact and is_peaked(source, PEAK_FOR_FLOAT64):
-        precise = "float64"
-        if how.method == "auto" and is_peaked(source, PEAK_FOR_DIRECT):
-            method = "direct"
     if method == "fft":
         precise = "float64" if is_exact else precise
         across = _plan_across(source, kernel, out, how, precise, is_exact=is_exact)
+        is_local = is_exact or (across is not None and across.is_local)
+        if not is_local and is_peaked(source, PEAK_FOR_FLOAT64):
+            if how.method == "auto" and is_peaked(source, PEAK_FOR_DIRECT):
+                method = "direct"
+            precise = "float64"
+            across = _plan_across(source, kernel, out, how, precise, is_exact=is_exact)
     if is_exact:
         if not rounds_to_exact(source, kernel, cval, how.placed, across):
             method = "direct"
@@ -119,7 +136,7 @@ def run(
     elif method == "separable" and len(kernel.axes) > 1:
         is_done = _run_in_passes(source, kernel, target, cval, how, precise)
     elif method == "fft" and across is not None:
-        is_done = _run_across_lines(source, kernel, out, cval, across, precise)
+        is_done = _run_across_lines(source, kernel, out, cval, how, across, precise)
     elif method == "fft" and kernel.axes:
         is_done = _run_by_transforms(source, kernel, target, cval, how, precise)
     else:
@@ -140,7 +157,7 @@ def choose(source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dt
         return "bytes" if byte_passes.fits(source.shape) else "direct"
     is_exact = is_whole(source, kernel, out)
     is_cast = casts_fractions(source, kernel, out)
-    return choose_for_shape(source.shape, kernel, how, dtype, is_exact=is_exact, is_cast=is_cast)
+    return choose_for_shape(how.deciding(source.shape), kernel, how, dtype, is_exact=is_exact, is_cast=is_cast)
 
 
 def choose_for_shape(
@@ -151,12 +168,10 @@ def choose_for_shape(
     *,
     is_exact: bool,
     is_cast: bool,
-    in_parts: bool = False,
 ) -> str:
     """The fastest method for an array of that shape, running sums of boxes apart.
 
-    With `is_exact`, sums are to be exact; for `is_cast`, see `casts_fractions`. With `in_parts`, what is no more
-    than rounded is not transformed across lines: where a part begins would show in the last bits.
+    With `is_exact`, sums are to be exact; for `is_cast`, see `casts_fractions`.
     """
     size = kernel.weights.size
     if how.precision == "float64" or size < _SMALLEST_FACTORED:
@@ -173,8 +188,7 @@ def choose_for_shape(
     direct = float(math.prod(shape[axis] for axis in kernel.axes) * size)
     if is_exact:  # transforms of whole numbers are taken in float64
         direct, dtype = direct * (0.5 if dtype == "float32" else 1.0), "float64"
-    shows = is_cast or (in_parts and not is_exact)  # where rounding does: at a step of integers, or a seam
-    across = math.inf if shows else _time_across(shape, kernel, dtype)
+    across = math.inf if is_cast else _time_across(shape, kernel, how, dtype)
     return "fft" if min(across, _time_of_blocks(shape, kernel, dtype)) < direct else "direct"
 
 
@@ -186,8 +200,19 @@ def _time_of_blocks(shape: tuple[int, ...], kernel: Kernel, dtype: str) -> float
     return (CROSSOVERS[f"fft call {dtype}"] + elements * each) * tile.RELATIVE_SPEED
 
 
-def _time_across(shape: tuple[int, ...], kernel: Kernel, dtype: str) -> float:
+def lines_together(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str) -> int:
+    """Lines of an image that are summed by one block, if it is transformed across lines; else 0."""
+    if _time_across(shape, kernel, how, dtype) >= _time_of_blocks(shape, kernel, dtype):
+        return 0
+    sides, taps = zip(*((shape[axis], kernel.weights.shape[axis]) for axis in kernel.axes), strict=True)
+    return lines_of_block(sides, taps, dtype)
+
+
+def _time_across(shape: tuple[int, ...], kernel: Kernel, how: How, dtype: str) -> float:
     """The same of transforms across lines."""
+    # Of many channels, planes are what lies behind each other along an axis of the image: these are no blocks.
+    if how.within is not None and math.prod(shape[kernel.axes[-1] + 1 :]) > LONGEST_MERGED:
+        return math.inf
     sides = tuple(shape[axis] for axis in kernel.axes)
     return time_across(sides, tuple(kernel.weights.shape[axis] for axis in kernel.axes), dtype)
 
@@ -293,9 +318,9 @@ class PreparedBlocks(NamedTuple):
     """All that transforms across lines need but the elements, which they look at before."""
 
     plan: Plan
-    weights: NDArray[Any]
+    weights: Weights
     peak: float
-    """How many times the typical value the largest may be."""
+    """How many times the typical value the largest may be, where all is decided at once."""
     below: float
     """What absolute values must be below."""
 
@@ -344,10 +369,9 @@ def _prepare_blocks(
     plan = _plan_across(source, kernel, out, how, dtype, is_exact=is_exact)
     if plan is None:
         return None
-    weights = kernel.products(dtype, plan.axis, plan.size)
+    weights = _weights_across(source, kernel, how, plan, dtype, is_exact=is_exact)
     if not is_exact:
-        peak = PEAK_FOR_FLOAT64 if dtype == "float32" else PEAK_FOR_DIRECT if how.method == "auto" else math.inf
-        return PreparedBlocks(plan, weights, peak, math.inf)
+        return PreparedBlocks(plan, weights, math.inf if plan.is_local else weights.limit, math.inf)
     allowed = largest_exact(source, kernel, plan)
     if not allows_outside(cval, how.placed, allowed):
         return None
@@ -418,20 +442,34 @@ def _plan_across(
     source: NDArray[Any], kernel: Kernel, out: NDArray[Any], how: How, dtype: str, *, is_exact: bool
 ) -> Plan | None:
     """How transforms are taken across lines, or None where those along all axes are faster."""
-    if _time_across(source.shape, kernel, dtype) >= _time_of_blocks(source.shape, kernel, dtype):
+    whole = how.deciding(source.shape)
+    if _time_across(whole, kernel, how, dtype) >= _time_of_blocks(whole, kernel, dtype):
         return None
     if any(stride % source.itemsize for stride in source.strides):
         return None
     casting = ROUND if is_exact and how.casting == TRUNCATE else how.casting
     layout = (source.shape, source.strides, out.strides, how.placed)
-    return plan_blocks(*layout, source.dtype, np.dtype(dtype), out.dtype, casting)
+    sides = tuple(whole[axis] for axis in kernel.axes)
+    return plan_blocks(*layout, source.dtype, np.dtype(dtype), out.dtype, casting, sides, how.within)
+
+
+def _weights_across(
+    source: NDArray[Any], kernel: Kernel, how: How, plan: Plan, dtype: str, *, is_exact: bool
+) -> Weights:
+    may_be_summed = plan.is_local or how.method == "auto"
+    limit = PEAK_FOR_FLOAT64 if dtype == "float32" else PEAK_FOR_DIRECT if may_be_summed else math.inf
+    if is_exact or (source.dtype.kind in "iu" and holds_less(source.dtype, limit)):
+        limit = math.inf
+    taps = kernel.taps if plan.is_local else _NO_TAPS
+    largest = float(np.finfo(dtype).max) / (8 * plan.size * max(kernel.absolute_sum, 1.0))
+    return Weights(kernel.products(dtype, plan.axis, plan.size), taps, limit, largest)
 
 
 def _run_across_lines(
-    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, plan: Plan, dtype: str
+    source: NDArray[Any], kernel: Kernel, out: NDArray[Any], cval: float, how: How, plan: Plan, dtype: str
 ) -> bool:
-    """Transform blocks of lines; False if something is not finite."""
-    weights = kernel.products(dtype, plan.axis, plan.size)
+    """Transform blocks of lines; False if something is not finite, unless its sums were taken tap by tap."""
+    weights = _weights_across(source, kernel, how, plan, dtype, is_exact=is_whole(source, kernel, out))
     return correlate_across(plan, address_of(source), address_of(out), weights, cval)
 
 

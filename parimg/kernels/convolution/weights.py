@@ -62,11 +62,15 @@ class Kernel:
         key = (dtype, (axis, size))
         found = self._spectra.get(key)
         if found is None:
-            weights = np.moveaxis(np.squeeze(self.weights, self._single_axes), axis, 0)
-            made = kernel_products(weights, size)
+            made = kernel_products(np.moveaxis(self.taps, axis, 0), size)
             found = made.astype(dtype)
             self._remember(key, found)
         return found
+
+    @cached_property
+    def taps(self) -> NDArray[np.float64]:
+        """The weights without axes of one tap."""
+        return np.squeeze(self.weights, self._single_axes)
 
     def _remember(self, key: tuple[str, tuple[int, ...]], found: NDArray[Any]) -> None:
         if len(self._spectra) >= _REMEMBERED_SPECTRA:
@@ -80,7 +84,7 @@ class Kernel:
     @cached_property
     def vectors(self) -> tuple[NDArray[np.float64], ...] | None:
         """A vector for each of `axes` whose product the kernel is, or None."""
-        rest = np.squeeze(self.weights, self._single_axes)
+        rest = self.taps
         vectors = []
         while rest.ndim > 1:
             by_first = rest.reshape(len(rest), -1)
@@ -105,7 +109,7 @@ class Kernel:
 
     @cached_property
     def _decomposed(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        left, sizes, right = np.linalg.svd(np.squeeze(self.weights, self._single_axes), full_matrices=False)
+        left, sizes, right = np.linalg.svd(self.taps, full_matrices=False)
         return left, sizes, right
 
 

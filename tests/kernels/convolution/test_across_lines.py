@@ -188,6 +188,45 @@ def test_one_huge_value_does_not_spoil_the_rest():
         np.testing.assert_allclose(convolve(source, weights), expected, rtol=1e-5)
 
 
+def test_what_an_image_does_not_allow_is_summed_tap_by_tap_and_the_rest_is_transformed(taken):
+    source = RNG.random((150, 140, 3)).astype(np.float32)
+    weights = RNG.normal(size=(13, 15))
+    weights[:, 3] = 0
+    for value in (1e6, 1e30, np.inf, np.nan):
+        spoiled = source.copy()
+        spoiled[70, 60, 1] = value
+        found = convolve(spoiled, weights, axes=(0, 1), method="fft")
+        expected = scipy.ndimage.convolve(spoiled.astype(float), weights, axes=(0, 1))
+        is_far = np.ones(source.shape, bool)
+        is_far[63:77, 53:68, 1] = False
+        np.testing.assert_allclose(found[is_far], expected[is_far], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found[~is_far], expected[~is_far], rtol=1e-6, atol=1e-4)
+        undisturbed = convolve(source, weights, axes=(0, 1), method="fft")
+        np.testing.assert_array_equal(found[:, :45], undisturbed[:, :45])
+        np.testing.assert_array_equal(found[:, :, 2], undisturbed[:, :, 2])
+    assert len(taken) == 8
+
+
+def test_sums_that_the_dtype_holds_are_finite_where_their_transforms_are_not(taken):
+    weights = RNG.random((15, 15))
+    for dtype, value in (("float32", 2e38), ("float64", 1e308)):
+        source = np.full((90, 80), value, dtype)
+        found = convolve(source, weights / weights.sum(), method="fft")
+        np.testing.assert_allclose(found, value, rtol=1e-6)
+    assert len(taken) == 2
+
+
+def test_a_constant_that_lies_nowhere_counts_for_nothing(taken):
+    source, weights = RNG.normal(size=(61, 70)), RNG.normal(size=(15, 15))
+    expected = convolve(source, weights, method="fft")
+    for cval in (1e200, np.nan):
+        np.testing.assert_array_equal(convolve(source, weights, cval=cval, method="fft"), expected)
+    whole, numbers = RNG.integers(0, 256, (61, 70), np.uint16), RNG.integers(-9, 9, (15, 15))
+    found = convolve(whole, numbers, np.int64, cval=2.0**70, method="fft")
+    np.testing.assert_array_equal(found, scipy.ndimage.convolve(whole.astype(np.int64), numbers))
+    assert len(taken) == 4
+
+
 def test_volumes_of_wide_dtypes_go_so_unless_scipys_last_bits_are_wanted(taken):
     source, weights = RNG.normal(size=(36, 37, 38)), RNG.normal(size=(5, 5, 7))
     assert_close(convolve(source, weights), scipy.ndimage.convolve(source, weights), source, weights)
