@@ -137,7 +137,7 @@ def _stage_row(
 
 
 @numba.njit(cache=True, nogil=True)
-def _find_rows(plan: Any, source: int, outer: int, rows: Any, starts: Any, first_slot: int, nowhere: Any) -> None:
+def _find_rows(plan: Any, source: int, outer: int, rows: Any, starts: Any, first_slot: Any, nowhere: Any) -> None:
     """Where rows of `y_table` begin, for every combination of offsets before y; `nowhere` where there is none.
 
     Callers give no literals, which would be compiled for by themselves: 0.4 s.
