@@ -45,7 +45,7 @@ RUN = ("run", "numpy:mean", "photos")
         ((*RUN, "-o", "table.xlsx"), "-o must end in .parquet, .csv, .json or .arrow"),
         ((*RUN, "-o", "no/such/t.csv"), "there is no folder"),
         ((*RUN, "-o", "t.csv"), "is a folder; name a file"),
-        ((*RUN, "--sample", "0"), "greater than or equal to 1"),
+        ((*RUN, "--sample", "0"), "Invalid value for '--sample'"),
         ((*RUN, "--ext", "p*g"), "--ext must be like tif or png,jpg"),
         (("convolve", "photos", "-k", "box(3)", "-o", "photos"), "images lie in the output folder"),
         ((*RUN, "--ext", "tif"), "no file below 'photos' ends in .tif"),

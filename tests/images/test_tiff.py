@@ -428,7 +428,10 @@ def test_tiles_give_what_strips_give(
         "extrasamples": ["unassalpha"] if channels in {2, 4} else None,
         "extratags": [(274, 3, 1, 6, True)],
     }
-    tiled = tiff(stored, tile=tile, compression=compression, **options)
+    try:
+        tiled = tiff(stored, tile=tile, compression=compression, **options)
+    except NotImplementedError as error:
+        pytest.skip(f"this tifffile does not write such files: {error}")
     for color in ("gray", "color", "unchanged", "stack"):
         assert_array_equal(decode(tiled, color), decode(tiff(stored, **options), color))
 
