@@ -55,14 +55,11 @@ class _Vectors:
         self.kind = ir.VectorType(self.element, _lanes(spec))
         self.word = context.get_value_type(types.intp)
 
-    def addresses(
-        self, array_type: Any, array: ir.Value, begin: ir.Value, apart: ir.Value, count: int
-    ) -> list[ir.Value]:
+    def addresses(self, array_type: Any, array: ir.Value, begin: ir.Value, count: int) -> list[ir.Value]:
         """So many addresses of an array of them."""
-        b = self.builder
-        first = b.gep(self.context.make_array(array_type)(self.context, b, array).data, [begin], inbounds=True)
-        places = (b.mul(apart, self.word(k)) for k in range(count))
-        return [b.load(b.gep(first, [place], inbounds=True)) for place in places]
+        first = self.context.make_array(array_type)(self.context, self.builder, array).data
+        places = (self.builder.add(begin, self.word(k)) for k in range(count))
+        return [self.builder.load(self.builder.gep(first, [place], inbounds=True)) for place in places]
 
     def _at(self, address: ir.Value, x: ir.Value) -> ir.Value:
         return self.builder.bitcast(pointer_at(self.builder, address, self.element, x), self.kind.as_pointer())
@@ -134,18 +131,16 @@ def _choose_lines(
 ) -> tuple[Any, Callable[..., ir.Value]]:
     """Write what a function chooses for lines.
 
-    Their windows have their elements at `addresses` at x = 0. `steps` are the first line, how far the next is from
-    it, and bytes between lines of results; the last two are 0 if there is one line.
+    Their windows have their elements at `addresses` at x = 0. `steps` are the place of the first line's there, how
+    far the next line's are from it, and bytes between lines of results; the last two are 0 if there is one line.
     """
 
     def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         vectors = _Vectors(context, b, spec)
         begin, apart, step = (b.extract_value(args[3], k) for k in range(3))
         lines = [vectors.word(line) for line in range(_choice_lines(spec))]
-        n_lines = b.extract_value(context.make_array(addresses)(context, b, args[2]).shape, 1)
         places = [
-            vectors.addresses(addresses, args[2], b.add(begin, b.mul(apart, line)), n_lines, spec.count)
-            for line in lines
+            vectors.addresses(addresses, args[2], b.add(begin, b.mul(apart, line)), spec.count) for line in lines
         ]
         targets = [b.add(args[5], b.mul(step, line)) for line in lines]
         emit = Emit(b, as_dtype(spec.values), vectors.kind)
@@ -186,7 +181,7 @@ def _filter_lines_together(
     def generate(context: Any, b: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         vectors = _Vectors(context, b, spec)
         word = vectors.word
-        sources = vectors.addresses(rows, args[1], word(0), word(1), side + lines - 1)
+        sources = vectors.addresses(rows, args[1], word(0), side + lines - 1)
         targets = [b.add(args[4], b.mul(args[5], word(line))) for line in range(lines)]
 
         def emit(apart: ir.Value) -> None:
@@ -228,14 +223,16 @@ def filter_chosen_lines(
 ) -> None:
     """Do what `windows.filter_block` does."""
     n, length, _ = sizes
+    count = len(elements[0])
     if length < _lanes_of(spec):
         filter_block(function, spec, scratch, elements, sizes, target, steps, arguments)
         return
     together = min(n, _choice_lines_of(spec))
-    apart = (1, steps[0]) if together > 1 else (0, 0)
+    apart = (count, steps[0]) if together > 1 else (0, 0)
     for begin in range(0, n, together):
         first = min(begin, n - together)  # the last do some again
-        _choose(function, spec, scratch.addresses, (first, *apart), length, target + first * steps[0])
+        places = first * count, *apart
+        _choose(function, spec, scratch.addresses, places, length, target + first * steps[0])
 
 
 _chosen_lines = numba.njit(nogil=True)(filter_chosen_lines)
@@ -254,19 +251,17 @@ def filter_median_lines(
     """Do what `windows.filter_block` does, for medians of squares."""
     n, length, group = sizes
     along, across = elements
+    count = len(along)
+    addresses = scratch.addresses
     together = _median_lines_of(spec)
     if n < together or length < _lanes_of(spec):
         _chosen_lines(function, spec, scratch, elements, sizes, target, steps, arguments)
         return
-    side = across[-1] + 1
-    column = np.empty(side, np.int64)  # elements of the window at its left side
-    for k in range(len(along)):
-        if along[k] == 0:
-            column[across[k]] = k
-    rows = np.empty(side + together, np.int64)
+    rows = np.empty(count + together, np.int64)
     for begin in range(0, n, together):
         first = min(begin, n - together)  # the last do some again
-        for row in range(side + together - 1):
-            line = max(0, row - side + 1)
-            rows[row] = scratch.addresses[column[row - line], first + line]
+        for k in range(count):
+            if along[k] == 0:
+                for line in range(together):
+                    rows[across[k] + line] = addresses[(first + line) * count + k]
         _lines_together(spec, rows, group, length, target + first * steps[0], steps[0])

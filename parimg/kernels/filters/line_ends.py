@@ -20,20 +20,22 @@ def place_end(reader: Any, plan: Any, scratch: Any, n: int, x_range: Any, cval: 
     n_x, group, x_stride, _ = plan.x_steps
     first, last = x_range
     positions = plan.x_table[first : last + len(plan.x_table) - n_x]
-    # Row by row, as columns of rows that lie 4 KiB apart are not in the first-level cache together.
     for combination in range(len(ring)):
-        lines = ring[combination]
-        for row in range(n + plan.y_span - 1):
-            start = starts[combination, row]
-            for p in range(len(positions)):
-                x = positions[p]
-                for c in range(group):
-                    lines[p, row * group + c] = cval if x < 0 else read_item(reader, start + x * x_stride, c)
-    for k in range(len(plan.element_x)):
-        for i in range(last - first):
+        for p in range(len(positions)):
+            line = ring[combination, p]
+            if positions[p] < 0:
+                line[:] = cval
+                continue
+            distance = positions[p] * x_stride
+            for c in range(group):
+                for row in range(n + plan.y_span - 1):
+                    line[row * group + c] = read_item(reader, starts[combination, row] + distance, c)
+    count = len(plan.element_x)
+    for i in range(last - first):
+        for k in range(count):
             line = plan.element_outer[k] * ring.shape[1] + i + plan.element_x[k]
             place = line * ring.shape[2] + plan.element_y[k] * group
-            addresses[k, i] = ring.ctypes.data + place * ring.itemsize
+            addresses[i * count + k] = ring.ctypes.data + place * ring.itemsize
 
 
 @numba.njit(nogil=True)

@@ -100,7 +100,7 @@ class Scratch(NamedTuple):
     starts : ndarray of int64, shape (combinations, block + y_span - 1)
         Where the rows of a block begin; where there is none, -1, or `outside` if rows are not copied.
     window : ndarray of the window's dtype, one element for each of a window that is not kept on the stack
-    addresses : ndarray of int64, shape (elements of the window, lines of a block, or of an end if more)
+    addresses : ndarray of int64, shape (lines of a block, or of an end if more, times elements of the window,)
     """
 
     ring: NDArray[Any]
@@ -166,13 +166,12 @@ def _point_into_image(source: int, plan: Any, scratch: Any, outer: int, y: int, 
     _, _, x_stride, before = plan.x_steps
     nowhere = np.int64(outside.ctypes.data)
     _find_rows(plan, source, outer, (y, y + n + plan.y_span - 1), starts, np.int64(0), nowhere)
-    for k in range(len(plan.element_x)):
-        first_row = plan.element_y[k]
+    count = len(plan.element_x)
+    for k in range(count):
+        combination, first_row = plan.element_outer[k], plan.element_y[k]
         distance = (first + plan.element_x[k] - before) * x_stride
-        rows = starts[plan.element_outer[k], first_row : first_row + n]
-        places = addresses[k]
         for i in range(n):
-            places[i] = rows[i] + distance
+            addresses[i * count + k] = starts[combination, first_row + i] + distance
 
 
 @numba.njit(cache=True, nogil=True)
@@ -195,11 +194,12 @@ def _copy_rows(
             slot = row % n_slots
             start = starts[combination, slot]
             _stage_row(reader, ring[combination, slot], start, positions, inner, group, x_stride, cval)
-    for k in range(len(plan.element_x)):
+    count = len(plan.element_x)
+    for k in range(count):
         for i in range(n):
             row_place = plan.element_outer[k] * n_slots + (y + i + plan.element_y[k]) % n_slots
             place = row_place * ring.shape[2] + plan.element_x[k] * group
-            addresses[k, i] = ring.ctypes.data + place * ring.itemsize
+            addresses[i * count + k] = ring.ctypes.data + place * ring.itemsize
 
 
 def _filter_block_by_kind(*_arguments: Any) -> None:

@@ -170,7 +170,7 @@ def make_scratch(plan: Plan, dtype: np.dtype[Any], cval: Any, *, on_stack: bool)
         np.full(plan.n_outside, cval, dtype) if plan.n_outside else np.empty(0, dtype),
         np.empty((combinations, n_rows), np.int64),
         np.empty(0 if on_stack else n_elements, dtype),
-        np.empty((n_elements, max(plan.block, end_lines)), np.int64),
+        np.empty(max(plan.block, end_lines) * n_elements, np.int64),
     )
 
 

@@ -212,22 +212,21 @@ def _itemsize_of(_typing_context: Any, spec: Any) -> tuple[Any, Callable[..., ir
 
 
 def _gather(
-    _typing_context: Any, spec: Any, addresses: Any, line: Any, buffer: Any, x: Any
+    _typing_context: Any, spec: Any, addresses: Any, begin: Any, buffer: Any, x: Any
 ) -> tuple[Any, Callable[..., ir.Value]]:
     """The window at x: on the stack of the loop itself, or in `buffer` if it is long.
 
-    `addresses` has, for each of its elements, the address at x = 0 in every line.
+    `addresses` has, from `begin` on, the address of each of its elements at x = 0.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
         word = context.get_value_type(types.intp)
         element = context.get_value_type(spec.values)
-        places = context.make_array(addresses)(context, builder, args[1])
-        first = builder.gep(places.data, [args[2]], inbounds=True)
-        n_lines = builder.extract_value(places.shape, 1)
+        first = context.make_array(addresses)(context, builder, args[1]).data
+        first = builder.gep(first, [args[2]], inbounds=True)
 
         def copy(k: ir.Value, target: ir.Value) -> None:
-            address = builder.load(builder.gep(first, [builder.mul(k, n_lines)], inbounds=True))
+            address = builder.load(builder.gep(first, [k], inbounds=True))
             value = builder.load(pointer_at(builder, address, element, args[4]), align=1)
             for instruction in (address, value):
                 _mark(builder, instruction, read=True)
@@ -245,7 +244,7 @@ def _gather(
             copy(word(k), data)
         return _window_at(builder, context.get_value_type(spec.window), spec.window, data)
 
-    return spec.window(spec, addresses, line, buffer, x), generate
+    return spec.window(spec, addresses, begin, buffer, x), generate
 
 
 def _results(value: Any) -> tuple[Any, ...]:
@@ -374,7 +373,7 @@ def filter_block(
     function: Any,
     spec: Any,
     scratch: Any,
-    elements: Any,  # noqa: ARG001 - the others who do the same need it
+    elements: Any,
     sizes: tuple[int, int, int],
     target: int,
     steps: tuple[int, int],
@@ -385,7 +384,7 @@ def filter_block(
     Parameters
     ----------
     scratch : loops.Scratch
-        Its `addresses` have, for each element of the window, the address at x = 0 in every line.
+        Its `addresses` have, line by line, the address of each element of the window at x = 0.
     elements : (int64 array, int64 array)
         Where elements of the window are, along lines and across.
     sizes : (int, int, int)
@@ -395,8 +394,9 @@ def filter_block(
     steps : (int, int)
         Bytes between lines of results, and between results of one pixel.
     """
+    count = len(elements[0])
     for i in range(sizes[0]):
         place = target + i * steps[0]
         for x in range(sizes[1]):
-            window = gather(spec, scratch.addresses, i, scratch.window, x)
+            window = gather(spec, scratch.addresses, i * count, scratch.window, x)
             write_results(spec, place, steps[1], x, function(window, *arguments))
