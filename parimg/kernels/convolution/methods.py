@@ -32,6 +32,7 @@ from parimg.kernels.convolution.line_plan import LONGEST_MERGED
 from parimg.kernels.convolution.magnitudes import (
     PEAK_FOR_DIRECT,
     PEAK_FOR_FLOAT64,
+    PEAK_IN_COLUMN,
     allows_outside,
     casts_fractions,
     holds_less,
@@ -457,7 +458,7 @@ def _weights_across(
     source: NDArray[Any], kernel: Kernel, how: How, plan: Plan, dtype: str, *, is_exact: bool
 ) -> Weights:
     may_be_summed = plan.is_local or how.method == "auto"
-    limit = PEAK_FOR_FLOAT64 if dtype == "float32" else PEAK_FOR_DIRECT if may_be_summed else math.inf
+    limit = PEAK_IN_COLUMN if dtype == "float32" else PEAK_FOR_DIRECT if may_be_summed else math.inf
     if is_exact or (source.dtype.kind in "iu" and holds_less(source.dtype, limit)):
         limit = math.inf
     taps = kernel.taps if plan.is_local else _NO_TAPS
