@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 # Transforms are wrong by a share of the largest sum. Where one value is so many times the typical one, float64 is
 # taken for them, and where it is so many, the direct sum.
 PEAK_FOR_FLOAT64, PEAK_FOR_DIRECT = 1e3, 1e6
-# The same of transforms across lines in float32, of the largest of other lines in place of the typical value, which
-# noise is some four times above: cells before black that is not quite 0 are no stars.
+# The same of transforms across lines in float32, of the largest of other lines, which noise brings to some four
+# times the typical value: cells before black that is not quite 0 are no stars.
 PEAK_IN_COLUMN = 1e4
 _SAMPLED = 1024  # elements that tell the typical value
 
