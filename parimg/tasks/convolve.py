@@ -158,7 +158,19 @@ class Convolve(ImageTransform):
         return (self.mode == "wrap",) * 2
 
     def alignment(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Alignment:
-        """That of lines which are summed together."""
+        """How parts must lie: as lines that are summed together, or transformed together, do.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of the whole image.
+        dtype : dtype
+            Of its pixels.
+
+        Returns
+        -------
+        Alignment
+        """
         from parimg.kernels.convolution.convolve import LINES_REPEAT, lines_of_blocks
         from parimg.kernels.convolution.tile import MOST_ROWS
         from parimg.tasks.tiling import Alignment
