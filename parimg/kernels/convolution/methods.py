@@ -458,7 +458,8 @@ def _weights_across(
     source: NDArray[Any], kernel: Kernel, how: How, plan: Plan, dtype: str, *, is_exact: bool
 ) -> Weights:
     may_be_summed = plan.is_local or how.method == "auto"
-    limit = PEAK_IN_COLUMN if dtype == "float32" else PEAK_FOR_DIRECT if may_be_summed else math.inf
+    narrow = PEAK_IN_COLUMN if plan.is_local else PEAK_FOR_FLOAT64
+    limit = narrow if dtype == "float32" else PEAK_FOR_DIRECT if may_be_summed else math.inf
     if is_exact or (source.dtype.kind in "iu" and holds_less(source.dtype, limit)):
         limit = math.inf
     taps = kernel.taps if plan.is_local else _NO_TAPS
